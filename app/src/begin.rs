@@ -1,0 +1,180 @@
+//! The birth of a worker: everything it needs, built from what the keeper handed over, in the order in which a
+//! worker that takes the place of a killed one serves soonest.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use everup_admin::{Command, Commands, serve_admin, serve_metrics};
+use everup_core::config::{self, Config};
+use everup_core::keeper::{SocketRole, ToKeeper};
+use everup_gateway::{Gateway, ListenerSockets, Setup};
+use everup_instance::Supervisor;
+use everup_link::{Adopted, Inherited, Link, Sockets, receive_start};
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+use crate::controller::Controller;
+use crate::error::AppError;
+use crate::keeper_line::KeeperLine;
+use crate::notes::Notes;
+use crate::rates::Rates;
+use crate::shutdown::Shutdown;
+use crate::status::{Identity, listener_status};
+use crate::sticky_key;
+use crate::worker::{Presenter, Worker};
+
+/// A worker that serves. Must be called within a tokio runtime, on which the admin API runs.
+pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Worker, AppError> {
+    let clock = Clock::start();
+    let inherited = receive_start(&link)?;
+    let Inherited { config_path, keeper_pid, restarts, config_text, sockets, adopted, notes: notes_text } =
+        inherited;
+    let config = parse(&config_text)?;
+    let notes = Notes::read(notes_text.as_deref());
+    let sorted = Sorted::new(&config, sockets)?;
+    let seed = seed()?;
+    let now = clock.now();
+
+    let mut controller = Controller::new(&config, sorted.threads, &notes, now);
+    let mut supervisor = Supervisor::new(state.join("log"), seed, &config.services)?;
+    for Adopted { id, pid, port, revision } in &adopted {
+        let earlier = notes.restored(id, Some(*pid)).restarts;
+        supervisor.adopt(now.time, id, *pid, *port, revision, earlier);
+    }
+    supervisor.instances().for_each(|process| controller.adopt(process, &notes));
+
+    let setup = Setup {
+        limits: config.limits.clone(),
+        sockets: sorted.listeners,
+        threads: sorted.threads,
+        sticky_key: sticky_key::read_or_create(state)?,
+        worker_seed: seed,
+    };
+    let (events, noticed) = mpsc::unbounded_channel();
+    let gateway = Gateway::start(setup, controller.first_table(), events)?;
+    let (events, verdicts) = mpsc::unbounded_channel();
+    let health = everup_health::spawn(events)?;
+    controller.watch_all();
+    supervisor.start_all(now.time);
+    let (sender, commands) = Command::channel();
+    let identity = Identity {
+        node: config.node.name.clone().unwrap_or_else(host_name),
+        config: config_path,
+        keeper_pid,
+        worker_restarts: restarts,
+        metrics: sorted.metrics.as_ref().map(|(address, _)| address.clone()),
+        listeners: listener_statuses(&config, &controller, sorted.addresses),
+    };
+    serve(sorted.admin, sorted.metrics, sender)?;
+    let mut line = KeeperLine::new(link).map_err(AppError::System)?;
+    line.send(ToKeeper::Ready, None);
+    if restarts > 0 {
+        tracing::warn!(restarts, adopted = adopted.len(), "this worker took the place of one that died");
+    }
+    let rates = config.services.iter().map(|_| Rates::default()).collect();
+    Ok(Worker {
+        clock,
+        identity,
+        config,
+        controller,
+        supervisor,
+        gateway: Some(gateway),
+        health,
+        line: Some(line),
+        orphans: None,
+        shutdown: Shutdown::default(),
+        rates,
+        remembered: notes_text,
+        presenter,
+        greeted: restarts > 0,
+        next_sample: now.time,
+        verdicts,
+        noticed,
+        commands,
+    })
+}
+
+fn parse(text: &str) -> Result<Config, AppError> {
+    config::parse(text).map_err(|mistakes| {
+        let messages: Vec<_> = mistakes.into_iter().map(|mistake| mistake.message).collect();
+        AppError::Config(messages.join("; "))
+    })
+}
+
+/// The inherited sockets by their use.
+struct Sorted {
+    listeners: Vec<ListenerSockets>,
+    /// Of every listener, in the order of `bind`.
+    addresses: Vec<Vec<String>>,
+    /// One socket per address for each.
+    threads: usize,
+    admin: Vec<OwnedFd>,
+    metrics: Option<(String, Vec<OwnedFd>)>,
+}
+
+impl Sorted {
+    fn new(config: &Config, sockets: Vec<Sockets>) -> Result<Self, AppError> {
+        let addresses = config.listeners.iter().map(|_| Vec::new()).collect();
+        let mut sorted =
+            Self { listeners: Vec::new(), addresses, threads: 1, admin: Vec::new(), metrics: None };
+        for Sockets { role, address, descriptors } in sockets {
+            match role {
+                SocketRole::Listener { listener, bind: _ } => {
+                    sorted.listener(config, listener, &address, descriptors)?
+                }
+                SocketRole::Admin => sorted.admin.extend(descriptors),
+                SocketRole::Metrics => sorted.metrics = Some((address, descriptors)),
+            }
+        }
+        Ok(sorted)
+    }
+
+    fn listener(
+        &mut self,
+        config: &Config,
+        listener: usize,
+        address: &str,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), AppError> {
+        let wrong = || AppError::Config(format!("a socket for {address} fits no listener of it"));
+        let settings = config.listeners.get(listener).ok_or_else(wrong)?;
+        let local: SocketAddr = address.parse().map_err(|_| wrong())?;
+        self.threads = self.threads.max(fds.len());
+        self.addresses[listener].push(address.to_owned());
+        self.listeners.push(ListenerSockets { listener, protocol: settings.protocol, local, fds });
+        Ok(())
+    }
+}
+
+fn listener_statuses(
+    config: &Config,
+    controller: &Controller,
+    addresses: Vec<Vec<String>>,
+) -> Vec<everup_admin::api::ListenerStatus> {
+    let listeners = config.listeners.iter().zip(addresses);
+    listeners.map(|(one, addresses)| listener_status(one, addresses, controller.services())).collect()
+}
+
+/// The API runs beside the loop, on the same thread.
+fn serve(
+    admin: Vec<OwnedFd>,
+    metrics: Option<(String, Vec<OwnedFd>)>,
+    commands: Commands,
+) -> Result<(), AppError> {
+    for socket in admin {
+        tokio::spawn(serve_admin(socket, commands.clone())?);
+    }
+    for socket in metrics.into_iter().flat_map(|(_, sockets)| sockets) {
+        tokio::spawn(serve_metrics(socket, commands.clone())?);
+    }
+    Ok(())
+}
+
+fn seed() -> Result<u64, AppError> {
+    getrandom::u64().map_err(|error| AppError::System(std::io::Error::other(error)))
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -1,0 +1,37 @@
+//! The control thread's clocks. Decisions get the time from here as an argument; nothing else in this crate reads a
+//! clock.
+
+use std::time::{Instant, SystemTime};
+
+use everup_core::time::Time;
+
+/// One moment on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    /// For deadlines and rates.
+    pub(crate) time: Time,
+    /// For what people are told, also by the next worker.
+    pub(crate) wall: SystemTime,
+}
+
+/// Monotonic since the worker's start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        let micros = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Now { time: Time::from_micros(micros), wall: SystemTime::now() }
+    }
+
+    /// When `time` comes, for a timer.
+    pub(crate) fn instant(&self, time: Time) -> Instant {
+        self.start + time.since(Time::ZERO)
+    }
+}

@@ -1,0 +1,469 @@
+//! The controller: owns the truth about services and instances, and decides what follows from news.
+//!
+//! It is a machine: [`Controller::handle`] takes one input, [`Controller::poll_output`] says what is to be done about
+//! it; it reads no clock and touches no socket, so that `worker.rs` can put it into its loop, and can make a new one
+//! from what is known elsewhere if it ever panics. Inputs that come together make one table: the caller hands in all
+//! that wait and then takes the outputs.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use everup_admin::{Command, DrainOutcome, NotReady, Refusal};
+use everup_core::config;
+use everup_core::health::{Reason, Verdict};
+use everup_core::ids::{Generation, InstanceId};
+use everup_core::instance::Phase;
+use everup_gateway::{GatewayEvent, Snapshot};
+use everup_health::{VerdictChange, Watch};
+use everup_instance::Change;
+use tokio::sync::oneshot;
+
+use crate::clock::Now;
+use crate::drain::{self, Waiting};
+use crate::notes::Notes;
+use crate::service::{Instance, Service};
+use crate::table;
+
+/// How often waiting drains are looked at: what is in flight is counted by the data plane and tells nobody.
+pub(crate) const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// What happened.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// An instance's process is no longer what it was.
+    Changed(Change),
+    /// Health believes something else of an instance.
+    Verdict(VerdictChange),
+    /// The data plane noticed something.
+    Noticed(GatewayEvent),
+    /// Every data-plane thread uses this table, or a newer one.
+    Acknowledged(Generation),
+    /// The operator wants an instance drained, undrained or killed. Questions are answered elsewhere.
+    Order(Order),
+    /// Time passed.
+    Tick,
+}
+
+/// What an operator orders.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Drain { id: InstanceId, wait: Option<Duration>, reply: oneshot::Sender<Result<DrainOutcome, Refusal>> },
+    Undrain { id: InstanceId, reply: oneshot::Sender<Result<String, Refusal>> },
+    Kill { id: InstanceId, reply: oneshot::Sender<Result<String, Refusal>> },
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// Give this table to the data plane, and say when it is acknowledged.
+    Publish(Snapshot),
+    /// Have the next worker know this.
+    Remember(String),
+    /// Watch an instance from now on.
+    Watch(Watch),
+    /// Watch it no more.
+    Unwatch(InstanceId),
+    /// A request could not connect: health should know at once.
+    ConnectFailed(InstanceId, Reason),
+    /// An instance that we run is up.
+    BecameUp(InstanceId),
+    /// Kill its process.
+    Kill(InstanceId),
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    listeners: Vec<config::Listener>,
+    services: Vec<Service>,
+    places: HashMap<InstanceId, (usize, usize)>,
+    generation: Generation,
+    acknowledged: Generation,
+    drains: Vec<Waiting<oneshot::Sender<Result<DrainOutcome, Refusal>>>>,
+    /// The last table no longer says what is known.
+    table_is_old: bool,
+    notes_are_old: bool,
+    outputs: VecDeque<Output>,
+}
+
+impl Controller {
+    /// Begins with the configured services and what an earlier controller noted. The first table is to be taken with
+    /// [`Controller::first_table`] after the instances that run were adopted.
+    pub(crate) fn new(config: &config::Config, threads: usize, notes: &Notes, now: Now) -> Self {
+        let services: Vec<_> =
+            config.services.iter().map(|one| Service::new(one.clone(), threads, notes, now.wall)).collect();
+        let all = services.iter().enumerate().flat_map(|(s, service)| {
+            service.instances.iter().enumerate().map(move |(i, instance)| (instance.id.clone(), (s, i)))
+        });
+        Self {
+            places: all.collect(),
+            listeners: config.listeners.clone(),
+            services,
+            generation: notes.generation,
+            acknowledged: Generation(0),
+            drains: Vec::new(),
+            table_is_old: false,
+            notes_are_old: true,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Begins anew in the place of a controller that failed: nothing is kept but the counters, which the data plane
+    /// uses still, and that generations only grow.
+    pub(crate) fn renew(&mut self, config: &config::Config, notes: &Notes, now: Now) {
+        let mut renewed = Self::new(config, 1, notes, now);
+        for (service, old) in renewed.services.iter_mut().zip(&self.services) {
+            service.shared = Arc::clone(&old.shared);
+            for (instance, old) in service.instances.iter_mut().zip(&old.instances) {
+                instance.shared = Arc::clone(&old.shared);
+            }
+        }
+        renewed.generation = renewed.generation.max(self.generation);
+        renewed.table_is_old = true;
+        *self = renewed;
+    }
+
+    /// Takes over a process that runs since before this controller.
+    pub(crate) fn adopt(&mut self, process: Change, notes: &Notes) {
+        if let Some(instance) = self.instance_mut(&process.id.clone()) {
+            instance.adopt(process, notes);
+        }
+    }
+
+    /// The table to start the data plane with.
+    pub(crate) fn first_table(&mut self) -> Snapshot {
+        self.next_table()
+    }
+
+    /// Has every instance watched that has an address, believing what is believed now.
+    pub(crate) fn watch_all(&mut self) {
+        let watches: Vec<_> =
+            self.services.iter().flat_map(|one| one.instances.iter().filter_map(|i| watch(one, i))).collect();
+        self.outputs.extend(watches.into_iter().map(Output::Watch));
+    }
+
+    /// Takes one input. Who must know is told by [`Controller::poll_output`].
+    pub(crate) fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Changed(change) => self.on_changed(now, change),
+            Input::Verdict(change) => self.on_verdict(change),
+            Input::Noticed(GatewayEvent::ConnectFailed { id, reason }) => self.on_connect_failed(id, reason),
+            Input::Acknowledged(generation) => self.acknowledged = self.acknowledged.max(generation),
+            Input::Order(Order::Drain { id, wait, reply }) => self.on_drain(now, id, wait, reply),
+            Input::Order(Order::Undrain { id, reply }) => {
+                let done = self.undrain(now, &id);
+                // Whoever asked may be gone: then nobody needs to know.
+                let _ = reply.send(done);
+            }
+            Input::Order(Order::Kill { id, reply }) => {
+                let done = self.kill(&id);
+                let _ = reply.send(done);
+            }
+            Input::Tick => {}
+        }
+        self.answer_drains(now);
+    }
+
+    /// What is to be done next. A new table and new notes come last, once for all inputs since.
+    pub(crate) fn poll_output(&mut self) -> Option<Output> {
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        if std::mem::take(&mut self.table_is_old) {
+            self.notes_are_old = true;
+            return Some(Output::Publish(self.next_table()));
+        }
+        std::mem::take(&mut self.notes_are_old).then(|| Output::Remember(self.notes().write()))
+    }
+
+    /// The newest table is acknowledged: nothing older is in use.
+    pub(crate) fn is_acknowledged(&self) -> bool {
+        self.acknowledged >= self.generation
+    }
+
+    /// Drains are waited for: hand in [`Input::Tick`] every [`DRAIN_LOOK`].
+    pub(crate) fn is_draining(&self) -> bool {
+        !self.drains.is_empty()
+    }
+
+    /// What a new controller needs to know.
+    pub(crate) fn notes(&self) -> Notes {
+        let instances = self.services.iter().flat_map(|service| &service.instances);
+        Notes::new(self.generation, instances.map(Instance::note))
+    }
+
+    pub(crate) fn services(&self) -> &[Service] {
+        &self.services
+    }
+
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Every service has an instance that takes requests.
+    pub(crate) fn ready(&self) -> Result<(), NotReady> {
+        let without: Vec<&str> =
+            self.services.iter().filter(|one| !one.is_up()).map(|one| &*one.settings.name).collect();
+        if without.is_empty() {
+            Ok(())
+        } else {
+            Err(NotReady(format!("no instance of {} is up", without.join(", "))))
+        }
+    }
+
+    /// What has to be finished before the data plane may end: requests, also parked ones, and relays of services
+    /// behind tcp listeners. WebSockets end whenever they like and are not waited for.
+    pub(crate) fn to_be_finished(&self) -> u64 {
+        let of_service = |(index, service): (usize, &Service)| {
+            let is_relayed = self
+                .listeners
+                .iter()
+                .any(|one| one.protocol == config::Protocol::Tcp && one.service == Some(index));
+            let of_instance = |instance: &Instance| {
+                let tunnels = if is_relayed { 0 } else { instance.shared.tunnels() };
+                u64::from(instance.shared.in_flight().saturating_sub(tunnels))
+            };
+            service.shared.parked.total() + service.instances.iter().map(of_instance).sum::<u64>()
+        };
+        self.services.iter().enumerate().map(of_service).sum()
+    }
+
+    /// The longest `drain.time`.
+    pub(crate) fn patience(&self) -> Duration {
+        self.services.iter().map(|service| service.settings.drain.time).max().unwrap_or_default()
+    }
+
+    fn on_changed(&mut self, now: Now, change: Change) {
+        let Some(&(s, i)) = self.places.get(&change.id) else { return };
+        let service = &mut self.services[s];
+        let instance = &mut service.instances[i];
+        tell_process(instance, &change);
+        let before = instance.address();
+        let state = instance.state();
+        instance.process = Some(change);
+        let is_another = instance.address() != before;
+        if is_another {
+            // Another process: nothing is known of it.
+            instance.verdict = Verdict::Unknown;
+            instance.seen_up = false;
+        }
+        if instance.state() != state {
+            instance.since = now.wall;
+        }
+        if is_another {
+            if before.is_some() {
+                self.outputs.push_back(Output::Unwatch(instance.id.clone()));
+            }
+            let instance = &service.instances[i];
+            self.outputs.extend(watch(service, instance).map(Output::Watch));
+        }
+        self.table_is_old = true;
+    }
+
+    fn on_verdict(&mut self, VerdictChange { id, verdict, wall }: VerdictChange) {
+        let Some(instance) = self.instance_mut(&id) else { return };
+        // News of a process that is gone.
+        if instance.address().is_none() || instance.verdict == verdict {
+            return;
+        }
+        tell(&id, &verdict, instance);
+        let kind_is_new = std::mem::discriminant(&instance.verdict) != std::mem::discriminant(&verdict);
+        if kind_is_new {
+            instance.since = wall;
+        }
+        let became_up = verdict == Verdict::Up && instance.is_run_by_us();
+        instance.seen_up |= verdict == Verdict::Up;
+        instance.verdict = verdict;
+        if became_up {
+            self.outputs.push_back(Output::BecameUp(id));
+        }
+        if kind_is_new {
+            self.table_is_old = true;
+        } else {
+            self.notes_are_old = true;
+        }
+    }
+
+    fn on_connect_failed(&mut self, id: InstanceId, reason: Reason) {
+        if self.instance_mut(&id).is_some_and(|instance| instance.address().is_some()) {
+            self.outputs.push_back(Output::ConnectFailed(id, reason));
+        }
+    }
+
+    fn on_drain(
+        &mut self,
+        now: Now,
+        id: InstanceId,
+        wait: Option<Duration>,
+        reply: oneshot::Sender<Result<DrainOutcome, Refusal>>,
+    ) {
+        let (s, i) = match self.place(&id) {
+            Ok(place) => place,
+            Err(refusal) => {
+                let _ = reply.send(Err(refusal));
+                return;
+            }
+        };
+        let service = &mut self.services[s];
+        let instance = &mut service.instances[i];
+        if !instance.draining {
+            tracing::info!(instance = %id, "drains: no new requests");
+            instance.draining = true;
+            instance.since = now.wall;
+            self.table_is_old = true;
+        }
+        let wait = wait.unwrap_or(service.settings.drain.time);
+        // A drain that began earlier is in some table already; the newest holds it in any case.
+        let generation = if self.table_is_old { Generation(self.generation.0 + 1) } else { self.generation };
+        self.drains.push(Waiting { id, generation, began: now.time, deadline: now.time + wait, reply });
+    }
+
+    fn undrain(&mut self, now: Now, id: &InstanceId) -> Result<String, Refusal> {
+        let (s, i) = self.place(id)?;
+        let instance = &mut self.services[s].instances[i];
+        if !instance.draining {
+            return Ok("was not drained".to_owned());
+        }
+        instance.draining = false;
+        instance.since = now.wall;
+        self.table_is_old = true;
+        tracing::info!(instance = %id, "drained no more");
+        for waiting in self.drains.extract_if(.., |waiting| waiting.id == *id) {
+            let _ = waiting.reply.send(Err(Refusal::Conflict(format!("{id} was undrained meanwhile"))));
+        }
+        Ok("takes requests again".to_owned())
+    }
+
+    fn kill(&mut self, id: &InstanceId) -> Result<String, Refusal> {
+        let (s, i) = self.place(id)?;
+        let instance = &self.services[s].instances[i];
+        if !instance.is_run_by_us() {
+            return Err(Refusal::Conflict(format!(
+                "{id} is not run by everup, so it cannot be killed by it"
+            )));
+        }
+        let process = instance.process.as_ref().filter(|process| process.phase == Phase::Running);
+        let Some(pid) = process.and_then(|process| process.pid) else {
+            return Err(Refusal::Conflict(format!("{id} has no process now (it is {})", instance.state())));
+        };
+        tracing::info!(instance = %id, pid, "killed by order");
+        self.outputs.push_back(Output::Kill(id.clone()));
+        Ok(format!("killed process {pid}"))
+    }
+
+    fn answer_drains(&mut self, now: Now) {
+        let Self { drains, places, services, acknowledged, .. } = self;
+        let in_flight = |id: &InstanceId| {
+            let place = places.get(id);
+            place.map_or(0, |&(s, i)| u64::from(services[s].instances[i].shared.in_flight()))
+        };
+        for (reply, outcome) in drain::finished(drains, now.time, *acknowledged, in_flight) {
+            let _ = reply.send(Ok(outcome));
+        }
+    }
+
+    fn next_table(&mut self) -> Snapshot {
+        self.generation = Generation(self.generation.0 + 1);
+        table::snapshot(self.generation, &self.listeners, &self.services)
+    }
+
+    fn instance_mut(&mut self, id: &InstanceId) -> Option<&mut Instance> {
+        let &(s, i) = self.places.get(id)?;
+        Some(&mut self.services[s].instances[i])
+    }
+
+    /// Where it is; the refusal names what there is.
+    fn place(&self, id: &InstanceId) -> Result<(usize, usize), Refusal> {
+        if let Some(&place) = self.places.get(id) {
+            return Ok(place);
+        }
+        let InstanceId { service: wanted, instance } = id;
+        let line = match self.services.iter().find(|one| one.settings.name == *wanted) {
+            None => {
+                let names = self.services.iter().map(|one| &*one.settings.name);
+                format!("there is no service {wanted}; there is {}", listed(names))
+            }
+            Some(service) => {
+                let names = service.instances.iter().map(|one| &*one.id.instance);
+                format!("{wanted} has no instance {instance}; it has {}", listed(names))
+            }
+        };
+        Err(Refusal::NotFound(line))
+    }
+}
+
+impl TryFrom<Command> for Order {
+    /// A question, which is no order.
+    type Error = Command;
+
+    fn try_from(command: Command) -> Result<Self, Command> {
+        match command {
+            Command::Drain { id, wait, reply } => Ok(Self::Drain { id, wait, reply }),
+            Command::Undrain { id, reply } => Ok(Self::Undrain { id, reply }),
+            Command::Kill { id, reply } => Ok(Self::Kill { id, reply }),
+            question @ (Command::Status { .. } | Command::Metrics { .. } | Command::Ready { .. }) => {
+                Err(question)
+            }
+        }
+    }
+}
+
+/// How an instance is to be watched; None while it has no address. A fixed one joins with its first good check: it
+/// is known to have been there. One that was just started must pass `rise` in a row.
+fn watch(service: &Service, instance: &Instance) -> Option<Watch> {
+    let check = &service.settings.health;
+    Some(Watch {
+        id: instance.id.clone(),
+        address: instance.address()?,
+        check: check.clone(),
+        initial: instance.verdict.clone(),
+        joins_after: if instance.is_run_by_us() { check.rise } else { 1 },
+    })
+}
+
+/// For the log: that a process ended by itself, and how.
+fn tell_process(instance: &Instance, change: &Change) {
+    let Change { id, phase, crash_loop, last_exit, .. } = change;
+    let Some(exit) = last_exit else { return };
+    let (was, looped) = match &instance.process {
+        Some(process) => (process.phase, process.crash_loop),
+        None => (Phase::Stopped, false),
+    };
+    match (was, phase) {
+        _ if *crash_loop && !looped => {
+            tracing::error!(instance = %id, "{exit}, again and again: see `everup status` for its last words");
+        }
+        (Phase::Starting | Phase::Running, Phase::Backoff) | (Phase::Running, Phase::Starting) => {
+            tracing::warn!(instance = %id, "{exit}; it is started again");
+        }
+        (Phase::Stopped | Phase::Starting | Phase::Running | Phase::Backoff | Phase::Stopping, _) => {}
+    }
+}
+
+/// For the log: what changed for the traffic. That a process does not listen yet is no news.
+fn tell(id: &InstanceId, verdict: &Verdict, instance: &Instance) {
+    match verdict {
+        Verdict::Up => tracing::info!(instance = %id, "up"),
+        Verdict::Down(reason) if instance.seen_up || !instance.is_run_by_us() => {
+            tracing::warn!(instance = %id, %reason, "down");
+        }
+        Verdict::Down(reason) => tracing::debug!(instance = %id, %reason, "not up yet"),
+        Verdict::Unknown => tracing::debug!(instance = %id, "unknown"),
+    }
+}
+
+/// At most so many names in a one-line answer.
+const LISTED: usize = 10;
+
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<_> = names.collect();
+    let mut text = names.iter().take(LISTED).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > LISTED {
+        text += &format!(" and {} more", names.len() - LISTED);
+    }
+    text
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,44 @@
+//! Why a worker cannot begin or go on.
+
+use std::io;
+use std::path::PathBuf;
+
+use everup_admin::AdminError;
+use everup_gateway::GatewayError;
+use everup_health::HealthError;
+use everup_instance::InstanceError;
+use everup_link::LinkError;
+
+/// Ends the worker. The keeper starts another one, except where it never served: then everup ends with this reason.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The line to the keeper, before or while serving.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// Our mistake: the keeper checked the configuration before.
+    #[error("the configuration that the keeper handed over is not valid: {0}")]
+    Config(String),
+    /// The operator's: the state directory cannot be used.
+    #[error("cannot use {path}: {source}")]
+    State {
+        /// What could not be read or written.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The data plane cannot start.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// Health checks cannot start.
+    #[error(transparent)]
+    Health(#[from] HealthError),
+    /// Instances cannot be run.
+    #[error(transparent)]
+    Instances(#[from] InstanceError),
+    /// The admin or metrics socket cannot be used.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The operating system refused something that every worker needs.
+    #[error("cannot start: {0}")]
+    System(#[source] io::Error),
+}

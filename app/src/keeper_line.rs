@@ -1,0 +1,133 @@
+//! The line to the keeper within the control loop: messages in, messages out, never waiting in between. What does not
+//! fit into the socket now stays in an outbox.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use everup_core::keeper::{ToKeeper, ToWorker};
+use everup_link::{Link, LinkError, Received};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// The worker's end.
+pub(crate) struct KeeperLine {
+    link: AsyncFd<Link>,
+    outbox: VecDeque<(ToKeeper, Option<OwnedFd>)>,
+}
+
+impl KeeperLine {
+    /// Must be called within a tokio runtime.
+    #[expect(deprecated, reason = "its replacement is unsafe; a Link owns the one descriptor that it names")]
+    pub(crate) fn new(link: Link) -> io::Result<Self> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        Ok(Self { link: AsyncFd::with_interest(link, interest)?, outbox: VecDeque::new() })
+    }
+
+    /// Sends now or as soon as there is room. Of several notes that wait, only the newest is of use.
+    pub(crate) fn send(&mut self, message: ToKeeper, descriptor: Option<OwnedFd>) {
+        if matches!(message, ToKeeper::Remember { .. }) {
+            self.outbox.retain(|(waiting, _)| !matches!(waiting, ToKeeper::Remember { .. }));
+        }
+        self.outbox.push_back((message, descriptor));
+        // A keeper that is gone is told by `receive`.
+        let _ = self.flush();
+    }
+
+    /// The next message of the keeper; None when the keeper is gone. May be cancelled without losing a message.
+    pub(crate) async fn receive(&mut self) -> Result<Option<ToWorker>, LinkError> {
+        loop {
+            let all_sent = self.flush()?;
+            let interest =
+                if all_sent { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+            let mut guard = self.link.ready(interest).await.map_err(LinkError::System)?;
+            if !guard.ready().is_readable() {
+                // Writable, it says: if the socket is full after all, wait for the next time.
+                if !send_all(self.link.get_ref(), &mut self.outbox)? {
+                    guard.clear_ready_matching(tokio::io::Ready::WRITABLE);
+                }
+                continue;
+            }
+            match guard.get_inner().try_receive()? {
+                Received::Message(message, _) => return Ok(Some(message)),
+                Received::Gone => return Ok(None),
+                Received::Nothing => guard.clear_ready_matching(tokio::io::Ready::READABLE),
+            }
+        }
+    }
+
+    /// Sends what waits, also if that takes time: for the last message.
+    pub(crate) fn finish(self) -> Result<(), LinkError> {
+        let Self { link, outbox } = self;
+        let link = link.into_inner();
+        for (message, descriptor) in outbox {
+            let descriptors: Vec<_> = descriptor.iter().map(AsFd::as_fd).collect();
+            link.send(&message, &descriptors)?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<bool, LinkError> {
+        send_all(self.link.get_ref(), &mut self.outbox)
+    }
+}
+
+/// False if something waits still.
+fn send_all(link: &Link, outbox: &mut VecDeque<(ToKeeper, Option<OwnedFd>)>) -> Result<bool, LinkError> {
+    while let Some((message, descriptor)) = outbox.front() {
+        let descriptors: Vec<_> = descriptor.iter().map(AsFd::as_fd).collect();
+        if !link.try_send(message, &descriptors)? {
+            return Ok(false);
+        }
+        outbox.pop_front();
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn more_than_fits_into_the_socket_arrives_in_order_once_the_keeper_reads() {
+        let (keeper, end) = Link::pair().unwrap();
+        let mut line = KeeperLine::new(Link::from_descriptor(end).unwrap()).unwrap();
+        let signal = |n: usize| ToKeeper::Signal {
+            id: everup_core::ids::InstanceId::new("shop".repeat(1000), format!("shop-{n}")),
+            signal: everup_core::keeper::StopSignal::Kill,
+        };
+        for n in 0..500 {
+            line.send(signal(n), None);
+        }
+        assert!(!line.outbox.is_empty(), "the socket took everything: the test needs more");
+        let reading = std::thread::spawn(move || {
+            for n in 0..500 {
+                assert_eq!(keeper.receive::<ToKeeper>().unwrap().unwrap().0, signal(n));
+            }
+            keeper.send(&ToWorker::Begin, &[]).unwrap();
+            keeper
+        });
+        assert_eq!(line.receive().await.unwrap(), Some(ToWorker::Begin));
+        drop(reading.join().unwrap());
+        assert_eq!(line.receive().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn of_notes_that_wait_only_the_newest_is_kept() {
+        let (keeper, end) = Link::pair().unwrap();
+        let mut line = KeeperLine::new(Link::from_descriptor(end).unwrap()).unwrap();
+        for n in 0..100 {
+            line.send(ToKeeper::Remember { notes: format!("{n}").repeat(60_000) }, None);
+        }
+        assert_eq!(line.outbox.len(), 1);
+        let reading = std::thread::spawn(move || {
+            let mut last = String::new();
+            while let Some((ToKeeper::Remember { notes }, _)) = keeper.receive().unwrap() {
+                last = notes;
+            }
+            last
+        });
+        line.finish().unwrap();
+        assert!(reading.join().unwrap().starts_with("9999"));
+    }
+}

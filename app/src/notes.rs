@@ -1,0 +1,202 @@
+//! What a worker wants its successor to know, kept by the keeper as text: what is believed of every instance, and
+//! which are drained. With it a worker that takes the place of a killed one serves at once instead of waiting for
+//! probes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use everup_core::health::Verdict;
+use everup_core::ids::{Generation, InstanceId};
+use everup_core::keeper::NOTES_BYTES;
+use serde::{Deserialize, Serialize};
+
+/// Raised when a field changes its meaning. Notes of another version are not read.
+const VERSION: u32 = 1;
+
+/// Notes on everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Notes {
+    version: u32,
+    /// The last table that was published; the next worker's are above it.
+    pub(crate) generation: Generation,
+    /// By service and instance.
+    services: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Note>>,
+}
+
+/// Notes on one instance. What is usual is left out of the text, so that many fit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Note {
+    verdict: Verdict,
+    #[serde(default, skip_serializing_if = "is_default")]
+    draining: bool,
+    /// The process that the verdict is about, if everup runs the instance.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pid: Option<u32>,
+    /// It was seen to be up since that process began.
+    #[serde(default, skip_serializing_if = "is_default")]
+    seen_up: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    restarts: u32,
+    /// When it came into its state, in seconds since 1970.
+    since: u64,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl Notes {
+    pub(crate) fn new(generation: Generation, instances: impl Iterator<Item = (InstanceId, Note)>) -> Self {
+        let mut services = BTreeMap::<_, BTreeMap<_, _>>::new();
+        for (InstanceId { service, instance }, note) in instances {
+            services.entry(service).or_default().insert(instance, note);
+        }
+        Self { version: VERSION, generation, services }
+    }
+
+    /// What the last worker left; nothing if there is none or it cannot be understood.
+    pub(crate) fn read(text: Option<&str>) -> Self {
+        let Some(text) = text else { return Self::default() };
+        match serde_json::from_str::<Self>(text) {
+            Ok(notes) if notes.version == VERSION => notes,
+            Ok(notes) => {
+                tracing::warn!(
+                    version = notes.version,
+                    "the last worker's notes are of another version: not read"
+                );
+                Self::default()
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the last worker's notes cannot be read");
+                Self::default()
+            }
+        }
+    }
+
+    /// As text of at most [`NOTES_BYTES`]: instances that do not fit are left out, and are unknown to the next worker
+    /// until they were probed.
+    pub(crate) fn write(mut self) -> String {
+        loop {
+            let text = serde_json::to_string(&self).expect("notes hold strings, numbers and lists only");
+            if text.len() <= NOTES_BYTES {
+                return text;
+            }
+            let count: usize = self.services.values().map(BTreeMap::len).sum();
+            self.keep((count * NOTES_BYTES / text.len()).min(count.saturating_sub(1)));
+        }
+    }
+
+    /// Forgets all instances but the first `count`.
+    fn keep(&mut self, count: usize) {
+        let mut left = count;
+        for instances in self.services.values_mut() {
+            instances.retain(|_, _| left.checked_sub(1).map(|less| left = less).is_some());
+        }
+    }
+
+    /// What is noted of an instance whose process now is `pid` (None: everup does not run it). A drain holds whatever
+    /// became of the process; the verdict only for the same one.
+    pub(crate) fn restored(&self, id: &InstanceId, pid: Option<u32>) -> Restored {
+        let note = self.services.get(&id.service).and_then(|instances| instances.get(&id.instance));
+        let Some(Note { verdict, draining, pid: noted, seen_up, restarts, since }) = note.cloned() else {
+            return Restored::default();
+        };
+        let same = noted == pid;
+        Restored {
+            verdict: if same { verdict } else { Verdict::Unknown },
+            draining,
+            seen_up: same && seen_up,
+            restarts,
+            since: same.then(|| UNIX_EPOCH + Duration::from_secs(since)),
+        }
+    }
+}
+
+/// What is known of an instance from an earlier worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Restored {
+    pub(crate) verdict: Verdict,
+    pub(crate) draining: bool,
+    pub(crate) seen_up: bool,
+    pub(crate) restarts: u32,
+    pub(crate) since: Option<SystemTime>,
+}
+
+impl Default for Restored {
+    fn default() -> Self {
+        Self { verdict: Verdict::Unknown, draining: false, seen_up: false, restarts: 0, since: None }
+    }
+}
+
+impl Note {
+    /// A note on what is known of an instance whose process is `pid`.
+    pub(crate) fn new(known: Restored, pid: Option<u32>) -> Self {
+        let Restored { verdict, draining, seen_up, restarts, since } = known;
+        // A clock that stands before 1970 is noted as 1970.
+        let since = since.and_then(|since| since.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        Self { verdict, draining, pid, seen_up, restarts, since: since.as_secs() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use everup_core::health::Reason;
+
+    use super::*;
+
+    fn note(name: &str, verdict: Verdict, draining: bool, pid: Option<u32>) -> (InstanceId, Note) {
+        let since = Some(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        let known = Restored { verdict, draining, seen_up: true, restarts: 2, since };
+        (InstanceId::new("shop", name), Note::new(known, pid))
+    }
+
+    fn reread(instances: Vec<(InstanceId, Note)>) -> Notes {
+        Notes::read(Some(&Notes::new(Generation(7), instances.into_iter()).write()))
+    }
+
+    #[test]
+    fn the_next_worker_reads_what_the_last_one_wrote() {
+        let down = Verdict::Down(Reason::ProbeStatus(500));
+        let notes = reread(vec![
+            note("shop-1", Verdict::Up, false, Some(9)),
+            note("shop-2", down.clone(), true, None),
+        ]);
+        assert_eq!(notes.generation, Generation(7));
+        let first = notes.restored(&InstanceId::new("shop", "shop-1"), Some(9));
+        assert_eq!((first.verdict, first.draining, first.restarts), (Verdict::Up, false, 2));
+        assert_eq!(first.since, Some(UNIX_EPOCH + Duration::from_secs(1_800_000_000)));
+        let second = notes.restored(&InstanceId::new("shop", "shop-2"), None);
+        assert_eq!((second.verdict, second.draining), (down, true));
+    }
+
+    #[test]
+    fn a_verdict_about_another_process_is_forgotten_and_a_drain_is_not() {
+        let notes = reread(vec![note("shop-1", Verdict::Up, true, Some(9))]);
+        let restored = notes.restored(&InstanceId::new("shop", "shop-1"), Some(10));
+        assert_eq!((restored.verdict, restored.draining, restored.seen_up), (Verdict::Unknown, true, false));
+    }
+
+    #[test]
+    fn an_instance_without_a_note_is_unknown() {
+        assert_eq!(reread(vec![]).restored(&InstanceId::new("shop", "shop-1"), None), Restored::default());
+    }
+
+    #[test]
+    fn notes_that_cannot_be_understood_are_none() {
+        for text in ["", "{", r#"{"version":2,"generation":7,"services":{}}"#] {
+            assert_eq!(Notes::read(Some(text)), Notes::default(), "{text}");
+        }
+        assert_eq!(Notes::read(None), Notes::default());
+    }
+
+    #[test]
+    fn notes_on_a_thousand_instances_fit() {
+        let many = |n| (0..n).map(|i| note(&format!("shop-{i}"), Verdict::Up, false, Some(1_000_000 + i)));
+        let kept = |notes: Notes| notes.services.values().map(BTreeMap::len).sum::<usize>();
+        assert_eq!(kept(reread(many(1000).collect())), 1000);
+        let text = Notes::new(Generation(1), many(5000)).write();
+        assert!(text.len() <= NOTES_BYTES);
+        assert!(kept(Notes::read(Some(&text))) > 1000);
+    }
+}

@@ -1,0 +1,280 @@
+//! What is known of services and their instances, and what follows from it: who takes requests, and how the state is
+//! called. Nothing here does anything.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use everup_admin::api::InstanceState;
+use everup_core::config;
+use everup_core::health::{Reason, Verdict};
+use everup_core::ids::InstanceId;
+use everup_core::instance::Phase;
+use everup_gateway::{Availability, InstanceShared, ServiceShared};
+use everup_instance::Change;
+
+use crate::notes::{Note, Notes, Restored};
+
+/// One service.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) settings: Arc<config::Service>,
+    pub(crate) shared: Arc<ServiceShared>,
+    /// Fixed order and number: tables name instances by index.
+    pub(crate) instances: Vec<Instance>,
+}
+
+/// One instance.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    pub(crate) id: InstanceId,
+    pub(crate) weight: u32,
+    /// Where a fixed instance listens; None: everup runs it, and its process says where.
+    fixed: Option<SocketAddr>,
+    /// What the supervisor says, if everup runs it.
+    pub(crate) process: Option<Change>,
+    pub(crate) verdict: Verdict,
+    /// It was up since its process began.
+    pub(crate) seen_up: bool,
+    /// The operator drained it.
+    pub(crate) draining: bool,
+    /// When the state that people see began.
+    pub(crate) since: SystemTime,
+    pub(crate) shared: Arc<InstanceShared>,
+}
+
+impl Service {
+    /// A service as configured; nothing is known of its instances but what `notes` say of fixed ones and of drains.
+    pub(crate) fn new(settings: config::Service, threads: usize, notes: &Notes, wall: SystemTime) -> Self {
+        let ids = |name: String| InstanceId::new(Arc::clone(&settings.name), name);
+        let instance = |id: InstanceId, weight, fixed| {
+            // A verdict on a process is restored with the process: `Instance::adopt`.
+            let Restored { verdict, draining, seen_up, since, restarts: _ } = notes.restored(&id, None);
+            let shared = Arc::new(InstanceShared::new(threads));
+            let since = since.unwrap_or(wall);
+            Instance { id, weight, fixed, process: None, verdict, seen_up, draining, since, shared }
+        };
+        let instances = match &settings.run {
+            Some(run) => {
+                (1..=run.replicas).map(|n| instance(ids(format!("{}-{n}", settings.name)), 1, None)).collect()
+            }
+            None => {
+                let fixed = settings.instances.iter();
+                fixed
+                    .map(|one| instance(ids(one.address.to_string()), one.weight, Some(one.address)))
+                    .collect()
+            }
+        };
+        Self { settings: Arc::new(settings), shared: Arc::new(ServiceShared::new(threads)), instances }
+    }
+
+    /// Somebody answers for it.
+    pub(crate) fn is_up(&self) -> bool {
+        self.instances.iter().any(|instance| instance.availability() == Availability::Takes)
+    }
+}
+
+impl Instance {
+    /// Where it listens now; None while there is no process.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        let of_process = || {
+            let process = self.process.as_ref()?;
+            process.pid?;
+            Some(SocketAddr::from((Ipv4Addr::LOCALHOST, process.port?)))
+        };
+        self.fixed.or_else(of_process)
+    }
+
+    pub(crate) fn is_run_by_us(&self) -> bool {
+        self.fixed.is_none()
+    }
+
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.process.as_ref().and_then(|process| process.pid)
+    }
+
+    /// Whether it gets requests.
+    pub(crate) fn availability(&self) -> Availability {
+        availability(&self.verdict, self.draining, self.process.as_ref().map(|process| process.phase))
+    }
+
+    /// What people are told it is in.
+    pub(crate) fn state(&self) -> InstanceState {
+        let Some(process) = &self.process else {
+            return answering_state(&self.verdict, self.draining, self.shared.in_flight());
+        };
+        match process.phase {
+            Phase::Stopped | Phase::Stopping => InstanceState::Stopped,
+            Phase::Running if self.seen_up || self.verdict == Verdict::Up => {
+                answering_state(&self.verdict, self.draining, self.shared.in_flight())
+            }
+            Phase::Starting | Phase::Running | Phase::Backoff if process.crash_loop => {
+                InstanceState::CrashLooping
+            }
+            Phase::Starting | Phase::Running => InstanceState::Starting,
+            Phase::Backoff => InstanceState::Backoff,
+        }
+    }
+
+    /// Why it is in that state, in words; empty when there is nothing to explain.
+    pub(crate) fn reason(&self) -> String {
+        let last_exit = || {
+            let exit = self.process.as_ref().and_then(|process| process.last_exit.as_ref());
+            exit.map(ToString::to_string)
+        };
+        match self.state() {
+            InstanceState::Up => String::new(),
+            InstanceState::Unknown => "not checked yet".to_owned(),
+            InstanceState::Draining | InstanceState::Drained => "by the operator".to_owned(),
+            InstanceState::Stopped => String::new(),
+            InstanceState::Backoff | InstanceState::CrashLooping => last_exit().unwrap_or_default(),
+            InstanceState::Starting => match (&self.verdict, last_exit()) {
+                // It is usual that nothing listens yet.
+                (Verdict::Down(Reason::ConnectRefused) | Verdict::Unknown | Verdict::Up, None) => {
+                    "waiting for its first good checks".to_owned()
+                }
+                (Verdict::Down(Reason::ConnectRefused) | Verdict::Unknown | Verdict::Up, Some(exit)) => {
+                    format!("again: the last process {exit}")
+                }
+                (Verdict::Down(reason), _) => reason.to_string(),
+            },
+            InstanceState::Down => match &self.verdict {
+                Verdict::Down(reason) => reason.to_string(),
+                Verdict::Unknown | Verdict::Up => String::new(),
+            },
+        }
+    }
+
+    /// Takes over a process from before this worker, with what `notes` say of it.
+    pub(crate) fn adopt(&mut self, process: Change, notes: &Notes) {
+        let Restored { verdict, seen_up, since, draining: _, restarts: _ } =
+            notes.restored(&self.id, process.pid);
+        self.verdict = verdict;
+        self.seen_up = seen_up;
+        self.since = since.unwrap_or(self.since);
+        self.process = Some(process);
+    }
+
+    /// For the next worker.
+    pub(crate) fn note(&self) -> (InstanceId, Note) {
+        let known = Restored {
+            verdict: self.verdict.clone(),
+            draining: self.draining,
+            seen_up: self.seen_up,
+            restarts: self.process.as_ref().map_or(0, |process| process.restarts),
+            since: Some(self.since),
+        };
+        (self.id.clone(), Note::new(known, self.pid()))
+    }
+}
+
+/// Whether an instance gets requests: only one that is up, is not drained, and whose process, if it is ours, runs.
+pub(crate) fn availability(verdict: &Verdict, draining: bool, process: Option<Phase>) -> Availability {
+    match (verdict, process) {
+        (Verdict::Unknown | Verdict::Down(_), _)
+        | (Verdict::Up, Some(Phase::Starting | Phase::Backoff | Phase::Stopped)) => Availability::Down,
+        (Verdict::Up, Some(Phase::Stopping)) => Availability::Draining,
+        (Verdict::Up, None | Some(Phase::Running)) if draining => Availability::Draining,
+        (Verdict::Up, None | Some(Phase::Running)) => Availability::Takes,
+    }
+}
+
+fn answering_state(verdict: &Verdict, draining: bool, in_flight: u32) -> InstanceState {
+    match (verdict, draining) {
+        (Verdict::Down(_), _) => InstanceState::Down,
+        (Verdict::Unknown | Verdict::Up, true) if in_flight > 0 => InstanceState::Draining,
+        (Verdict::Unknown | Verdict::Up, true) => InstanceState::Drained,
+        (Verdict::Unknown, false) => InstanceState::Unknown,
+        (Verdict::Up, false) => InstanceState::Up,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn down() -> Verdict {
+        Verdict::Down(Reason::ConnectRefused)
+    }
+
+    #[test]
+    fn only_an_instance_that_is_up_and_runs_and_is_not_drained_takes_requests() {
+        let phases = [
+            None,
+            Some(Phase::Stopped),
+            Some(Phase::Starting),
+            Some(Phase::Running),
+            Some(Phase::Backoff),
+            Some(Phase::Stopping),
+        ];
+        for verdict in [Verdict::Unknown, Verdict::Up, down()] {
+            for draining in [false, true] {
+                for phase in phases {
+                    let runs = matches!(phase, None | Some(Phase::Running));
+                    let expected = match (&verdict, runs, phase) {
+                        (Verdict::Up, true, _) if !draining => Availability::Takes,
+                        (Verdict::Up, true, _) | (Verdict::Up, _, Some(Phase::Stopping)) => {
+                            Availability::Draining
+                        }
+                        _ => Availability::Down,
+                    };
+                    assert_eq!(
+                        availability(&verdict, draining, phase),
+                        expected,
+                        "{verdict:?} {draining} {phase:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_drained_instance_that_fails_is_told_as_down() {
+        assert_eq!(answering_state(&down(), true, 0), InstanceState::Down);
+        assert_eq!(answering_state(&Verdict::Up, true, 2), InstanceState::Draining);
+        assert_eq!(answering_state(&Verdict::Up, true, 0), InstanceState::Drained);
+    }
+
+    fn run_instance(phase: Phase, verdict: Verdict, seen_up: bool, crash_loop: bool) -> Instance {
+        let id = InstanceId::new("shop", "shop-1");
+        let process = Change {
+            id: id.clone(),
+            phase,
+            pid: None,
+            port: None,
+            revision: "v1".into(),
+            restarts: 0,
+            crash_loop,
+            last_exit: None,
+            since: everup_core::time::Time::ZERO,
+        };
+        Instance {
+            id,
+            weight: 1,
+            fixed: None,
+            process: Some(process),
+            verdict,
+            seen_up,
+            draining: false,
+            since: SystemTime::UNIX_EPOCH,
+            shared: Arc::new(InstanceShared::new(1)),
+        }
+    }
+
+    #[test]
+    fn a_process_that_does_not_listen_yet_is_starting_and_not_down() {
+        assert_eq!(run_instance(Phase::Running, down(), false, false).state(), InstanceState::Starting);
+        assert_eq!(run_instance(Phase::Running, down(), true, false).state(), InstanceState::Down);
+    }
+
+    #[test]
+    fn a_crash_loop_is_told_until_the_instance_is_up() {
+        for phase in [Phase::Starting, Phase::Running, Phase::Backoff] {
+            assert_eq!(
+                run_instance(phase, Verdict::Unknown, false, true).state(),
+                InstanceState::CrashLooping
+            );
+        }
+        assert_eq!(run_instance(Phase::Running, Verdict::Up, true, true).state(), InstanceState::Up);
+    }
+}

@@ -1,0 +1,140 @@
+//! The order in which everything ends.
+//!
+//! ```text
+//! Serving ──Begin──▶ Finishing ──nothing in flight, time over, or hastened──▶ Stopping ──no process left──▶ Ended
+//! ```
+//!
+//! In Finishing the data plane finishes what it has and the instances still answer; only then are they stopped.
+
+use std::time::Duration;
+
+use everup_core::time::Time;
+
+/// What instances may take after SIGTERM when the operator asked twice.
+const HASTY_GRACE: Duration = Duration::from_secs(1);
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Shutdown {
+    /// Nobody asked.
+    #[default]
+    Serving,
+    /// Requests in flight are waited for.
+    Finishing {
+        /// No longer than this.
+        until: Time,
+    },
+    /// Instances end.
+    Stopping {
+        /// What each may take after SIGTERM.
+        grace: Duration,
+    },
+    /// Nothing is left.
+    Ended,
+}
+
+/// What is to be done at a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Tell the data plane that the end has come.
+    FinishRequests,
+    /// Stop the data plane and then the instances, giving each at most this after SIGTERM.
+    StopInstances(Duration),
+    /// Everything is stopped: exit.
+    Exit,
+}
+
+impl Shutdown {
+    /// The operator asked; `patience` is the longest `drain.time`. Asked again, `hasten` waits for nothing.
+    pub(crate) fn begin(&mut self, now: Time, patience: Duration, hasten: bool) -> Option<Step> {
+        match (*self, hasten) {
+            (Self::Serving, false) => {
+                *self = Self::Finishing { until: now + patience };
+                Some(Step::FinishRequests)
+            }
+            (Self::Serving | Self::Finishing { .. } | Self::Stopping { .. }, true) => {
+                *self = Self::Stopping { grace: HASTY_GRACE };
+                Some(Step::StopInstances(HASTY_GRACE))
+            }
+            (Self::Finishing { .. } | Self::Stopping { .. } | Self::Ended, false) | (Self::Ended, true) => {
+                None
+            }
+        }
+    }
+
+    /// Looks whether the next step has come.
+    pub(crate) fn look(&mut self, now: Time, in_flight: u64, all_stopped: bool) -> Option<Step> {
+        match *self {
+            Self::Finishing { until } if in_flight == 0 || now >= until => {
+                *self = Self::Stopping { grace: Duration::MAX };
+                Some(Step::StopInstances(Duration::MAX))
+            }
+            Self::Stopping { .. } if all_stopped => {
+                *self = Self::Ended;
+                Some(Step::Exit)
+            }
+            Self::Serving | Self::Finishing { .. } | Self::Stopping { .. } | Self::Ended => None,
+        }
+    }
+
+    /// Somebody asked.
+    pub(crate) fn is_under_way(&self) -> bool {
+        *self != Self::Serving
+    }
+
+    /// Nothing is left to be stopped.
+    pub(crate) fn is_over(&self) -> bool {
+        *self == Self::Ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn at(seconds: u64) -> Time {
+        Time::from_millis(seconds * 1000)
+    }
+
+    #[test]
+    fn requests_finish_before_instances_are_stopped_and_instances_before_the_exit() {
+        let mut shutdown = Shutdown::default();
+        assert_eq!(shutdown.look(at(0), 0, true), None);
+        assert_eq!(shutdown.begin(at(1), PATIENCE, false), Some(Step::FinishRequests));
+        assert_eq!(shutdown.look(at(2), 1, false), None);
+        assert_eq!(shutdown.look(at(3), 0, false), Some(Step::StopInstances(Duration::MAX)));
+        assert_eq!(shutdown.look(at(4), 0, false), None);
+        assert_eq!(shutdown.look(at(5), 0, true), Some(Step::Exit));
+        assert_eq!(shutdown.look(at(6), 0, true), None);
+    }
+
+    #[test]
+    fn requests_are_waited_for_only_so_long() {
+        let mut shutdown = Shutdown::default();
+        shutdown.begin(at(0), PATIENCE, false);
+        assert_eq!(shutdown.look(at(29), 5, false), None);
+        assert_eq!(shutdown.look(at(30), 5, false), Some(Step::StopInstances(Duration::MAX)));
+    }
+
+    #[test]
+    fn who_asks_twice_waits_for_nothing() {
+        for asked_before in [false, true] {
+            let mut shutdown = Shutdown::default();
+            if asked_before {
+                shutdown.begin(at(0), PATIENCE, false);
+            }
+            assert_eq!(shutdown.begin(at(1), PATIENCE, true), Some(Step::StopInstances(HASTY_GRACE)));
+            assert_eq!(shutdown.look(at(1), 5, true), Some(Step::Exit));
+        }
+    }
+
+    #[test]
+    fn asking_again_without_haste_changes_nothing() {
+        let mut shutdown = Shutdown::default();
+        shutdown.begin(at(0), PATIENCE, false);
+        assert_eq!(shutdown.begin(at(20), PATIENCE, false), None);
+        assert_eq!(shutdown, Shutdown::Finishing { until: at(30) });
+    }
+}

@@ -1,0 +1,51 @@
+//! What is known -> the routing table that the data plane gets.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use everup_core::config;
+use everup_core::ids::Generation;
+use everup_core::route;
+use everup_gateway::{Availability, InstanceTable, ListenerTable, ServiceTable, Snapshot};
+
+use crate::service::{Instance, Service};
+
+/// The table of this generation. Instances keep their places over generations.
+pub(crate) fn snapshot(
+    generation: Generation,
+    listeners: &[config::Listener],
+    services: &[Service],
+) -> Snapshot {
+    Snapshot {
+        generation,
+        listeners: listeners
+            .iter()
+            .map(|listener| ListenerTable { routes: route::Table::new(listener) })
+            .collect(),
+        services: services.iter().map(service_table).collect(),
+    }
+}
+
+fn service_table(service: &Service) -> ServiceTable {
+    ServiceTable {
+        name: Arc::clone(&service.settings.name),
+        settings: Arc::clone(&service.settings),
+        shared: Arc::clone(&service.shared),
+        instances: service.instances.iter().map(instance_table).collect(),
+    }
+}
+
+fn instance_table(instance: &Instance) -> InstanceTable {
+    let (address, state) = match instance.address() {
+        Some(address) => (address, instance.availability()),
+        // Nobody connects there: what is down gets nothing.
+        None => (SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), Availability::Down),
+    };
+    InstanceTable {
+        id: instance.id.clone(),
+        address,
+        weight: instance.weight,
+        state,
+        shared: Arc::clone(&instance.shared),
+    }
+}

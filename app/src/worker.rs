@@ -1,0 +1,412 @@
+//! The life of the worker process: begin, then one loop that waits for news, hands them to the controller, does what
+//! it decides and publishes; until everything is stopped in order.
+//!
+//! A panic in the control code does not stop traffic: it is caught here, told loudly, and a new controller takes
+//! over from what was remembered, what the supervisor knows and the counters that the data plane uses.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::Duration;
+
+use everup_admin::api::{InstanceState, Status};
+use everup_admin::{Command, NotReady};
+use everup_core::config::Config;
+use everup_core::ids::Generation;
+use everup_core::keeper::{ToKeeper, ToWorker};
+use everup_core::time::Time;
+use everup_gateway::{Gateway, GatewayEvent};
+use everup_health::{HealthHandle, VerdictChange};
+use everup_instance::Supervisor;
+use everup_link::{Link, LinkError};
+use tokio::sync::mpsc;
+
+use crate::begin::begin;
+use crate::clock::{Clock, Now};
+use crate::controller::{Controller, DRAIN_LOOK, Input, Order, Output};
+use crate::error::AppError;
+use crate::keeper_line::KeeperLine;
+use crate::metrics;
+use crate::notes::Notes;
+use crate::orphans::Orphans;
+use crate::rates::Rates;
+use crate::shutdown::{Shutdown, Step};
+use crate::status::{self, Identity, LOG_LINES, Moment};
+
+/// What the operator at the terminal may be told.
+#[derive(Debug)]
+pub enum Notice<'a> {
+    /// Once per everup: it serves. Told when every instance is up, or after [`GREETING_PATIENCE`].
+    Serving(&'a Status),
+    /// Once a second.
+    Summary(&'a Status),
+    /// Everything is stopped in order.
+    Stopped,
+}
+
+/// Tells the operator. It must not block.
+pub type Presenter = Box<dyn FnMut(Notice<'_>)>;
+
+/// How long the greeting waits for instances that are not up yet.
+const GREETING_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often rates are sampled and the operator's summary is told.
+const SAMPLE: Duration = Duration::from_secs(1);
+
+/// News of one kind that are handed in together, so that one table covers them.
+const BATCH: usize = 1000;
+
+/// Runs the worker until everything was stopped in order. `state` is the state directory; the link comes from
+/// [`Link::inherited`].
+///
+/// # Errors
+/// [`AppError`] if it cannot begin, or the line to the keeper fails at the very end.
+pub fn run_worker(link: Link, state: &Path, presenter: Presenter) -> Result<(), AppError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AppError::System)?;
+    runtime.block_on(async { begin(link, state, presenter)?.run().await })
+}
+
+/// Everything the loop holds.
+pub(crate) struct Worker {
+    pub(crate) clock: Clock,
+    pub(crate) identity: Identity,
+    pub(crate) config: Config,
+    pub(crate) controller: Controller,
+    pub(crate) supervisor: Supervisor,
+    /// None: stopped.
+    pub(crate) gateway: Option<Gateway>,
+    pub(crate) health: HealthHandle,
+    /// None: the keeper is gone.
+    pub(crate) line: Option<KeeperLine>,
+    /// The instances that a keeper left when it went.
+    pub(crate) orphans: Option<Orphans>,
+    pub(crate) shutdown: Shutdown,
+    /// One per service.
+    pub(crate) rates: Vec<Rates>,
+    /// What the next worker would know.
+    pub(crate) remembered: Option<String>,
+    pub(crate) presenter: Presenter,
+    pub(crate) greeted: bool,
+    pub(crate) next_sample: Time,
+    pub(crate) verdicts: mpsc::UnboundedReceiver<VerdictChange>,
+    pub(crate) noticed: mpsc::UnboundedReceiver<GatewayEvent>,
+    pub(crate) commands: mpsc::Receiver<Command>,
+}
+
+/// What the loop waited for.
+enum News {
+    Verdict(VerdictChange),
+    Noticed(GatewayEvent),
+    Acknowledged(Generation),
+    Keeper(Result<Option<ToWorker>, LinkError>),
+    Command(Command),
+    Tick,
+}
+
+impl Worker {
+    async fn run(mut self) -> Result<(), AppError> {
+        self.guarded(|worker| worker.apply());
+        loop {
+            let news = self.news().await;
+            let ended = self.guarded(|worker| {
+                worker.handle(news);
+                worker.apply();
+                worker.step()
+            });
+            if ended == Some(true) {
+                return self.end();
+            }
+        }
+    }
+
+    /// Does a piece of control work. If it panics, the controller is replaced and None returned.
+    fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        match catch_unwind(AssertUnwindSafe(|| work(self))) {
+            Ok(done) => Some(done),
+            Err(_) => {
+                tracing::error!(
+                    "the controller failed inside (see the panic above; please report it). Traffic goes on; \
+                     a new controller takes over"
+                );
+                if catch_unwind(AssertUnwindSafe(|| self.recover())).is_err() {
+                    tracing::error!(
+                        "the new controller failed too: traffic goes on as it was until the next news"
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    /// A new controller from what is known elsewhere. Who waited for a drain is told to ask again.
+    fn recover(&mut self) {
+        let now = self.clock.now();
+        let notes = Notes::read(self.remembered.as_deref());
+        self.controller.renew(&self.config, &notes, now);
+        let Self { supervisor, controller, .. } = self;
+        supervisor.instances().for_each(|process| controller.adopt(process, &notes));
+        controller.watch_all();
+    }
+
+    async fn news(&mut self) -> News {
+        let wakeup = self.clock.instant(self.next_wakeup());
+        let generation = self.controller.generation();
+        let acknowledgement_is_due = !self.controller.is_acknowledged();
+        let Self { verdicts, noticed, commands, line, gateway, .. } = self;
+        tokio::select! {
+            Some(change) = verdicts.recv() => News::Verdict(change),
+            Some(event) = noticed.recv() => News::Noticed(event),
+            Some(command) = commands.recv() => News::Command(command),
+            message = of_keeper(line) => News::Keeper(message),
+            () = acknowledged(gateway, generation), if acknowledgement_is_due => News::Acknowledged(generation),
+            () = tokio::time::sleep_until(wakeup.into()) => News::Tick,
+        }
+    }
+
+    fn next_wakeup(&self) -> Time {
+        let looks_often = self.controller.is_draining() || self.shutdown.is_under_way();
+        let look = if looks_often { self.clock.now().time + DRAIN_LOOK } else { self.next_sample };
+        let supervisor = self.supervisor.next_wakeup().unwrap_or(look);
+        look.min(self.next_sample).min(supervisor)
+    }
+
+    fn handle(&mut self, news: News) {
+        let now = self.clock.now();
+        // A verdict that waits is older than any news of the keeper about the same process.
+        for _ in 0..BATCH {
+            let Ok(change) = self.verdicts.try_recv() else { break };
+            self.controller.handle(now, Input::Verdict(change));
+        }
+        match news {
+            News::Verdict(change) => self.controller.handle(now, Input::Verdict(change)),
+            News::Noticed(event) => {
+                self.controller.handle(now, Input::Noticed(event));
+                for _ in 0..BATCH {
+                    let Ok(event) = self.noticed.try_recv() else { break };
+                    self.controller.handle(now, Input::Noticed(event));
+                }
+            }
+            News::Acknowledged(generation) => self.controller.handle(now, Input::Acknowledged(generation)),
+            News::Keeper(message) => self.on_keeper(now, message),
+            News::Command(command) => self.on_command(now, command),
+            News::Tick => self.on_tick(now),
+        }
+    }
+
+    fn on_keeper(&mut self, now: Now, message: Result<Option<ToWorker>, LinkError>) {
+        match message {
+            Ok(Some(ToWorker::Shutdown { hasten })) => self.begin_shutdown(now.time, hasten),
+            Ok(Some(message)) => self.supervisor.handle(now.time, &message),
+            Err(error @ (LinkError::Malformed(_) | LinkError::Truncated)) => {
+                tracing::error!(%error, "a message of the keeper was lost");
+            }
+            Ok(None) | Err(_) => {
+                tracing::error!("the keeper is gone: everything is stopped in order");
+                self.line = None;
+                self.orphans = Some(Orphans::new(self.supervisor.instances()));
+                self.begin_shutdown(now.time, false);
+            }
+        }
+    }
+
+    fn on_command(&mut self, now: Now, command: Command) {
+        // Whoever asked may be gone: then nobody needs the answer.
+        match Order::try_from(command) {
+            Ok(order) => self.controller.handle(now, Input::Order(order)),
+            Err(Command::Status { reply }) => drop(reply.send(self.status(now))),
+            Err(Command::Metrics { reply }) => drop(reply.send(self.metrics_page())),
+            Err(Command::Ready { reply }) => drop(reply.send(self.ready())),
+            Err(Command::Drain { .. } | Command::Undrain { .. } | Command::Kill { .. }) => {
+                unreachable!("these are orders")
+            }
+        }
+    }
+
+    fn on_tick(&mut self, now: Now) {
+        self.supervisor.wake(now.time);
+        self.controller.handle(now, Input::Tick);
+        if now.time >= self.next_sample {
+            self.next_sample = now.time + SAMPLE;
+            for (service, rates) in self.controller.services().iter().zip(&mut self.rates) {
+                rates.sample(now.time, service.shared.requests.total(), || service.shared.latency.total());
+            }
+            let status = self.status(now);
+            (self.presenter)(Notice::Summary(&status));
+        }
+    }
+
+    /// Does what supervisor and controller decided, until neither has more.
+    fn apply(&mut self) {
+        let now = self.clock.now();
+        loop {
+            if let Some(output) = self.supervisor.poll_output() {
+                match output {
+                    everup_instance::Output::Tell(message, log) => self.tell_keeper(message, log),
+                    everup_instance::Output::Changed(change) => {
+                        self.controller.handle(now, Input::Changed(change))
+                    }
+                }
+            } else if let Some(output) = self.controller.poll_output() {
+                self.carry_out(now, output);
+            } else {
+                break;
+            }
+        }
+        self.greet(now);
+    }
+
+    fn carry_out(&mut self, now: Now, output: Output) {
+        match output {
+            Output::Publish(snapshot) => {
+                if let Some(gateway) = &self.gateway {
+                    gateway.publish(snapshot);
+                }
+            }
+            Output::Remember(notes) => {
+                if self.remembered.as_ref() != Some(&notes) {
+                    self.remembered = Some(notes.clone());
+                    self.tell_keeper(ToKeeper::Remember { notes }, None);
+                }
+            }
+            Output::Watch(watch) => self.health.watch(watch),
+            Output::Unwatch(id) => self.health.unwatch(&id),
+            Output::ConnectFailed(id, reason) => self.health.connect_failed(id, reason),
+            Output::BecameUp(id) => self.supervisor.became_up(now.time, &id),
+            Output::Kill(id) => self.supervisor.kill(now.time, &id),
+        }
+    }
+
+    fn tell_keeper(&mut self, message: ToKeeper, descriptor: Option<std::os::fd::OwnedFd>) {
+        if let Some(line) = &mut self.line {
+            line.send(message, descriptor);
+        }
+    }
+
+    fn greet(&mut self, now: Now) {
+        if self.greeted {
+            return;
+        }
+        let mut instances = self.controller.services().iter().flat_map(|service| &service.instances);
+        let all_up = instances.all(|instance| instance.state() == InstanceState::Up);
+        if all_up || now.time >= Time::ZERO + GREETING_PATIENCE {
+            self.greeted = true;
+            let status = self.status(now);
+            (self.presenter)(Notice::Serving(&status));
+            (self.presenter)(Notice::Summary(&status));
+        }
+    }
+
+    fn begin_shutdown(&mut self, now: Time, hasten: bool) {
+        // Nobody needs to be told what to try next any more.
+        self.greeted = true;
+        let step = self.shutdown.begin(now, self.controller.patience(), hasten);
+        self.take_step(now, step);
+    }
+
+    /// Looks how far the end has come. True: the worker may exit.
+    fn step(&mut self) -> bool {
+        let now = self.clock.now().time;
+        if !self.shutdown.is_under_way() {
+            return false;
+        }
+        let all_stopped = match &mut self.orphans {
+            Some(orphans) => orphans.look(now),
+            None => self.supervisor.all_stopped(),
+        };
+        let step = self.shutdown.look(now, self.controller.to_be_finished(), all_stopped);
+        self.take_step(now, step);
+        self.shutdown.is_over()
+    }
+
+    fn take_step(&mut self, now: Time, step: Option<Step>) {
+        match step {
+            None | Some(Step::Exit) => {}
+            Some(Step::FinishRequests) => {
+                let in_flight = self.controller.to_be_finished();
+                if in_flight > 0 {
+                    let at_most = self.controller.patience();
+                    tracing::info!(
+                        in_flight,
+                        ?at_most,
+                        "stops: waits for requests in flight; ask again to hasten"
+                    );
+                }
+                if let Some(gateway) = &self.gateway {
+                    gateway.begin_shutdown();
+                }
+            }
+            Some(Step::StopInstances(grace)) => {
+                let left = self.controller.to_be_finished();
+                if left > 0 {
+                    tracing::warn!(in_flight = left, "stops without waiting for requests that are in flight");
+                }
+                if let Some(gateway) = self.gateway.take() {
+                    gateway.stop();
+                }
+                match &mut self.orphans {
+                    Some(orphans) => orphans.stop(now, grace.min(self.controller.patience())),
+                    None => self.supervisor.stop_all(now, grace),
+                }
+                self.apply();
+            }
+        }
+    }
+
+    fn end(mut self) -> Result<(), AppError> {
+        (self.presenter)(Notice::Stopped);
+        if let Some(mut line) = self.line.take() {
+            line.send(ToKeeper::Finished, None);
+            line.finish()?;
+        }
+        Ok(())
+    }
+
+    fn ready(&self) -> Result<(), NotReady> {
+        if self.shutdown.is_under_way() {
+            Err(NotReady("everup is stopping".to_owned()))
+        } else {
+            self.controller.ready()
+        }
+    }
+
+    fn connections(&self) -> u64 {
+        self.gateway.as_ref().map_or(0, |gateway| gateway.connections() as u64)
+    }
+
+    fn status(&self, now: Now) -> Status {
+        let moment = Moment {
+            now,
+            generation: self.controller.generation().0,
+            ready: self.ready().is_ok(),
+            stopping: self.shutdown.is_under_way(),
+            connections: self.connections(),
+        };
+        let last_lines = |id: &_| self.supervisor.last_lines(id, LOG_LINES);
+        status::status(&self.identity, moment, self.controller.services(), &self.rates, last_lines)
+    }
+
+    fn metrics_page(&self) -> String {
+        let process = metrics::Process {
+            connections: self.connections(),
+            generation: self.controller.generation().0,
+            worker_restarts: self.identity.worker_restarts,
+        };
+        metrics::page(process, self.controller.services())
+    }
+}
+
+/// Never ready when the keeper is gone.
+async fn of_keeper(line: &mut Option<KeeperLine>) -> Result<Option<ToWorker>, LinkError> {
+    match line {
+        Some(line) => line.receive().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Never ready when there is no data plane.
+async fn acknowledged(gateway: &Option<Gateway>, generation: Generation) {
+    match gateway {
+        Some(gateway) => gateway.acknowledged(generation).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,92 @@
+//! The `everup` binary: reads the command line and hands over to the verb. Every verb has its file in `verb/`.
+//!
+//! Exit codes: 0 done, 1 refused or failed (one line on stderr says why), 2 wrong usage.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod diagnostics;
+mod find;
+mod live;
+mod log;
+mod place;
+mod sample_app;
+mod table;
+mod verb;
+
+/// Keeps a service up: balances its traffic over its instances, notices failures and loses no request.
+#[derive(Parser)]
+#[command(
+    name = "everup",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Start everup with a configuration file and keep it running until Ctrl-C
+    Run(verb::run::Args),
+    /// Read a configuration file and tell every mistake in it
+    Check(verb::check::Args),
+    /// Show listeners, services and instances, their states and the load
+    Status(verb::status::Args),
+    /// Give an instance no new requests and wait until those it has are finished
+    Drain(verb::drain::Args),
+    /// Give a drained instance requests again
+    Undrain(verb::undrain::Args),
+    /// Put a running everup under load, kill an instance and count what was lost
+    Drill(verb::drill::Args),
+    /// Be the small application that the quickstart runs
+    SampleApp(verb::sample_app::Args),
+    /// Print every setting with its type, default, range and reason
+    Reference(verb::reference::Args),
+    /// The process that carries the traffic; started by `everup run` only
+    #[command(hide = true)]
+    Worker(verb::worker::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match CommandLine::parse().verb {
+        Verb::Run(args) => verb::run::run(args),
+        Verb::Check(args) => verb::check::run(args),
+        Verb::Status(args) => verb::status::run(args),
+        Verb::Drain(args) => verb::drain::run(args),
+        Verb::Undrain(args) => verb::undrain::run(args),
+        Verb::Drill(args) => verb::drill::run(args),
+        Verb::SampleApp(args) => verb::sample_app::run(args),
+        Verb::Reference(args) => verb::reference::run(args),
+        Verb::Worker(args) => verb::worker::run(args),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("everup: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::CommandLine;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_that_is_shown_says_what_it_does_in_one_line() {
+        for verb in CommandLine::command().get_subcommands().filter(|verb| !verb.is_hide_set()) {
+            let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!(!about.is_empty() && !about.contains('\n') && about.len() <= 80, "{}", verb.get_name());
+        }
+    }
+}

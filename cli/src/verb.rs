@@ -1,0 +1,11 @@
+//! One module per verb: its `Args`, and `run`, which does it.
+
+pub(crate) mod check;
+pub(crate) mod drain;
+pub(crate) mod drill;
+pub(crate) mod reference;
+pub(crate) mod run;
+pub(crate) mod sample_app;
+pub(crate) mod status;
+pub(crate) mod undrain;
+pub(crate) mod worker;

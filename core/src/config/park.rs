@@ -1,0 +1,18 @@
+//! `[service.NAME.park]`: where requests wait while no instance can take them.
+
+use std::time::Duration;
+
+use super::kind::{duration, integer};
+use super::section::section;
+
+section! {
+    /// While no instance can take a request it waits here, and goes to the first that can. Only then it is answered with 503.
+    pub struct Park {
+        /// The longest wait; `"0s"` parks nothing.
+        pub time: Duration = duration(0..=600_000), default "10s",
+            because "longer than a restart takes, shorter than people wait";
+        /// The most requests that wait at a time. Further ones are answered with 503 at once.
+        pub requests: usize = integer(1..=1_000_000), default 1000,
+            because "each waits with its connection; when an instance comes back, it gets all of them";
+    }
+}

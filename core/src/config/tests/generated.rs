@@ -1,0 +1,239 @@
+//! Properties: no text makes parsing panic, and whatever valid configuration is written is read back as it was.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use super::*;
+
+mod written;
+use written::written;
+
+proptest! {
+    #[test]
+    fn no_bytes_make_parsing_panic(bytes in vec(any::<u8>(), 0..400)) {
+        judge(&String::from_utf8_lossy(&bytes));
+    }
+
+    /// Pieces of configurations in any order get further than bytes do.
+    #[test]
+    fn no_pieces_make_parsing_panic(pieces in vec(piece(), 0..40)) {
+        judge(&pieces.concat());
+    }
+
+    #[test]
+    fn a_valid_configuration_is_read_as_it_was_written(config in config()) {
+        prop_assert_eq!(parse(&written(&config)), Ok(config));
+    }
+
+    #[test]
+    fn no_damage_makes_parsing_panic(config in config(), at in any::<prop::sample::Index>(), damage in piece()) {
+        let text = written(&config);
+        let at = text.floor_char_boundary(at.index(text.len()));
+        judge(&text[..at]);
+        judge(&format!("{}{damage}{}", &text[..at], &text[at..]));
+    }
+}
+
+/// Mistakes lie in the text, in its order, and say something.
+fn judge(text: &str) {
+    let mistakes = parse(text).err().unwrap_or_default();
+    for Diagnostic { message, span, label, hint } in &mistakes {
+        assert!(text.get(span.clone()).is_some(), "{span:?} of {text:?}");
+        assert!(
+            !message.is_empty() && !label.is_empty() && hint.as_ref().is_none_or(|hint| !hint.is_empty())
+        );
+    }
+    assert!(mistakes.is_sorted_by_key(|mistake| mistake.span.start));
+}
+
+const MARKS: [&str; 19] = [
+    "\n",
+    " = ",
+    "{",
+    "}",
+    "[",
+    "]",
+    ", ",
+    "\"",
+    "'''",
+    "\"\"\"",
+    ".",
+    "ü",
+    "-1",
+    "\"10s\"",
+    "\"10%\"",
+    "true",
+    "#",
+    "\\u0000",
+    "\"10.0.0.1:80\"",
+];
+
+fn piece() -> impl Strategy<Value = String> {
+    let settings = reference().into_iter().flat_map(|section| section.settings);
+    let keys: Vec<String> = settings.map(|setting| setting.key).collect();
+    let paths: Vec<String> =
+        reference().into_iter().map(|section| section.path.replace("NAME", "shop")).collect();
+    prop_oneof![
+        prop::sample::select(keys),
+        prop::sample::select(paths).prop_map(|path| format!("\n{path}\n")),
+        prop::sample::select(&MARKS[..]).prop_map(str::to_owned),
+        "[a-z0-9 ]{0,6}",
+    ]
+}
+
+fn config() -> impl Strategy<Value = Config> {
+    (node(), limits(), vec(service(), 1..4)).prop_flat_map(|(node, limits, mut services)| {
+        for (index, service) in services.iter_mut().enumerate() {
+            service.name = format!("service-{index}").into();
+        }
+        let count = services.len();
+        vec(listener(count), 0..3).prop_map(move |mut listeners| {
+            listeners.push(listener_that_uses_every_service(count));
+            Config { node: node.clone(), limits: limits.clone(), listeners, services: services.clone() }
+        })
+    })
+}
+
+fn listener_that_uses_every_service(count: usize) -> Listener {
+    let route = |service| {
+        let path = Some(PathPattern::Exact(format!("/{service}")));
+        Route { host: None, path, headers: Vec::new(), service }
+    };
+    let routes = (0..count).map(route).collect();
+    Listener { bind: vec![local(0)], protocol: Protocol::Http, service: None, routes }
+}
+
+/// Port 0, which never collides.
+fn local(port: u16) -> SocketAddr {
+    ([127, 0, 0, 1], port).into()
+}
+
+fn ms(range: RangeInclusive<u64>) -> impl Strategy<Value = Duration> {
+    range.prop_map(Duration::from_millis)
+}
+
+fn node() -> impl Strategy<Value = Node> {
+    let path = || option::of("[a-z/ü \"\\\\]{1,20}".prop_map(PathBuf::from));
+    let name = || option::of("[a-z0-9.]{1,20}");
+    let metrics = option::of(Just(local(0)));
+    (name(), path(), path(), metrics, option::of(1usize..=256), name()).prop_map(
+        |(name, state, admin, metrics, threads, user)| Node { name, state, admin, metrics, threads, user },
+    )
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    let body = option::of(1u64..=1 << 40);
+    (1024usize..=1 << 20, ms(100..=600_000), body, 1usize..=10_000_000).prop_map(
+        |(head_bytes, head_time, body_bytes, connections)| Limits {
+            head_bytes,
+            head_time,
+            body_bytes,
+            connections,
+        },
+    )
+}
+
+fn listener(services: usize) -> impl Strategy<Value = Listener> {
+    let bind = || vec(Just(local(0)), 1..3);
+    let tcp = (bind(), 0..services).prop_map(|(bind, service)| {
+        let service = Some(service);
+        Listener { bind, protocol: Protocol::Tcp, service, routes: Vec::new() }
+    });
+    let http = (bind(), 0..services, option::of(route(services))).prop_map(|(bind, service, route)| {
+        let routes = route.into_iter().collect();
+        Listener { bind, protocol: Protocol::Http, service: Some(service), routes }
+    });
+    prop_oneof![tcp, http]
+}
+
+fn route(services: usize) -> impl Strategy<Value = Route> {
+    let host = prop_oneof![
+        "[a-z]{1,9}\\.example".prop_map(HostPattern::Exact),
+        "\\.[a-z]{1,9}\\.example".prop_map(HostPattern::Suffix)
+    ];
+    let path = prop_oneof![
+        "/[a-z%/.]{0,9}".prop_map(PathPattern::Exact),
+        "/[a-z%/.]{0,9}".prop_map(PathPattern::Prefix)
+    ];
+    let headers = btree_map("x-[a-z]{1,5}", "[a-z\"=]{0,5}", 0..3);
+    (option::of(host), option::of(path), headers, 0..services).prop_map(|(host, path, headers, service)| {
+        Route { host, path, headers: headers.into_iter().collect(), service }
+    })
+}
+
+/// How instances are chosen, and which there are.
+type Instances = (Balance, Vec<FixedInstance>, Option<Run>);
+
+fn instances() -> impl Strategy<Value = Instances> {
+    let weighted = prop_oneof![
+        Just(Balance::WeightedRoundRobin),
+        Just(Balance::WeightedLeastConnections),
+        Just(Balance::IpHash)
+    ];
+    let equal = prop_oneof![Just(Balance::RoundRobin), Just(Balance::LeastConnections)];
+    let fixed = prop_oneof![
+        (weighted, vec(1u32..=256, 1..5)),
+        (equal, (1usize..5).prop_map(|count| std::vec![1; count]))
+    ];
+    let fixed = fixed.prop_map(|(balance, weights)| {
+        let address = |index: usize| SocketAddr::from(([10, 0, 0, 1], 80 + u16::try_from(index).unwrap()));
+        let instance = |(index, weight)| FixedInstance { address: address(index), weight };
+        (balance, weights.into_iter().enumerate().map(instance).collect(), None)
+    });
+    let run = run().prop_map(|run| (Balance::LeastConnections, Vec::new(), Some(run)));
+    prop_oneof![fixed, run]
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    let retry =
+        (1u32..=16, 0u32..=100).prop_map(|(attempts, budget_percent)| Retry { attempts, budget_percent });
+    let park = (ms(0..=600_000), 1usize..=1_000_000).prop_map(|(time, requests)| Park { time, requests });
+    let drain = ms(0..=86_400_000).prop_map(|time| Drain { time });
+    let sticky = option::of(Just(Sticky { by: StickyBy::Ip, name: "everup".to_owned() }));
+    (instances(), timeout(), retry, park, drain, health(), sticky).prop_map(
+        |((balance, instances, run), timeout, retry, park, drain, health, sticky)| {
+            let name = "".into();
+            Service { name, balance, instances, timeout, retry, park, drain, health, sticky, run }
+        },
+    )
+}
+
+fn timeout() -> impl Strategy<Value = Timeout> {
+    let attempt = option::of(ms(1..=999));
+    (ms(1..=60_000), attempt, ms(1000..=86_400_000), ms(100..=86_400_000))
+        .prop_map(|(connect, attempt, request, idle)| Timeout { connect, attempt, request, idle })
+}
+
+fn health() -> impl Strategy<Value = Health> {
+    let check = prop_oneof![
+        Just(Check::Tcp),
+        "/[a-z?=]{0,9}".prop_map(Check::Http),
+        vec("[a-z ]{0,5}", 1..4).prop_map(Check::Command)
+    ];
+    (check, ms(500..=3_600_000), ms(10..=500), 1u32..=100, 1u32..=100)
+        .prop_map(|(check, interval, timeout, rise, fall)| Health { check, interval, timeout, rise, fall })
+}
+
+fn run() -> impl Strategy<Value = Run> {
+    let command = vec("[a-z/]{1,9}", 1..4);
+    let environment = btree_map("X[A-Z_]{1,5}", "[a-z\n\"ü]{0,5}", 0..3);
+    let log = (64u64 << 10..=1 << 40, 1usize..=100).prop_map(|(size, files)| Log { size, files });
+    let directory = option::of("[a-z/]{1,9}".prop_map(PathBuf::from));
+    let revision = "[a-z0-9][a-z0-9.]{0,9}";
+    (command, directory, 1usize..=1000, revision, environment, option::of("[a-z]{1,9}"), log).prop_map(
+        |(command, directory, replicas, revision, environment, user, log)| Run {
+            command,
+            directory,
+            replicas,
+            revision,
+            environment,
+            user,
+            log,
+        },
+    )
+}

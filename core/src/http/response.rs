@@ -1,0 +1,77 @@
+//! Reading an answer's head. An answer whose end is not certain is refused: it would poison the connection it came on.
+
+use super::head::{Fields, lines_end_with_crlf, malformed};
+use super::{Framing, Headers, Malformed, Parsed, Storage, Version};
+
+/// An answer's head, as a view into the receive buffer.
+#[derive(Debug)]
+pub struct Response<'h, 'b> {
+    /// 100 to 599.
+    pub status: u16,
+    /// HTTP/1.0 or 1.1.
+    pub version: Version,
+    /// How long the body is, with regard to the request's method.
+    pub framing: Framing,
+    /// Whether the instance keeps the connection open after this answer.
+    pub keep_alive: bool,
+    /// All header lines.
+    pub headers: Headers<'h, 'b>,
+    /// Where the body begins in the buffer.
+    pub head_bytes: usize,
+    pub(super) hop_by_hop: bool,
+    pub(super) connection_names_others: bool,
+}
+
+/// What the request was, as far as it decides how its answer reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// The method was HEAD.
+    pub head: bool,
+    /// An upgrade was asked for, so 101 may come.
+    pub upgrade: bool,
+}
+
+/// Reads an answer's head from the start of `buffer`. The caller bounds the size of what it collects.
+///
+/// # Errors
+/// [`Malformed`]: the instance's fault; answer 502 and close the connection to it.
+pub fn parse<'h, 'b>(
+    buffer: &'b [u8],
+    storage: &'h mut Storage<'b>,
+    asked: Asked,
+) -> Result<Parsed<Response<'h, 'b>>, Malformed> {
+    let mut raw = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut raw,
+        buffer,
+        &mut storage.0,
+    );
+    let head_bytes = match parsed.map_err(malformed)? {
+        httparse::Status::Complete(bytes) => bytes,
+        httparse::Status::Partial => return Ok(Parsed::Partial),
+    };
+    if !lines_end_with_crlf(&buffer[..head_bytes]) {
+        return Err(Malformed::LineEnding);
+    }
+    let (Some(status), Some(version)) = (raw.code, raw.version) else { return Err(Malformed::Syntax) };
+    if !(100..600).contains(&status) || (status == 101 && !asked.upgrade) {
+        return Err(Malformed::Status);
+    }
+    let version = if version == 1 { Version::Http11 } else { Version::Http10 };
+    let headers: &'h [httparse::Header<'b>] = raw.headers;
+    let fields = Fields::gather(headers)?;
+    let said = fields.framing(version)?;
+    // RFC 9112 section 6.3: these have no body whatever their fields say.
+    let bodiless = asked.head || status < 200 || status == 204 || status == 304;
+    let framing = if bodiless { Framing::Empty } else { said.unwrap_or(Framing::UntilClose) };
+    Ok(Parsed::Whole(Response {
+        status,
+        version,
+        framing,
+        keep_alive: fields.keeps_alive(version) && framing != Framing::UntilClose,
+        headers: Headers(headers),
+        head_bytes,
+        hop_by_hop: fields.hop_by_hop,
+        connection_names_others: fields.connection_names_others,
+    }))
+}

@@ -1,0 +1,6 @@
+//! What the codec reads, refuses and writes, as tables of real messages.
+
+mod bodies;
+mod forwarding;
+mod requests;
+mod responses;

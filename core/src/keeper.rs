@@ -1,0 +1,164 @@
+//! What keeper and worker say to each other. One message is one datagram on a socket pair (`edge/link` carries it);
+//! descriptors travel beside the messages that say so.
+//!
+//! The keeper owns what must not die (listening sockets, instances); the worker decides what to do with them. The
+//! keeper starts an instance from its own reading of the configuration: the worker names it and can choose no
+//! command of its own.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::InstanceId;
+
+/// The number of this protocol. Raised when a message changes its meaning.
+pub const PROTOCOL: u32 = 1;
+
+/// From worker to keeper.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToKeeper {
+    /// Start an instance. One descriptor travels along: the log file that becomes its stdout and stderr.
+    Start {
+        /// Which one; its service must have a `run` section.
+        id: InstanceId,
+        /// The port that replaces `{port}`.
+        port: u16,
+        /// The revision that replaces `{revision}`: letters, digits, `.`, `_`, `-` only, not starting with a dot.
+        revision: String,
+    },
+    /// Signal an instance's whole process group.
+    Signal {
+        /// Which one.
+        id: InstanceId,
+        /// What to send.
+        signal: StopSignal,
+    },
+    /// Keep this for the next worker, replacing what was kept before. The keeper does not read it.
+    Remember {
+        /// At most [`NOTES_BYTES`].
+        notes: String,
+    },
+    /// The worker serves.
+    Ready,
+    /// Everything is stopped in order; the worker is about to exit with success.
+    Finished,
+}
+
+/// The largest [`ToKeeper::Remember`] in bytes: one datagram must hold it, and 1,000 instances fit.
+pub const NOTES_BYTES: usize = 128 * 1024;
+
+/// How an instance is told to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopSignal {
+    /// SIGTERM: please finish.
+    Terminate,
+    /// SIGKILL.
+    Kill,
+}
+
+/// From keeper to worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// The first message. Then [`ToWorker::Sockets`] messages follow, then [`ToWorker::Begin`].
+    Hello {
+        /// [`PROTOCOL`] of the keeper.
+        protocol: u32,
+        /// The path the configuration was read from.
+        config_path: String,
+        /// The keeper's process id.
+        keeper_pid: u32,
+        /// How many workers this keeper has started before this one.
+        restarts: u32,
+    },
+    /// A piece of the configuration's text as the keeper read and checked it (the file may have changed since), in
+    /// order; pieces keep every datagram small.
+    ConfigText {
+        /// To be appended to the text so far.
+        piece: String,
+    },
+    /// Listening sockets travel beside this message: one per data-plane thread for a listener, one for the others.
+    Sockets {
+        /// What they are for.
+        role: SocketRole,
+        /// The address they are bound to, as text (`127.0.0.1:8080`, a path for the admin socket).
+        address: String,
+    },
+    /// An instance that runs already, to be adopted.
+    Adopt {
+        /// Which one.
+        id: InstanceId,
+        /// Its process id.
+        pid: u32,
+        /// The port it was given.
+        port: u16,
+        /// The revision it was started with.
+        revision: String,
+    },
+    /// What the last worker wanted remembered, if any. At most one, before [`ToWorker::Begin`].
+    Notes {
+        /// See [`ToKeeper::Remember`].
+        notes: String,
+    },
+    /// Everything was handed over: begin.
+    Begin,
+    /// An instance was started.
+    Started {
+        /// Which one.
+        id: InstanceId,
+        /// Its process id.
+        pid: u32,
+    },
+    /// An instance could not be started.
+    StartFailed {
+        /// Which one.
+        id: InstanceId,
+        /// In words for the operator, with what to do.
+        reason: String,
+    },
+    /// An instance's process ended and was reaped.
+    Exited {
+        /// Which one.
+        id: InstanceId,
+        /// Its process id.
+        pid: u32,
+        /// How.
+        status: ExitStatus,
+    },
+    /// Stop everything in order, then say [`ToKeeper::Finished`] and exit.
+    Shutdown {
+        /// The operator asked twice: do not wait for requests in flight.
+        hasten: bool,
+    },
+}
+
+/// What a listening socket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SocketRole {
+    /// The `bind`-th address of the `listener`-th listener of the configuration, counted from 0.
+    Listener {
+        /// Index into `Config::listeners`.
+        listener: usize,
+        /// Index into its `bind`.
+        bind: usize,
+    },
+    /// The admin unix socket.
+    Admin,
+    /// The metrics address.
+    Metrics,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitStatus {
+    /// It returned this code.
+    Code(i32),
+    /// This signal killed it.
+    Signal(i32),
+}
+
+impl std::fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exited with code {code}"),
+            Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! everup-core: everything that everup *decides*, and nothing that it does.
+//!
+//! No socket, file, thread, clock, randomness, environment or async lives here: bytes, events and the time come in
+//! as arguments, decisions go out as values. That makes every decision testable in a table and the whole of everup
+//! simulable in one thread. The crates under `edge/` carry the decisions out.
+#![warn(missing_docs)]
+
+pub mod affinity;
+pub mod balance;
+pub mod config;
+pub mod exchange;
+pub mod hash;
+pub mod health;
+pub mod http;
+pub mod ids;
+pub mod instance;
+pub mod keeper;
+pub mod route;
+pub mod time;

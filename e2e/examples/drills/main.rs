@@ -1,0 +1,40 @@
+//! The long measurements, started as `cargo xtask drills NAME`: minutes of faults under an open-loop load, with the
+//! books kept. They print a table and fail when a promise is broken. `./test` does not run them: the stories in
+//! `tests/` check the same promises, fault by fault, in seconds.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people at a terminal")]
+
+use std::process::ExitCode;
+
+use everup_e2e::chance;
+
+mod instances;
+mod origin;
+mod promise;
+mod worker;
+
+const USAGE: &str = "\
+usage: drills instances [SECONDS]   instances killed, stopped, frozen and started again (120)
+       drills worker [KILLS]        the worker killed under load (20)
+The seed is printed; EVERUP_SEED repeats a run.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (name, number) = match words.as_slice() {
+        ["origin", port, name, book] => return origin::serve(port, name, book),
+        [name] => (*name, None),
+        [name, number] => (*name, number.parse().ok()),
+        _ => ("", None),
+    };
+    let seed = chance::seed();
+    println!("seed {seed:x}\n");
+    let kept = match name {
+        "instances" => instances::run(number.unwrap_or(120), seed),
+        "worker" => worker::run(number.unwrap_or(20)),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

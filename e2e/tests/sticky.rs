@@ -1,0 +1,118 @@
+//! A user stays with an instance as long as it is there, and moves once when it is not.
+
+use everup_e2e::api::InstanceState;
+use everup_e2e::{Config, Everup, Origin, Response, get, request};
+
+fn sticky(by: &str) -> (Vec<Origin>, Everup) {
+    let origins: Vec<Origin> = ["a", "b", "c"].map(Origin::start).into();
+    let config = Config::shop(origins.iter().map(Origin::address))
+        .set("balance = \"round-robin\"")
+        .more(&format!("[service.shop.sticky]\nby = \"{by}\"\n"));
+    let mut everup = Everup::with(config).start();
+    everup.wait_all_up();
+    (origins, everup)
+}
+
+fn with_cookie(everup: &Everup, cookie: &str) -> Response {
+    request(everup.address(), "GET", "/", &[("Cookie", cookie)], "")
+}
+
+/// `everup=VALUE` of an answer's Set-Cookie.
+fn cookie(answer: &Response) -> Option<String> {
+    answer.header("set-cookie").and_then(|line| line.split(';').next()).map(str::to_owned)
+}
+
+/// Takes the origin called `name` away and waits until everup knows.
+fn kill(origins: &mut [Origin], everup: &mut Everup, name: &str) -> usize {
+    let index = ["a", "b", "c"].iter().position(|known| *known == name).unwrap_or_default();
+    origins[index].die();
+    everup.wait_for(&origins[index].address().to_string(), InstanceState::Down);
+    index
+}
+
+#[test]
+fn a_user_who_returns_the_cookie_stays() {
+    let (_origins, everup) = sticky("cookie");
+    let first = get(everup.address(), "/");
+    let line = first.header("set-cookie").unwrap();
+    assert!(line.starts_with("everup=") && line.contains("HttpOnly") && line.contains("Path=/"), "{line}");
+    let cookie = cookie(&first).unwrap();
+    for _ in 0..12 {
+        let next = with_cookie(&everup, &format!("theme=dark; {cookie}; x=y"));
+        assert_eq!(next.instance(), first.instance());
+        assert_eq!(next.header("set-cookie"), None, "a cookie that still holds is not set again");
+    }
+}
+
+#[test]
+fn users_without_the_cookie_are_spread() {
+    let (_origins, everup) = sticky("cookie");
+    let mut names: Vec<String> = (0..12).map(|_| get(everup.address(), "/").instance().to_owned()).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 3, "{names:?}");
+}
+
+#[test]
+fn the_cookie_is_sealed_and_a_forged_one_is_ignored() {
+    let (origins, everup) = sticky("cookie");
+    let real = cookie(&get(everup.address(), "/")).unwrap();
+    let address = origins[0].address().to_string();
+    assert!(!real.contains(&address) && !real.contains(&origins[0].address().port().to_string()), "{real}");
+    let mut flipped = real.clone().into_bytes();
+    let last = flipped.len() - 3;
+    flipped[last] = if flipped[last] == b'A' { b'B' } else { b'A' };
+    let flipped = String::from_utf8(flipped).unwrap();
+    for forged in [
+        flipped.as_str(),
+        "everup=",
+        "everup=a",
+        "everup=%00",
+        &format!("everup={address}"),
+        &format!("{real}x"),
+    ] {
+        let answer = with_cookie(&everup, forged);
+        assert_eq!(answer.status, 200, "{forged}");
+        assert!(cookie(&answer).is_some(), "{forged} must not be taken for a ticket: {answer:?}");
+    }
+}
+
+#[test]
+fn a_user_whose_instance_is_gone_moves_once() {
+    let (mut origins, mut everup) = sticky("cookie");
+    let first = get(everup.address(), "/");
+    let index = kill(&mut origins, &mut everup, first.instance());
+    let moved = with_cookie(&everup, &cookie(&first).unwrap());
+    assert_ne!(moved.instance(), first.instance());
+    let ticket = cookie(&moved).unwrap();
+    (0..6).for_each(|_| assert_eq!(with_cookie(&everup, &ticket).instance(), moved.instance()));
+    origins[index].revive();
+    everup.wait_all_up();
+    (0..6).for_each(|_| assert_eq!(with_cookie(&everup, &ticket).instance(), moved.instance()));
+}
+
+#[test]
+fn the_key_outlives_everup_so_that_cookies_do() {
+    let (_origins, everup) = sticky("cookie");
+    let first = get(everup.address(), "/");
+    let worker = everup_e2e::Process::with_id(everup.status().worker_pid).unwrap();
+    let mut everup = everup;
+    worker.kill();
+    everup.wait_until("another worker serves", |status| status.ready && status.worker_pid != worker.pid);
+    everup.wait_all_up();
+    assert_eq!(with_cookie(&everup, &cookie(&first).unwrap()).instance(), first.instance());
+}
+
+#[test]
+fn by_ip_a_client_stays_moves_once_and_does_not_move_back() {
+    let (mut origins, mut everup) = sticky("ip");
+    let first = get(everup.address(), "/").instance().to_owned();
+    (0..12).for_each(|_| assert_eq!(get(everup.address(), "/").instance(), first));
+    let index = kill(&mut origins, &mut everup, &first);
+    let moved = get(everup.address(), "/").instance().to_owned();
+    assert_ne!(moved, first);
+    (0..6).for_each(|_| assert_eq!(get(everup.address(), "/").instance(), moved));
+    origins[index].revive();
+    everup.wait_all_up();
+    (0..6).for_each(|_| assert_eq!(get(everup.address(), "/").instance(), moved));
+}

@@ -1,0 +1,176 @@
+//! What the admin API says, as types: the JSON of version 1. Fields may be added; none changes its meaning or
+//! disappears before a version 2.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything an operator may want to see at once: `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The node's name: `node.name`, else the host name.
+    pub node: String,
+    /// Version of the running everup.
+    pub version: String,
+    /// The configuration file as `everup run` was given it.
+    pub config: String,
+    /// Process id of the worker, which carries the traffic.
+    pub worker_pid: u32,
+    /// Process id of the keeper, which keeps sockets and instances: the one to signal.
+    pub keeper_pid: u32,
+    /// How many workers this keeper started before this one; more than 0 means that one died.
+    pub worker_restarts: u32,
+    /// Number of the routing table in force; it only grows.
+    pub generation: u64,
+    /// Seconds since this worker serves.
+    pub uptime_seconds: f64,
+    /// Every service has an instance that is up, and everup is not stopping.
+    pub ready: bool,
+    /// everup was told to stop and finishes what is in flight.
+    pub stopping: bool,
+    /// Client connections open now.
+    pub connections: u64,
+    /// Real address of the metrics listener, if there is one (a configured port 0 is resolved).
+    pub metrics: Option<String>,
+    /// Where clients come in.
+    pub listeners: Vec<ListenerStatus>,
+    /// What they reach, in the order of the configuration.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// One `[[listener]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerStatus {
+    /// `http` or `tcp`.
+    pub protocol: String,
+    /// Its real addresses (a configured port 0 is resolved), in the order of `bind`.
+    pub addresses: Vec<String>,
+    /// How many routes it has.
+    pub routes: usize,
+    /// The service used when no route matches, if any.
+    pub service: Option<String>,
+}
+
+/// One `[service.NAME]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// The balancing method, as the configuration spells it.
+    pub balance: String,
+    /// Requests per second, averaged over the last 5 s.
+    pub requests_per_second: f64,
+    /// Requests being answered now.
+    pub in_flight: u64,
+    /// Requests waiting because no instance can take them.
+    pub parked: u64,
+    /// Requests since the worker started.
+    pub requests: u64,
+    /// Requests that everup itself had to answer with 5xx, since the worker started.
+    pub errors: u64,
+    /// Further attempts on another instance, since the worker started.
+    pub retries: u64,
+    /// Half of the last 30 s' requests took at most this many milliseconds; none without requests.
+    pub p50_ms: Option<f64>,
+    /// 99 % of the last 30 s' requests took at most this many milliseconds; none without requests.
+    pub p99_ms: Option<f64>,
+    /// Its instances, in the order of the configuration.
+    pub instances: Vec<InstanceStatus>,
+}
+
+/// One instance of a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    /// `SERVICE-N` for one that everup runs, the address for a fixed one.
+    pub name: String,
+    /// Where it listens; empty while a started one has no port yet.
+    pub address: String,
+    /// What it is in.
+    pub state: InstanceState,
+    /// Why it is in that state, in words; empty when there is nothing to explain.
+    pub reason: String,
+    /// Its share in the weighted balancing methods.
+    pub weight: u32,
+    /// Requests sent to it since the worker started.
+    pub requests: u64,
+    /// Requests it works on now.
+    pub in_flight: u64,
+    /// Upgraded (WebSocket) and TCP connections open to it now.
+    pub tunnels: u64,
+    /// Its process id, if everup runs it.
+    pub pid: Option<u32>,
+    /// The revision it was started with, if everup runs it.
+    pub revision: Option<String>,
+    /// How often everup started it again after it ended by itself.
+    pub restarts: u64,
+    /// Seconds it has been in its state.
+    pub since_seconds: f64,
+    /// The last lines it wrote, oldest first; only while it is `backoff` or `crash-looping`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
+}
+
+/// What an instance is in. `Display` gives the JSON word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InstanceState {
+    /// It takes requests.
+    Up,
+    /// It failed: no request goes there.
+    Down,
+    /// It was never seen to answer, nor to fail.
+    Unknown,
+    /// It takes no new request and finishes those it has.
+    Draining,
+    /// It takes no request and has none.
+    Drained,
+    /// Its process is started and has not yet passed enough checks.
+    Starting,
+    /// Its process ended; it is started again after a pause.
+    Backoff,
+    /// Its process ended quickly several times in a row; it is still tried, ever more slowly.
+    CrashLooping,
+    /// Its process is stopped, or being stopped, on purpose.
+    Stopped,
+}
+
+impl fmt::Display for InstanceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Unknown => "unknown",
+            Self::Draining => "draining",
+            Self::Drained => "drained",
+            Self::Starting => "starting",
+            Self::Backoff => "backoff",
+            Self::CrashLooping => "crash-looping",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// The answer to a drain: `POST /v1/services/{service}/instances/{instance}/drain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainAnswer {
+    /// True: nothing is in flight on the instance any more.
+    pub drained: bool,
+    /// Requests and tunnels still open on it.
+    pub in_flight: u64,
+    /// The same in one line: `drained`, or `2 requests still in flight after 30s`.
+    pub message: String,
+}
+
+/// The answer to an undrain or a kill.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// What was done, in one line.
+    pub message: String,
+}
+
+/// The body of every answer that is not 2xx.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorAnswer {
+    /// Why it was refused or failed, in one line.
+    pub error: String,
+}

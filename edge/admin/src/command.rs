@@ -1,0 +1,127 @@
+//! What the API asks of the controller: one message with the place for its answer. The controller owns the truth;
+//! nobody else reads or changes it.
+
+use std::time::Duration;
+
+use everup_core::ids::InstanceId;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::api::{DrainAnswer, Status};
+
+/// Where the API sends its commands. Bounded: a flood of questions waits here and not in the controller's memory.
+pub type Commands = mpsc::Sender<Command>;
+
+/// How many commands may wait for the controller. Each waiting one is a connection that waits for its answer.
+pub(crate) const WAITING_COMMANDS: usize = 64;
+
+/// One question or order. The answer goes to `reply`; whoever drops it unanswered causes a 503.
+#[derive(Debug)]
+pub enum Command {
+    /// Tell everything.
+    Status {
+        /// For the answer.
+        reply: oneshot::Sender<Status>,
+    },
+    /// Give an instance no new requests and wait until those it has are finished.
+    Drain {
+        /// Which one.
+        id: InstanceId,
+        /// Answer after this at the latest; None: the service's `drain.time`.
+        wait: Option<Duration>,
+        /// For the answer.
+        reply: oneshot::Sender<Result<DrainOutcome, Refusal>>,
+    },
+    /// Give it requests again.
+    Undrain {
+        /// Which one.
+        id: InstanceId,
+        /// For the answer: what was done, in one line.
+        reply: oneshot::Sender<Result<String, Refusal>>,
+    },
+    /// SIGKILL its process group, as a drill does.
+    Kill {
+        /// Which one.
+        id: InstanceId,
+        /// For the answer: what was done, in one line.
+        reply: oneshot::Sender<Result<String, Refusal>>,
+    },
+    /// The metrics page.
+    Metrics {
+        /// For the answer, in Prometheus' text format.
+        reply: oneshot::Sender<String>,
+    },
+    /// May this node get traffic?
+    Ready {
+        /// For the answer.
+        reply: oneshot::Sender<Result<(), NotReady>>,
+    },
+}
+
+impl Command {
+    /// A channel of commands: the sender for the API, the receiver for the controller.
+    pub fn channel() -> (Commands, mpsc::Receiver<Self>) {
+        mpsc::channel(WAITING_COMMANDS)
+    }
+}
+
+/// How a drain ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainOutcome {
+    /// Requests and tunnels still open on the instance; 0: it is drained.
+    pub in_flight: u64,
+    /// How long was waited.
+    pub waited: Duration,
+}
+
+impl From<DrainOutcome> for DrainAnswer {
+    fn from(outcome: DrainOutcome) -> Self {
+        let DrainOutcome { in_flight, waited } = outcome;
+        let message = match in_flight {
+            0 => "drained".to_owned(),
+            1 => format!("1 request still in flight after {}", in_words(waited)),
+            n => format!("{n} requests still in flight after {}", in_words(waited)),
+        };
+        Self { drained: in_flight == 0, in_flight, message }
+    }
+}
+
+/// Seconds when they are whole, else milliseconds.
+fn in_words(duration: Duration) -> String {
+    if duration.as_secs() >= 1 {
+        format!("{}s", duration.as_secs())
+    } else {
+        format!("{}ms", duration.as_millis())
+    }
+}
+
+/// Why the controller does not do what it was told. `Display` is the one line for the operator.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such thing; the line names what there is.
+    #[error("{0}")]
+    NotFound(String),
+    /// It cannot be done now, or not to this instance.
+    #[error("{0}")]
+    Conflict(String),
+}
+
+/// Why the node should get no traffic, in one line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotReady(pub String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(in_flight: u64, waited: Duration) -> String {
+        DrainAnswer::from(DrainOutcome { in_flight, waited }).message
+    }
+
+    #[test]
+    fn a_drain_is_reported_in_words() {
+        assert_eq!(message(0, Duration::from_secs(3)), "drained");
+        assert_eq!(message(1, Duration::from_secs(30)), "1 request still in flight after 30s");
+        assert_eq!(message(7, Duration::from_millis(250)), "7 requests still in flight after 250ms");
+    }
+}

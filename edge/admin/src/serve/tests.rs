@@ -1,0 +1,261 @@
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use everup_core::ids::InstanceId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::api::{InstanceState, InstanceStatus, ListenerStatus, ServiceStatus, Status};
+use crate::{ADMIN_ROUTES, Client, ClientError, Command, DrainOutcome, METRICS_ROUTES, NotReady, Refusal};
+
+/// An admin server at a fresh path; the test plays the controller.
+struct Fixture {
+    _directory: tempfile::TempDir,
+    path: PathBuf,
+    commands: mpsc::Receiver<Command>,
+}
+
+fn admin() -> Fixture {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let (sender, commands) = Command::channel();
+    tokio::spawn(serve_admin(listener.into(), sender).unwrap());
+    Fixture { _directory: directory, path, commands }
+}
+
+fn metrics() -> (std::net::SocketAddr, mpsc::Receiver<Command>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, commands) = Command::channel();
+    tokio::spawn(serve_metrics(listener.into(), sender).unwrap());
+    (address, commands)
+}
+
+pub(crate) fn status() -> Status {
+    let instance = InstanceStatus {
+        name: "shop-1".into(),
+        address: "127.0.0.1:20000".into(),
+        state: InstanceState::CrashLooping,
+        reason: "exited with code 1".into(),
+        weight: 1,
+        requests: 5,
+        in_flight: 1,
+        tunnels: 0,
+        pid: Some(7),
+        revision: Some("v1".into()),
+        restarts: 3,
+        since_seconds: 1.5,
+        log: vec!["cannot open data base".into()],
+    };
+    let service = ServiceStatus {
+        name: "shop".into(),
+        balance: "least-connections".into(),
+        requests_per_second: 12.5,
+        in_flight: 1,
+        parked: 0,
+        requests: 100,
+        errors: 0,
+        retries: 2,
+        p50_ms: Some(1.0),
+        p99_ms: None,
+        instances: vec![instance],
+    };
+    Status {
+        node: "lb1".into(),
+        version: "0.1.0".into(),
+        config: "everup.toml".into(),
+        worker_pid: 2,
+        keeper_pid: 1,
+        worker_restarts: 0,
+        generation: 4,
+        uptime_seconds: 9.0,
+        ready: true,
+        stopping: false,
+        connections: 3,
+        metrics: None,
+        listeners: vec![ListenerStatus {
+            protocol: "http".into(),
+            addresses: vec!["127.0.0.1:8080".into()],
+            routes: 0,
+            service: Some("shop".into()),
+        }],
+        services: vec![service],
+    }
+}
+
+async fn raw(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn the_client_reads_the_status_that_the_controller_gave() {
+    let mut fixture = admin();
+    let client = Client::connect(&fixture.path).await.unwrap();
+    let asked = tokio::spawn(async move { client.status().await });
+    let Some(Command::Status { reply }) = fixture.commands.recv().await else { panic!("not asked") };
+    reply.send(status()).unwrap();
+    assert_eq!(asked.await.unwrap().unwrap(), status());
+}
+
+#[tokio::test]
+async fn a_drain_names_its_instance_and_its_patience_and_is_answered_in_words() {
+    let mut fixture = admin();
+    let client = Client::connect(&fixture.path).await.unwrap();
+    let id = InstanceId::new("shop", "[::1]:9001");
+    let wanted = id.clone();
+    let asked = tokio::spawn(async move { client.drain(&wanted, Some(Duration::from_millis(1500))).await });
+    let Some(Command::Drain { id: got, wait, reply }) = fixture.commands.recv().await else {
+        panic!("not asked")
+    };
+    assert_eq!((got, wait), (id, Some(Duration::from_millis(1500))));
+    reply.send(Ok(DrainOutcome { in_flight: 2, waited: Duration::from_secs(30) })).unwrap();
+    let answer = asked.await.unwrap().unwrap();
+    assert_eq!((answer.drained, answer.message.as_str()), (false, "2 requests still in flight after 30s"));
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_the_operator_as_its_line() {
+    let mut fixture = admin();
+    let client = Client::connect(&fixture.path).await.unwrap();
+    let asked = tokio::spawn(async move { client.kill(&InstanceId::new("shop", "x")).await });
+    let Some(Command::Kill { reply, .. }) = fixture.commands.recv().await else { panic!("not asked") };
+    reply.send(Err(Refusal::NotFound("shop has no instance x".into()))).unwrap();
+    let error = asked.await.unwrap().unwrap_err();
+    assert!(matches!(&error, ClientError::Refused(line) if line == "shop has no instance x"), "{error}");
+}
+
+#[tokio::test]
+async fn a_controller_that_drops_the_question_costs_the_caller_a_503_and_the_server_goes_on() {
+    let mut fixture = admin();
+    let client = Client::connect(&fixture.path).await.unwrap();
+    for _ in 0..2 {
+        let asking = client.clone();
+        let asked = tokio::spawn(async move { asking.undrain(&InstanceId::new("shop", "shop-1")).await });
+        drop(fixture.commands.recv().await);
+        assert!(matches!(asked.await.unwrap(), Err(ClientError::Refused(_))));
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_a_handler_is_a_500_for_its_caller_only() {
+    let panicking: Answer = Box::pin(async { panic!("a fault of ours") });
+    assert_eq!(guarded(panicking).await.unwrap().status(), StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused() {
+    let fixture = admin();
+    let mut stream = UnixStream::connect(&fixture.path).await.unwrap();
+    // No more than the limit itself, and no end of the head: nothing is left unread that would reset the answer.
+    let start = "GET /v1/status HTTP/1.1\r\nHost: x\r\nx: ";
+    let answer = raw(&mut stream, &format!("{start}{}", "a".repeat(HEAD_BYTES - start.len()))).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_wait_that_is_no_duration_is_a_400_with_a_reason() {
+    let fixture = admin();
+    for wait in ["soon", "-1", "inf", "NaN"] {
+        let mut stream = UnixStream::connect(&fixture.path).await.unwrap();
+        let request = format!(
+            "POST /v1/services/a/instances/b/drain?wait={wait} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        );
+        let answer = raw(&mut stream, &request).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 400") && answer.contains("number of seconds"),
+            "{wait}: {answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_metrics_address_offers_its_three_pages_and_nothing_else() {
+    let (address, mut commands) = metrics();
+    tokio::spawn(async move {
+        while let Some(command) = commands.recv().await {
+            match command {
+                Command::Metrics { reply } => reply.send("everup_table_generation 4\n".into()).unwrap(),
+                Command::Ready { reply } => {
+                    reply.send(Err(NotReady("no instance of shop is up".into()))).unwrap()
+                }
+                other => panic!("the metrics address is read-only: {other:?}"),
+            }
+        }
+    });
+    let page = async |path: &str| {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        raw(&mut stream, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
+    };
+    assert!(page("/metrics").await.ends_with("everup_table_generation 4\n"));
+    assert!(page("/healthz").await.starts_with("HTTP/1.1 200"));
+    let ready = page("/readyz").await;
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("no instance of shop is up"), "{ready}");
+    assert!(page("/v1/status").await.starts_with("HTTP/1.1 404"));
+}
+
+#[test]
+fn every_route_is_described_and_every_description_has_its_route() {
+    let text = include_str!("../../../../docs/reference/admin-api.json");
+    let document: serde_json::Value = serde_json::from_str(text).unwrap();
+    let mut described = BTreeSet::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for method in
+            methods.as_object().unwrap().keys().filter(|key| *key != "parameters" && *key != "servers")
+        {
+            described.insert((method.clone(), path.clone()));
+        }
+    }
+    let routed = ADMIN_ROUTES.iter().chain(METRICS_ROUTES);
+    let routed: BTreeSet<_> =
+        routed.map(|(method, path)| ((*method).to_owned(), (*path).to_owned())).collect();
+    assert_eq!(described, routed);
+}
+
+#[tokio::test]
+async fn every_route_in_the_list_answers_its_method() {
+    for (routes, router) in [
+        (ADMIN_ROUTES, router::admin as fn(Commands) -> Router),
+        (METRICS_ROUTES, router::metrics as fn(Commands) -> Router),
+    ] {
+        for (method, path) in routes {
+            let (sender, commands) = Command::channel();
+            drop(commands);
+            let service = TowerToHyperService::new(router(sender));
+            let request = hyper::Request::builder()
+                .method(method.to_uppercase().as_str())
+                .uri(path.replace(['{', '}'], ""))
+                .body(axum::body::Body::empty())
+                .unwrap();
+            let status = service.call(request).await.unwrap().status();
+            assert!(
+                status != StatusCode::NOT_FOUND && status != StatusCode::METHOD_NOT_ALLOWED,
+                "{path}: {status}"
+            );
+        }
+    }
+}
+
+/// Every field of the status is described, at its place, and the reverse: the description cannot fall behind.
+#[test]
+fn the_status_is_described_field_by_field() {
+    let text = include_str!("../../../../docs/reference/admin-api.json");
+    let document: serde_json::Value = serde_json::from_str(text).unwrap();
+    let schemas = &document["components"]["schemas"];
+    let fields =
+        |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    let status = serde_json::to_value(status()).unwrap();
+    for (schema, value) in [
+        ("Status", &status),
+        ("Listener", &status["listeners"][0]),
+        ("Service", &status["services"][0]),
+        ("Instance", &status["services"][0]["instances"][0]),
+    ] {
+        assert_eq!(fields(&schemas[schema]["properties"]), fields(value), "{schema}");
+    }
+}

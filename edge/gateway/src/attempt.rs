@@ -1,0 +1,464 @@
+//! One attempt: one request sent to one instance, and its answer carried to the client. Whether there is another
+//! attempt is not decided here; what is reported is exactly how far this one came.
+//!
+//! ```text
+//! connect or take from the pool -> send head and what is there of the body -> await the answer's head
+//!   (meanwhile carry the rest of the body) -> forward interim answers, the head, the body -> give the connection back
+//! ```
+
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use everup_core::exchange::Failure;
+use everup_core::health::Reason;
+use everup_core::http::body::Body;
+use everup_core::http::response::{self, Response};
+use everup_core::http::{Framing, Parsed, Storage, Version, forward};
+
+use crate::client::{Client, Incoming};
+use crate::local::Local;
+use crate::pool::Reuse;
+use crate::pump::{Pump, PumpEnd};
+use crate::relay;
+use crate::service::{InFlight, Instance};
+use crate::sticky;
+use crate::stream::Stream;
+use crate::watch::Signal;
+
+/// The largest head of an answer. Applications set many cookies; no honest head comes near it.
+const ANSWER_HEAD_BYTES: usize = 64 * 1024;
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The whole answer went to the client.
+    Answered {
+        /// Another request may follow on the client's connection.
+        keep: bool,
+    },
+    /// The client has gone; nobody is there to answer.
+    ClientGone,
+    /// The request's body is at fault; refuse it with this status if nothing was answered yet.
+    Refused { status: u16, answered: bool },
+    /// The instance is at fault.
+    Failed { failure: Failure, written: bool, answered: bool },
+}
+
+type Step<T> = Result<T, Ended>;
+
+/// An attempt under way.
+struct Attempt<'a> {
+    local: &'a Local,
+    client: &'a mut Client,
+    incoming: &'a mut Incoming,
+    instance: &'a Rc<Instance>,
+    upstream: Stream,
+    pump: Pump,
+    /// For the client, not yet taken by the kernel.
+    unsent: Vec<u8>,
+    /// When `timeout.request` is over.
+    until: Duration,
+    written: bool,
+    answered: bool,
+}
+
+/// A final answer of which the head was forwarded.
+struct Answer {
+    body: Body,
+    keep_client: bool,
+    keep_instance: bool,
+    dechunk: bool,
+}
+
+/// What to do after some bytes from the instance were looked at.
+enum Next {
+    ReadMore,
+    Body(Answer),
+    Tunnel,
+}
+
+/// Sends the request to `instance` and carries the answer back.
+pub(crate) async fn run(
+    local: &Local,
+    client: &mut Client,
+    incoming: &mut Incoming,
+    instance: &Rc<Instance>,
+    until: Duration,
+) -> Ended {
+    let _in_flight = InFlight::new(instance);
+    let upstream = match connect(local, client, incoming, instance, until).await {
+        Ok(upstream) => upstream,
+        Err(failure) => return Ended::Failed { failure, written: false, answered: false },
+    };
+    instance.table.shared.requests.cell(local.thread).add(1);
+    let pump = Pump::new(incoming.body.clone(), incoming.body_bytes, local.limits.body_bytes);
+    let unsent = Vec::new();
+    let (written, answered) = (false, false);
+    let mut attempt =
+        Attempt { local, client, incoming, instance, upstream, pump, unsent, until, written, answered };
+    let mut held = Vec::new();
+    let ended = attempt.run(&mut held).await;
+    attempt.client.watch.set_waits_for(None);
+    match ended {
+        Ok(answer) => attempt.finish(answer),
+        Err(ended) => ended,
+    }
+}
+
+/// A connection to the instance: one from the pool, or a new one within `timeout.connect`.
+async fn connect(
+    local: &Local,
+    client: &Client,
+    incoming: &Incoming,
+    instance: &Rc<Instance>,
+    until: Duration,
+) -> Result<Stream, Failure> {
+    let reuse = if incoming.idempotent { Reuse::Any } else { Reuse::Fresh };
+    if let Some(stream) = instance.pool.take(local.coarse_now(), reuse) {
+        return Ok(stream);
+    }
+    let limit = incoming.service.settings.timeout.connect;
+    let connected = dial(local, client, instance, limit.min(until.saturating_sub(local.now()))).await;
+    match connected {
+        // It may have been judged down while we connected, and nobody would tell us any more.
+        Ok(_) if local.table().is_down(instance.key()) => Err(Failure::JudgedDown),
+        connected => connected,
+    }
+}
+
+/// A new connection to the instance; a failure is reported to health.
+pub(crate) async fn dial(
+    local: &Local,
+    client: &Client,
+    instance: &Instance,
+    limit: Duration,
+) -> Result<Stream, Failure> {
+    client.watch.set_deadline(None);
+    let (failure, reason) = match tokio::time::timeout(limit, Stream::connect(instance.table.address)).await {
+        Ok(Ok(stream)) => return Ok(stream),
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            (Failure::ConnectRefused, Reason::ConnectRefused)
+        }
+        Ok(Err(error)) => (Failure::ConnectFailed, Reason::ConnectFailed(error.to_string())),
+        Err(_) => {
+            let reason = format!("no connection within {} ms", limit.as_millis());
+            (Failure::ConnectTimeout, Reason::ConnectFailed(reason))
+        }
+    };
+    local.report(instance, reason);
+    Err(failure)
+}
+
+impl Attempt<'_> {
+    async fn run(&mut self, held: &mut Vec<u8>) -> Step<Answer> {
+        self.await_answer();
+        self.send().await?;
+        loop {
+            let read = self.read().await?;
+            if read == 0 {
+                return Err(self.failed(Failure::Lost));
+            }
+            let next = self.take_head_bytes(read, held)?;
+            self.flush().await?;
+            match next {
+                Next::ReadMore => {}
+                Next::Body(answer) => return self.forward_body(answer).await,
+                Next::Tunnel => return Err(self.tunnel().await),
+            }
+        }
+    }
+
+    /// Deadline and rescue for the time until the answer's head.
+    fn await_answer(&self) {
+        let attempt = self.incoming.service.settings.timeout.attempt;
+        let deadline =
+            attempt.map_or(self.until, |attempt| self.until.min(self.local.coarse_now() + attempt));
+        self.client.watch.set_deadline(Some(deadline));
+        let may_be_rescued = self.incoming.idempotent && !self.incoming.consumed;
+        self.client.watch.set_waits_for(may_be_rescued.then(|| self.instance.key()));
+    }
+
+    /// Writes the head and what was read of the body so far.
+    async fn send(&mut self) -> Step<()> {
+        let mut at = 0;
+        while at < self.incoming.out.len() {
+            let (upstream, out) = (&mut self.upstream, &self.incoming.out);
+            match self.client.watch.wait(|cx| upstream.poll_write(cx, &out[at..])).await {
+                Ok(Ok(written)) => {
+                    self.written = true;
+                    at += written;
+                }
+                // It may have answered before it closed: reading will tell.
+                Ok(Err(_)) if self.written => return Ok(()),
+                Ok(Err(_)) => return Err(self.failed(Failure::Lost)),
+                Err(signal) => return Err(self.signalled(signal)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads from the instance into the scratch buffer, and carries the request's body meanwhile. 0: it has closed.
+    async fn read(&mut self) -> Step<usize> {
+        let Self { local, client, incoming, upstream, pump, until, answered, .. } = self;
+        let Client { stream, watch, carry, .. } = &mut **client;
+        let mut pumped = false;
+        let request_time = incoming.service.settings.timeout.request;
+        let read = watch.wait(|cx| {
+            if pump.is_active() {
+                let progress = || pumped = true;
+                if let Poll::Ready(end) = pump.poll(cx, (stream, upstream), &local.buffers, carry, progress) {
+                    return Poll::Ready(Err(end));
+                }
+                if pumped && !incoming.consumed {
+                    incoming.consumed = true;
+                    watch.set_waits_for(None);
+                }
+                if std::mem::take(&mut pumped) && !*answered {
+                    // The time for the answer begins when the request is whole.
+                    *until = local.coarse_now() + request_time;
+                    watch.set_deadline(Some(*until));
+                }
+            }
+            upstream.poll_read(cx, &mut local.buffers.scratch()).map(Ok)
+        });
+        match read.await {
+            Ok(Ok(Ok(read))) => Ok(read),
+            // A reset is an end like any other.
+            Ok(Ok(Err(_))) => Ok(0),
+            Ok(Err(end)) => Err(self.pump_ended(end)),
+            Err(signal) => Err(self.signalled(signal)),
+        }
+    }
+
+    /// Looks at `read` new bytes in the scratch buffer (after those in `held`) as heads of answers; interim ones are
+    /// forwarded, the final one too, with what is there of its body.
+    fn take_head_bytes(&mut self, read: usize, held: &mut Vec<u8>) -> Step<Next> {
+        let local = self.local;
+        let scratch = local.buffers.scratch();
+        let mut bytes = &scratch[..read];
+        let joined;
+        if !held.is_empty() {
+            held.extend_from_slice(bytes);
+            joined = std::mem::take(held);
+            bytes = &joined;
+        }
+        while !bytes.is_empty() {
+            let mut storage = Storage::new();
+            let parsed = response::parse(bytes, &mut storage, self.incoming.asked);
+            let Ok(parsed) = parsed else { return Err(self.failed(Failure::BadAnswer)) };
+            let Parsed::Whole(head) = parsed else {
+                if bytes.len() > ANSWER_HEAD_BYTES {
+                    return Err(self.failed(Failure::BadAnswer));
+                }
+                held.extend_from_slice(bytes);
+                break;
+            };
+            match head.status {
+                101 => return self.switch(&head, bytes),
+                100..200 => {
+                    let head_bytes = head.head_bytes;
+                    self.forward_interim(&head, bytes)?;
+                    bytes = &bytes[head_bytes..];
+                }
+                _ => return self.forward_head(&head, bytes).map(Next::Body),
+            }
+        }
+        Ok(Next::ReadMore)
+    }
+
+    /// 100 Continue, 103 Early Hints and so on: forwarded to who can read them (RFC 9110 section 15.2).
+    fn forward_interim(&mut self, head: &Response<'_, '_>, bytes: &[u8]) -> Step<()> {
+        if self.incoming.version == Version::Http10 {
+            return Ok(());
+        }
+        let plain = forward::Answer {
+            client: Version::Http11,
+            close: false,
+            confirm_keep_alive: false,
+            set_cookie: None,
+        };
+        let mut out = self.local.buffers.take();
+        forward::response(&mut out, head, bytes, plain);
+        self.send_to_client(&out, &[])?;
+        self.local.buffers.give(out);
+        Ok(())
+    }
+
+    /// The final head, and what is there of the body.
+    fn forward_head(&mut self, head: &Response<'_, '_>, bytes: &[u8]) -> Step<Answer> {
+        let dechunk = head.framing == Framing::Chunked && self.incoming.version == Version::Http10;
+        let keep_client = self.incoming.keep_alive
+            && !self.local.is_closing()
+            && head.framing != Framing::UntilClose
+            && !dechunk
+            && self.pump.is_done();
+        let cookie =
+            sticky::set_cookie(self.local, &self.incoming.service, self.incoming.wish, self.instance);
+        let wanted = forward::Answer {
+            client: self.incoming.version,
+            close: !keep_client,
+            confirm_keep_alive: keep_client && self.incoming.version == Version::Http10,
+            set_cookie: cookie.as_deref(),
+        };
+        let mut body = Body::new(head.framing);
+        let rest = &bytes[head.head_bytes..];
+        let mut data = Vec::new();
+        let taken = body.take(rest, |piece| {
+            if dechunk {
+                data.extend_from_slice(piece)
+            }
+        });
+        let Ok(taken) = taken else { return Err(self.failed(Failure::BadAnswer)) };
+        // From here on the client sees an answer; there is no way back.
+        self.answered = true;
+        self.client.watch.set_waits_for(None);
+        if forward::response_is_untouched(head, wanted) {
+            self.send_to_client(&bytes[..head.head_bytes + taken], &[])?;
+        } else {
+            let mut out = self.local.buffers.take();
+            forward::response(&mut out, head, bytes, wanted);
+            self.send_to_client(&out, if dechunk { &data } else { &rest[..taken] })?;
+            self.local.buffers.give(out);
+        }
+        let keep_instance = head.keep_alive && taken == rest.len();
+        Ok(Answer { body, keep_client, keep_instance, dechunk })
+    }
+
+    /// The rest of the body.
+    async fn forward_body(&mut self, mut answer: Answer) -> Step<Answer> {
+        while !answer.body.is_done() {
+            self.client.watch.set_deadline(Some(self.idle_deadline()));
+            let read = self.read().await?;
+            if read == 0 {
+                if matches!(answer.body, Body::UntilClose) {
+                    break;
+                }
+                return Err(self.failed(Failure::Lost));
+            }
+            self.take_body_bytes(read, &mut answer)?;
+            self.flush().await?;
+        }
+        Ok(answer)
+    }
+
+    fn take_body_bytes(&mut self, read: usize, answer: &mut Answer) -> Step<()> {
+        let local = self.local;
+        let scratch = local.buffers.scratch();
+        let dechunk = answer.dechunk;
+        let mut data = Vec::new();
+        let taken = answer.body.take(&scratch[..read], |piece| {
+            if dechunk {
+                data.extend_from_slice(piece)
+            }
+        });
+        let Ok(taken) = taken else { return Err(self.failed(Failure::BadAnswer)) };
+        answer.keep_instance &= taken == read;
+        self.send_to_client(if dechunk { &data } else { &scratch[..taken] }, &[])
+    }
+
+    /// The answer went out: who keeps which connection.
+    fn finish(self, answer: Answer) -> Ended {
+        if answer.keep_instance && self.pump.is_done() && self.instance.takes() {
+            self.instance.pool.give(self.local.coarse_now(), self.upstream);
+        }
+        Ended::Answered { keep: answer.keep_client && self.pump.is_done() }
+    }
+
+    /// The instance agreed to another protocol: its head goes to the client, then bytes flow both ways.
+    fn switch(&mut self, head: &Response<'_, '_>, bytes: &[u8]) -> Step<Next> {
+        let plain = forward::Answer {
+            client: Version::Http11,
+            close: false,
+            confirm_keep_alive: false,
+            set_cookie: None,
+        };
+        let mut out = self.local.buffers.take();
+        forward::response(&mut out, head, bytes, plain);
+        self.answered = true;
+        self.send_to_client(&out, &bytes[head.head_bytes..])?;
+        self.local.buffers.give(out);
+        Ok(Next::Tunnel)
+    }
+
+    async fn tunnel(&mut self) -> Ended {
+        self.client.watch.set_deadline(None);
+        self.client.watch.set_waits_for(None);
+        let carry = std::mem::take(&mut self.client.carry);
+        let idle = self.incoming.service.settings.timeout.idle;
+        let shared = &self.instance.table.shared;
+        shared.enter_tunnel();
+        let _leave = relay::LeaveTunnel(shared);
+        let Client { stream, watch, .. } = &mut *self.client;
+        relay::run(self.local, watch, stream, &mut self.upstream, carry, idle).await;
+        Ended::Answered { keep: false }
+    }
+
+    /// Hands bytes to the kernel; what it does not take now is kept for [`Self::flush`].
+    fn send_to_client(&mut self, first: &[u8], second: &[u8]) -> Step<()> {
+        let written = if self.unsent.is_empty() {
+            self.client.stream.try_write(first, second).map_err(|_| Ended::ClientGone)?
+        } else {
+            0
+        };
+        if written < first.len() {
+            self.unsent.extend_from_slice(&first[written..]);
+        }
+        let second_written = written.saturating_sub(first.len());
+        self.unsent.extend_from_slice(&second[second_written..]);
+        Ok(())
+    }
+
+    /// Waits until the client's kernel has taken everything.
+    async fn flush(&mut self) -> Step<()> {
+        let mut at = 0;
+        while at < self.unsent.len() {
+            let deadline = self.idle_deadline();
+            let Client { stream, watch, .. } = &mut *self.client;
+            let unsent = &self.unsent;
+            watch.set_deadline(Some(deadline));
+            match watch.wait(|cx| stream.poll_write(cx, &unsent[at..])).await {
+                Ok(Ok(written)) => at += written,
+                Ok(Err(_)) => return Err(Ended::ClientGone),
+                Err(Signal::Deadline) => return Err(Ended::ClientGone),
+                Err(signal @ (Signal::JudgedDown | Signal::Closing)) => return Err(self.signalled(signal)),
+            }
+        }
+        if at > 0 {
+            self.unsent.clear();
+            if !self.answered {
+                self.await_answer();
+            }
+        }
+        Ok(())
+    }
+
+    fn idle_deadline(&self) -> Duration {
+        self.local.coarse_now() + self.incoming.service.settings.timeout.idle
+    }
+
+    fn pump_ended(&self, end: PumpEnd) -> Ended {
+        let refused = |status| Ended::Refused { status, answered: self.answered };
+        match end {
+            PumpEnd::ClientGone => Ended::ClientGone,
+            PumpEnd::Malformed(malformed) => refused(everup_core::http::request::status_for(malformed)),
+            PumpEnd::TooLarge => refused(413),
+        }
+    }
+
+    fn signalled(&self, signal: Signal) -> Ended {
+        match signal {
+            Signal::JudgedDown => self.failed(Failure::JudgedDown),
+            // The body of an answer stopped: the instance's fault, too late for a status.
+            Signal::Deadline if self.answered => self.failed(Failure::Lost),
+            Signal::Deadline if self.local.now() >= self.until => self.failed(Failure::RequestTimeout),
+            Signal::Deadline => self.failed(Failure::AttemptTimeout),
+            // Only idle connections are told to close.
+            Signal::Closing => Ended::ClientGone,
+        }
+    }
+
+    fn failed(&self, failure: Failure) -> Ended {
+        Ended::Failed { failure, written: self.written, answered: self.answered }
+    }
+}

@@ -1,0 +1,388 @@
+//! A client's connection: one request after another until one side wants no more. Reads and checks heads, finds the
+//! service, answers what cannot be passed on; `exchange` does the rest.
+
+use std::net::IpAddr;
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::Duration;
+
+use everup_core::balance::ip_hash;
+use everup_core::http::body::Body;
+use everup_core::http::request::{self, Request};
+use everup_core::http::response::Asked;
+use everup_core::http::{Framing, Parsed, Storage, Version, forward};
+
+use crate::exchange;
+use crate::local::{Local, RequestId};
+use crate::reply;
+use crate::service::Service;
+use crate::sticky;
+use crate::stream::Stream;
+use crate::watch::{Signal, Watched};
+
+/// How long a connection that is being refused may still send what nobody reads: closing at once would reset it, and
+/// the client might never see the answer (RFC 9112 section 9.6).
+const LINGER_TIME: Duration = Duration::from_secs(2);
+/// And how much.
+const LINGER_BYTES: usize = 1024 * 1024;
+/// How long an idle client connection is kept before any service is known.
+const IDLE_TIME: Duration = Duration::from_secs(60);
+
+/// A client's connection.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) stream: Stream,
+    pub(crate) watch: Watched,
+    pub(crate) listener: usize,
+    /// The client's address as text.
+    pub(crate) address: String,
+    pub(crate) hash: u64,
+    /// Read already, but belonging to what comes after the current request.
+    pub(crate) carry: Vec<u8>,
+    idle: Duration,
+}
+
+/// A request, as it will go to an instance.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) service: Rc<Service>,
+    /// The head as the instance gets it, and what was read of the body with the head.
+    pub(crate) out: Vec<u8>,
+    /// The rest of the body.
+    pub(crate) body: Body,
+    /// How much of the body is in `out`, framing included.
+    pub(crate) body_bytes: u64,
+    /// More of the body was read than `out` holds: the request cannot be sent again.
+    pub(crate) consumed: bool,
+    pub(crate) asked: Asked,
+    pub(crate) version: Version,
+    pub(crate) keep_alive: bool,
+    pub(crate) idempotent: bool,
+    /// The identity of the instance that the client's cookie names.
+    pub(crate) wish: Option<u64>,
+    /// When its head was whole.
+    pub(crate) started: Duration,
+    request_id: Range<usize>,
+}
+
+impl Incoming {
+    pub(crate) fn request_id(&self) -> &str {
+        std::str::from_utf8(&self.out[self.request_id.clone()]).unwrap_or_default()
+    }
+}
+
+/// What happens to the client's connection after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// The next request may come.
+    Keep,
+    /// Say that nothing more is sent, let the client finish, close.
+    Close,
+    /// Close at once.
+    Gone,
+}
+
+/// A request that is refused before any service has seen it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Refusal {
+    status: u16,
+    why: &'static str,
+    /// The connection's state is known, and the next request can be read.
+    keep: bool,
+    head: bool,
+}
+
+impl Refusal {
+    const fn fatal(status: u16, why: &'static str) -> Self {
+        Self { status, why, keep: false, head: false }
+    }
+}
+
+/// What came of waiting for a request.
+enum Arrived {
+    Request(Incoming),
+    Refused(Refusal),
+    /// The client has closed, or was idle for too long.
+    Closed,
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, peer: IpAddr) {
+    let mut client = Client::new(&local, stream, listener, peer);
+    loop {
+        let after = match client.next_request(&local).await {
+            Arrived::Request(incoming) => {
+                client.idle = incoming.service.settings.timeout.idle;
+                exchange::run(&local, &mut client, incoming).await
+            }
+            Arrived::Refused(Refusal { status, why, keep, head }) => {
+                client.reply(&local, status, why, "", head, keep).await
+            }
+            Arrived::Closed => After::Gone,
+        };
+        match after {
+            After::Keep => {}
+            After::Close => return client.linger(&local).await,
+            After::Gone => return,
+        }
+    }
+}
+
+impl Client {
+    pub(crate) fn new(local: &Local, stream: Stream, listener: usize, peer: IpAddr) -> Self {
+        let watch = local.watches.enter();
+        let peer = peer.to_canonical();
+        let (address, hash) = (peer.to_string(), ip_hash::client_hash(peer));
+        Self { stream, watch, listener, address, hash, carry: Vec::new(), idle: IDLE_TIME }
+    }
+
+    /// Waits for the next request's head.
+    async fn next_request(&mut self, local: &Local) -> Arrived {
+        let arrived = match self.carry.is_empty() {
+            true => self.first_bytes(local).await,
+            false => self.take_from_carry(local),
+        };
+        if let Some(arrived) = arrived {
+            return arrived;
+        }
+        self.rest_of_head(local).await
+    }
+
+    /// Waits between two requests; a head that comes in one piece, as nearly all do, is read where it lies.
+    async fn first_bytes(&mut self, local: &Local) -> Option<Arrived> {
+        if local.is_closing() {
+            return Some(Arrived::Closed);
+        }
+        self.watch.set_deadline(Some(local.coarse_now() + self.idle));
+        self.watch.set_idle(true);
+        let read = self.read(local).await;
+        self.watch.set_idle(false);
+        let Ok(read @ 1..) = read else { return Some(Arrived::Closed) };
+        let scratch = local.buffers.scratch();
+        let bytes = &scratch[..read];
+        match self.take_head(local, bytes) {
+            Ok(Some((incoming, used))) => {
+                self.carry.extend_from_slice(&bytes[used..]);
+                Some(Arrived::Request(incoming))
+            }
+            Ok(None) => {
+                self.carry = local.buffers.take();
+                self.carry.extend_from_slice(bytes);
+                None
+            }
+            Err(refusal) => Some(Arrived::Refused(refusal)),
+        }
+    }
+
+    /// Collects a head that comes in pieces, within `limits.head_time`.
+    async fn rest_of_head(&mut self, local: &Local) -> Arrived {
+        self.watch.set_deadline(Some(local.now() + local.limits.head_time));
+        loop {
+            if self.carry.len() > local.limits.head_bytes {
+                return Arrived::Refused(too_large(&self.carry));
+            }
+            match self.read(local).await {
+                Ok(read @ 1..) => self.carry.extend_from_slice(&local.buffers.scratch()[..read]),
+                Ok(0) | Err(Signal::Closing | Signal::JudgedDown) => return Arrived::Closed,
+                Err(Signal::Deadline) => {
+                    return Arrived::Refused(Refusal::fatal(408, "the head took too long"));
+                }
+            }
+            if let Some(arrived) = self.take_from_carry(local) {
+                return arrived;
+            }
+        }
+    }
+
+    /// A head at the start of what was carried over.
+    fn take_from_carry(&mut self, local: &Local) -> Option<Arrived> {
+        // Parsing again with every byte would let a slow sender cost us its square.
+        if !has_blank_line(&self.carry) {
+            return None;
+        }
+        let mut carry = std::mem::take(&mut self.carry);
+        let arrived = match self.take_head(local, &carry) {
+            Ok(Some((incoming, used))) => {
+                carry.drain(..used);
+                Some(Arrived::Request(incoming))
+            }
+            Ok(None) => None,
+            Err(refusal) => Some(Arrived::Refused(refusal)),
+        };
+        if carry.is_empty() {
+            local.buffers.give(carry)
+        } else {
+            self.carry = carry
+        }
+        arrived
+    }
+
+    /// Reads into the scratch buffer; 0 is the end, however it came.
+    async fn read(&mut self, local: &Local) -> Result<usize, Signal> {
+        let Self { stream, watch, .. } = self;
+        let read = watch.wait(|cx| stream.poll_read(cx, &mut local.buffers.scratch())).await?;
+        Ok(read.unwrap_or(0))
+    }
+
+    /// Makes a request out of the bytes, and says how many of them it used; None if the head is not whole.
+    fn take_head(&self, local: &Local, bytes: &[u8]) -> Result<Option<(Incoming, usize)>, Refusal> {
+        let mut storage = Storage::new();
+        let request = match request::parse(bytes, &mut storage) {
+            Ok(Parsed::Whole(request)) => request,
+            Ok(Parsed::Partial) if bytes.len() > local.limits.head_bytes => return Err(too_large(bytes)),
+            Ok(Parsed::Partial) => return Ok(None),
+            Err(malformed) => {
+                return Err(Refusal::fatal(request::status_for(malformed), explain(malformed)));
+            }
+        };
+        if request.head_bytes > local.limits.head_bytes {
+            return Err(too_large(bytes));
+        }
+        self.admit(local, &request, bytes).map(Some)
+    }
+
+    /// Finds the service and writes what its instance will get.
+    fn admit(
+        &self,
+        local: &Local,
+        request: &Request<'_, '_>,
+        bytes: &[u8],
+    ) -> Result<(Incoming, usize), Refusal> {
+        let table = local.table();
+        let routes = table.snapshot.listeners.get(self.listener).map(|listener| &listener.routes);
+        let found =
+            routes.and_then(|routes| routes.lookup(request)).and_then(|index| table.services.get(index));
+        let service = Rc::clone(found.ok_or(Refusal {
+            status: 404,
+            why: "no route leads from here to a service",
+            keep: request.framing == Framing::Empty && request.keep_alive,
+            head: request.method == "HEAD",
+        })?);
+        let limit = local.limits.body_bytes.unwrap_or(u64::MAX);
+        if matches!(request.framing, Framing::Length(length) if length > limit) {
+            return Err(Refusal::fatal(413, "the request's body is too large"));
+        }
+        let mut out = local.buffers.take();
+        let request_id = self.write_head(local, &mut out, request, bytes, &service);
+        let mut body = Body::new(request.framing);
+        let rest = &bytes[request.head_bytes..];
+        let taken = body.take(rest, |_| ()).map_err(|malformed| Refusal::fatal(400, explain(malformed)))?;
+        if taken as u64 > limit {
+            return Err(Refusal::fatal(413, "the request's body is too large"));
+        }
+        out.extend_from_slice(&rest[..taken]);
+        let incoming = Incoming {
+            wish: sticky::wish(local, &service, request),
+            service,
+            out,
+            body,
+            body_bytes: taken as u64,
+            consumed: false,
+            asked: Asked { head: request.method == "HEAD", upgrade: request.upgrade },
+            version: request.version,
+            keep_alive: request.keep_alive,
+            idempotent: request.is_idempotent() && !request.upgrade,
+            started: local.now(),
+            request_id,
+        };
+        Ok((incoming, request.head_bytes + taken))
+    }
+
+    /// Writes the head for the instance; returns where the request id stands in it.
+    fn write_head(
+        &self,
+        local: &Local,
+        out: &mut Vec<u8>,
+        request: &Request<'_, '_>,
+        bytes: &[u8],
+        service: &Service,
+    ) -> Range<usize> {
+        let mut room = RequestId::default();
+        let request_id = match request.request_id {
+            Some(id) => id,
+            None => local.new_request_id(&mut room),
+        };
+        let origin = forward::Origin {
+            client: &self.address,
+            scheme: "http",
+            request_id,
+            fallback_host: &service.settings.name,
+        };
+        forward::request(out, request, bytes, origin);
+        // The id is the last line's value, before its CR LF and the empty line.
+        let end = out.len() - 4;
+        end - request_id.len()..end
+    }
+
+    /// Sends an answer of ours.
+    pub(crate) async fn reply(
+        &mut self,
+        local: &Local,
+        status: u16,
+        why: &str,
+        request_id: &str,
+        head: bool,
+        keep: bool,
+    ) -> After {
+        let mut out = local.buffers.take();
+        reply::write(&mut out, status, why, request_id, head, !keep);
+        self.watch.set_deadline(Some(local.coarse_now() + self.idle));
+        let mut at = 0;
+        while at < out.len() {
+            let Self { stream, watch, .. } = self;
+            match watch.wait(|cx| stream.poll_write(cx, &out[at..])).await {
+                Ok(Ok(written)) => at += written,
+                Ok(Err(_)) | Err(_) => return After::Gone,
+            }
+        }
+        local.buffers.give(out);
+        if keep { After::Keep } else { After::Close }
+    }
+
+    /// Reads and forgets what the client still sends, for a short while, so that it sees our last answer.
+    async fn linger(mut self, local: &Local) {
+        self.stream.finish_writing();
+        self.watch.set_deadline(Some(local.coarse_now() + LINGER_TIME));
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            match self.read(local).await {
+                Ok(read @ 1..) => left = left.saturating_sub(read),
+                Ok(0) | Err(_) => return,
+            }
+        }
+    }
+}
+
+/// A head that is over the limit: the status says which part of it.
+fn too_large(bytes: &[u8]) -> Refusal {
+    if memchr::memchr(b'\n', bytes).is_some() {
+        Refusal::fatal(431, "the request's head is too large")
+    } else {
+        Refusal::fatal(414, "the request's target is too long")
+    }
+}
+
+/// Whether a head may end somewhere in here.
+fn has_blank_line(bytes: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', bytes).any(|at| matches!(bytes[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
+}
+
+fn explain(malformed: everup_core::http::Malformed) -> &'static str {
+    use everup_core::http::Malformed;
+    match malformed {
+        Malformed::Syntax => "the head is not valid HTTP/1 syntax",
+        Malformed::LineEnding => "a line of the head does not end with CR LF",
+        Malformed::Version => "the version is not HTTP/1.0 or HTTP/1.1",
+        Malformed::TooManyHeaders => "there are too many header lines",
+        Malformed::Target => "the request target is not valid",
+        Malformed::Connect => "CONNECT is not served here",
+        Malformed::Host => "Host is missing, given twice or not valid",
+        Malformed::ContentLength => "Content-Length is given twice or is not a number",
+        Malformed::TransferEncoding => {
+            "Transfer-Encoding is not exactly `chunked`, or stands in an HTTP/1.0 request"
+        }
+        Malformed::BothLengths => "both Content-Length and Transfer-Encoding are given",
+        Malformed::Status => "the status code is not valid",
+        Malformed::Chunk => "the chunked coding is broken",
+    }
+}

@@ -1,0 +1,137 @@
+//! One request from its head to its answer, over as many attempts as custody allows: pick, try, and ask
+//! `everup_core::exchange` what to do about a failure.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use everup_core::exchange::{Decision, Exchange, Progress};
+
+use crate::attempt::{self, Ended};
+use crate::client::{After, Client, Incoming};
+use crate::local::Local;
+use crate::park;
+use crate::service::{Instance, Tried};
+use crate::sticky;
+
+/// A request in custody.
+struct Custody<'a> {
+    local: &'a Local,
+    client: &'a mut Client,
+    incoming: Incoming,
+    exchange: Exchange,
+    tried: Vec<Tried>,
+    parked_since: Option<Duration>,
+    /// When `timeout.request` is over.
+    until: Duration,
+}
+
+/// Finds an instance for the request, carries it there and the answer back.
+pub(crate) async fn run(local: &Local, client: &mut Client, incoming: Incoming) -> After {
+    let settings = &incoming.service.settings;
+    let exchange = Exchange::new(incoming.idempotent, settings.retry.attempts);
+    let until = incoming.started + settings.timeout.request;
+    incoming.service.on_request(incoming.started);
+    incoming.service.shared.requests.cell(local.thread).add(1);
+    let mut custody =
+        Custody { local, client, incoming, exchange, tried: Vec::new(), parked_since: None, until };
+    let after = custody.run().await;
+    let Incoming { service, out, started, .. } = custody.incoming;
+    service.shared.latency.cell(local.thread).record(local.now().saturating_sub(started));
+    local.buffers.give(out);
+    after
+}
+
+impl Custody<'_> {
+    async fn run(&mut self) -> After {
+        loop {
+            let instance = match self.pick().await {
+                Ok(instance) => instance,
+                Err(status) => return self.answer(status).await,
+            };
+            let ended =
+                attempt::run(self.local, self.client, &mut self.incoming, &instance, self.until).await;
+            let decision = match ended {
+                Ended::Answered { keep } => return if keep { After::Keep } else { After::Close },
+                Ended::ClientGone => return After::Gone,
+                Ended::Refused { answered: true, .. } => return After::Gone,
+                Ended::Refused { status, answered: false } => return self.answer(status).await,
+                Ended::Failed { failure, written, answered } => {
+                    instance.table.shared.failures.cell(self.local.thread).add(1);
+                    let progress = Progress { written, replayable: !self.incoming.consumed, answered };
+                    let budget = &mut self.incoming.service.budget().borrow_mut();
+                    self.exchange.on_failure(self.local.now(), failure, progress, budget)
+                }
+            };
+            match decision {
+                Decision::Retry { reuse } => self.note_tried(&instance, reuse),
+                Decision::Park => {
+                    self.note_tried(&instance, true);
+                    if self.park().await.is_err() {
+                        return self.answer(503).await;
+                    }
+                }
+                Decision::Answer(status) => return self.answer(status).await,
+                Decision::Cut => {
+                    self.local.count_error(&self.incoming.service.shared);
+                    return After::Gone;
+                }
+            }
+            self.incoming.service.shared.retries.cell(self.local.thread).add(1);
+        }
+    }
+
+    /// The instance to try next, by the newest table; waits for one if need be.
+    async fn pick(&mut self) -> Result<Rc<Instance>, u16> {
+        loop {
+            let Self { local, client, incoming, tried, .. } = self;
+            if let Some(instance) = sticky::pick(local, &incoming.service, incoming.wish, client.hash, tried)
+            {
+                return Ok(instance);
+            }
+            self.park().await?;
+        }
+    }
+
+    /// Waits for a newer table. Instances that failed by the older one may be tried again then.
+    async fn park(&mut self) -> Result<(), u16> {
+        let since = *self.parked_since.get_or_insert_with(|| self.local.now());
+        let seen = self.local.generation();
+        let parked = park::park(self.local, &self.client.watch, &self.incoming.service, seen, since).await;
+        self.incoming.service = self.local.current(&self.incoming.service);
+        match parked {
+            Ok(()) => {
+                self.tried.clear();
+                // Waiting for an instance is not the instance's time.
+                self.until = self.local.now() + self.incoming.service.settings.timeout.request;
+                Ok(())
+            }
+            Err(park::ParkOver) => match Exchange::on_park_over() {
+                Decision::Answer(status) => Err(status),
+                Decision::Retry { .. } | Decision::Park | Decision::Cut => Err(503),
+            },
+        }
+    }
+
+    fn note_tried(&mut self, instance: &Instance, reuse: bool) {
+        self.tried.push(Tried { key: instance.key(), reuse });
+        self.incoming.service = self.local.current(&self.incoming.service);
+    }
+
+    /// An answer of ours. The connection lives on if the request was read to its end.
+    async fn answer(&mut self, status: u16) -> After {
+        let why = match status {
+            413 => "the request's body is too large",
+            502 => "the instance broke off or gave no valid answer",
+            503 => "no instance can take the request now",
+            504 => "no instance answered in time",
+            _ => "the request's body is malformed",
+        };
+        if status >= 500 {
+            self.local.count_error(&self.incoming.service.shared);
+        }
+        let body_read = self.incoming.body.is_done();
+        let keep = self.incoming.keep_alive && body_read && !self.local.is_closing();
+        let request_id = self.incoming.request_id().to_owned();
+        self.client.reply(self.local, status, why, &request_id, self.incoming.asked.head, keep).await
+    }
+}

@@ -1,0 +1,218 @@
+//! The data plane: listeners, HTTP/1.1 and TCP proxying, origin pools, relays.
+//!
+//! One thread per core, each a tokio `current_thread` runtime with its own sockets and its own pools; no lock and no
+//! cross-thread wake-up on the path of a request. What to do is decided in `everup_core` (`http` where a message
+//! ends, `route` which service, `balance` which instance, `exchange` whether to retry); this crate does it.
+//! It binds no socket (the keeper does) and judges no instance (health does): it reports failed connects and gets
+//! one immutable [`Snapshot`] after another.
+#![warn(missing_docs)]
+
+mod attempt;
+mod buffers;
+mod client;
+mod exchange;
+mod local;
+mod park;
+mod pool;
+mod pump;
+mod relay;
+mod reply;
+mod seal;
+mod service;
+mod snapshot;
+mod sticky;
+mod stream;
+mod tcp;
+mod thread;
+mod watch;
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use everup_core::config::{Limits, Protocol};
+use everup_core::health::Reason;
+use everup_core::ids::{Generation, InstanceId};
+use tokio::sync::{mpsc, watch as channel};
+
+pub use snapshot::{
+    Availability, InstanceShared, InstanceTable, ListenerTable, ServiceShared, ServiceTable, Snapshot,
+};
+
+/// Everything the data plane needs to start.
+#[derive(Debug)]
+pub struct Setup {
+    /// The limits of the configuration.
+    pub limits: Limits,
+    /// The listening sockets, bound by the keeper.
+    pub sockets: Vec<ListenerSockets>,
+    /// How many data-plane threads; every listener has one socket for each.
+    pub threads: usize,
+    /// Seals sticky cookies; the same after a restart, or every user moves.
+    pub sticky_key: [u8; 32],
+    /// Random: makes request ids unique and keeps threads from choosing in step.
+    pub worker_seed: u64,
+}
+
+/// The sockets of one address of one listener.
+#[derive(Debug)]
+pub struct ListenerSockets {
+    /// Index into `Config::listeners`, and into [`Snapshot::listeners`].
+    pub listener: usize,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// The address.
+    pub local: SocketAddr,
+    /// Listening, non-blocking, one per thread.
+    pub fds: Vec<OwnedFd>,
+}
+
+/// What the data plane noticed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GatewayEvent {
+    /// Connecting to an instance failed.
+    ConnectFailed {
+        /// Which one.
+        id: InstanceId,
+        /// How.
+        reason: Reason,
+    },
+}
+
+/// Why the data plane could not start. The operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The kernel refused a thread, a runtime or a socket.
+    #[error("the data plane cannot start: {0}")]
+    Io(#[from] std::io::Error),
+    /// The keeper handed over fewer sockets than there are threads.
+    #[error("listener {listener} has {found} sockets for {threads} threads")]
+    Sockets {
+        /// Index of the listener.
+        listener: usize,
+        /// How many came.
+        found: usize,
+        /// How many threads there are.
+        threads: usize,
+    },
+}
+
+/// What every data-plane thread obeys.
+#[derive(Clone, Debug)]
+pub(crate) struct Orders {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) closing: bool,
+    pub(crate) stop: bool,
+}
+
+/// What all data-plane threads share. Written per connection, not per request.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) connections: AtomicUsize,
+    pub(crate) dropped_events: AtomicUsize,
+}
+
+/// The running data plane.
+#[derive(Debug)]
+pub struct Gateway {
+    orders: channel::Sender<Orders>,
+    acknowledged: Vec<channel::Receiver<Generation>>,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Gateway {
+    /// Starts the data-plane threads with `first` as their table. Events go to `events`.
+    ///
+    /// # Errors
+    /// [`GatewayError`]; nothing runs then.
+    pub fn start(
+        setup: Setup,
+        first: Snapshot,
+        events: mpsc::UnboundedSender<GatewayEvent>,
+    ) -> Result<Self, GatewayError> {
+        let threads = setup.threads.max(1);
+        let shared = Arc::new(Shared::default());
+        let first_orders = Orders { snapshot: Arc::new(first), closing: false, stop: false };
+        let (orders, orders_seen) = channel::channel(first_orders);
+        let mut per_thread = split_sockets(setup.sockets, threads)?;
+        let mut gateway = Self { orders, acknowledged: Vec::new(), shared, threads: Vec::new() };
+        for thread in 0..threads {
+            let (acknowledge, acknowledged) = channel::channel(Generation(0));
+            let start = thread::Start {
+                thread,
+                limits: setup.limits.clone(),
+                sockets: per_thread.pop().expect("there is one set of sockets per thread"),
+                sticky_key: setup.sticky_key,
+                seed: everup_core::balance::hash(&(setup.worker_seed ^ thread as u64).to_le_bytes()),
+                orders: orders_seen.clone(),
+                acknowledge,
+                shared: Arc::clone(&gateway.shared),
+                events: events.clone(),
+            };
+            gateway.threads.push(thread::spawn(start)?);
+            gateway.acknowledged.push(acknowledged);
+        }
+        Ok(gateway)
+    }
+
+    /// Replaces every thread's table. May be called from any thread; returns at once.
+    pub fn publish(&self, snapshot: Snapshot) {
+        let snapshot = Arc::new(snapshot);
+        self.orders.send_modify(|orders| orders.snapshot = snapshot);
+    }
+
+    /// Resolves when no thread can pick from a table older than `generation` any more.
+    pub async fn acknowledged(&self, generation: Generation) {
+        for thread in &self.acknowledged {
+            // An error means that the thread has ended: it picks from no table at all.
+            let _ = thread.clone().wait_for(|seen| *seen >= generation).await;
+        }
+    }
+
+    /// Tells clients at their next answer that the connection ends, and closes idle ones. New connections are still
+    /// accepted (and told the same) until [`Gateway::stop`].
+    pub fn begin_shutdown(&self) {
+        self.orders.send_modify(|orders| orders.closing = true);
+    }
+
+    /// Client connections that are open now.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// Requests, tunnels and relays that are with an instance now.
+    pub fn requests_in_flight(&self) -> usize {
+        let orders = self.orders.borrow();
+        let instances = orders.snapshot.services.iter().flat_map(|service| &service.instances);
+        instances.map(|instance| instance.shared.in_flight() as usize).sum()
+    }
+
+    /// Ends the threads and closes every connection.
+    pub fn stop(self) {
+        self.orders.send_modify(|orders| orders.stop = true);
+        for thread in self.threads {
+            // A thread that panicked has ended, which is all that is asked here.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One set of sockets per thread.
+fn split_sockets(
+    sockets: Vec<ListenerSockets>,
+    threads: usize,
+) -> Result<Vec<Vec<thread::ThreadSocket>>, GatewayError> {
+    let mut per_thread: Vec<Vec<thread::ThreadSocket>> = (0..threads).map(|_| Vec::new()).collect();
+    for ListenerSockets { listener, protocol, local, fds } in sockets {
+        if fds.len() != threads {
+            return Err(GatewayError::Sockets { listener, found: fds.len(), threads });
+        }
+        for (set, fd) in per_thread.iter_mut().zip(fds) {
+            set.push(thread::ThreadSocket { listener, protocol, local, fd });
+        }
+    }
+    Ok(per_thread)
+}

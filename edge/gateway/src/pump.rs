@@ -1,0 +1,135 @@
+//! Carrying the rest of a request's body from the client to the instance while the answer is awaited: many bodies are
+//! larger than one read, and an instance may answer before it has read all.
+
+use std::task::{Context, Poll};
+
+use everup_core::http::Malformed;
+use everup_core::http::body::Body;
+
+use crate::buffers::Buffers;
+use crate::stream::Stream;
+
+/// What is left to carry.
+#[derive(Debug)]
+pub(crate) struct Pump {
+    body: Body,
+    /// Read from the client, not yet taken by the instance.
+    unsent: Vec<u8>,
+    sent: usize,
+    /// The instance takes no more; its answer (or its end) will say why.
+    broken: bool,
+    seen: u64,
+    limit: Option<u64>,
+}
+
+/// Why the body cannot be carried on. Always the client's doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PumpEnd {
+    /// It closed the connection in the middle of the body.
+    ClientGone,
+    /// The chunked coding is broken.
+    Malformed(Malformed),
+    /// The body is larger than `limits.body_bytes`.
+    TooLarge,
+}
+
+impl Pump {
+    /// `seen` bytes of the body were taken already.
+    pub(crate) fn new(body: Body, seen: u64, limit: Option<u64>) -> Self {
+        Self { body, unsent: Vec::new(), sent: 0, broken: false, seen, limit }
+    }
+
+    /// Whether the whole body was read and sent.
+    pub(crate) fn is_done(&self) -> bool {
+        self.body.is_done() && self.unsent.is_empty()
+    }
+
+    /// Whether there is anything left to do.
+    pub(crate) fn is_active(&self) -> bool {
+        !self.is_done() && !self.broken
+    }
+
+    /// Carries what can be carried now. Ready only when the client's side failed; `progress` is called for every piece.
+    /// Bytes after the body's end go to `carry`.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        (client, instance): (&mut Stream, &mut Stream),
+        buffers: &Buffers,
+        carry: &mut Vec<u8>,
+        mut progress: impl FnMut(),
+    ) -> Poll<PumpEnd> {
+        while self.is_active() {
+            let moved = if self.unsent.is_empty() {
+                match self.poll_read(cx, client, instance, buffers, carry) {
+                    Poll::Ready(Err(end)) => return Poll::Ready(end),
+                    Poll::Ready(Ok(())) => Poll::Ready(()),
+                    Poll::Pending => Poll::Pending,
+                }
+            } else {
+                self.poll_write(cx, instance)
+            };
+            if moved.is_pending() {
+                return Poll::Pending;
+            }
+            progress();
+        }
+        Poll::Pending
+    }
+
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Stream,
+        instance: &mut Stream,
+        buffers: &Buffers,
+        carry: &mut Vec<u8>,
+    ) -> Poll<Result<(), PumpEnd>> {
+        let mut scratch = buffers.scratch();
+        // Not a byte more than the body: what follows belongs to the next request and would have to be kept.
+        let most = self
+            .body
+            .wants()
+            .map_or(scratch.len(), |wants| usize::try_from(wants).unwrap_or(usize::MAX).min(scratch.len()));
+        let read = match client.poll_read(cx, &mut scratch[..most]) {
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(PumpEnd::ClientGone)),
+            Poll::Ready(Ok(read)) => read,
+            Poll::Pending => return Poll::Pending,
+        };
+        let taken = match self.body.take(&scratch[..read], |_| ()) {
+            Ok(taken) => taken,
+            Err(malformed) => return Poll::Ready(Err(PumpEnd::Malformed(malformed))),
+        };
+        self.seen += taken as u64;
+        if self.limit.is_some_and(|limit| self.seen > limit) {
+            return Poll::Ready(Err(PumpEnd::TooLarge));
+        }
+        carry.extend_from_slice(&scratch[taken..read]);
+        match instance.try_write(&scratch[..taken], &[]) {
+            Ok(written) => {
+                self.unsent.extend_from_slice(&scratch[written..taken]);
+                self.sent = 0;
+            }
+            Err(_) => self.broken = true,
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, instance: &mut Stream) -> Poll<()> {
+        match instance.poll_write(cx, &self.unsent[self.sent..]) {
+            Poll::Ready(Ok(written)) => {
+                self.sent += written;
+                if self.sent == self.unsent.len() {
+                    self.unsent.clear();
+                    self.sent = 0;
+                }
+                Poll::Ready(())
+            }
+            Poll::Ready(Err(_)) => {
+                self.broken = true;
+                Poll::Ready(())
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Bytes both ways between two connections until both have ended: TCP relays, and tunnels after an upgrade. Half-closed
+//! connections are passed on as such. A quiet relay is not ended by time (a database connection or a WebSocket may be
+//! quiet for hours); peers that vanish are noticed by TCP keep-alive.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::local::Local;
+use crate::snapshot::InstanceShared;
+use crate::stream::Stream;
+use crate::watch::Watch;
+
+/// Counts a tunnel out when it ends, however it ends.
+pub(crate) struct LeaveTunnel<'a>(pub(crate) &'a Arc<InstanceShared>);
+
+impl Drop for LeaveTunnel<'_> {
+    fn drop(&mut self) {
+        self.0.leave_tunnel();
+    }
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+struct Flow {
+    unsent: Vec<u8>,
+    sent: usize,
+    ended: bool,
+    finished: bool,
+}
+
+/// Relays until both directions have ended or one side breaks; `to_instance` was read from the client already. When
+/// one direction has ended, the other may be quiet for `idle` at most.
+pub(crate) async fn run(
+    local: &Local,
+    watch: &Watch,
+    client: &mut Stream,
+    instance: &mut Stream,
+    to_instance: Vec<u8>,
+    idle: Duration,
+) {
+    let mut up = Flow { unsent: to_instance, ..Flow::default() };
+    let mut down = Flow::default();
+    // Whether it ended well is the peers' business: both see just what the other did.
+    let _ = watch
+        .wait(|cx| {
+            let before = (up.finished, down.finished);
+            let mut moved = false;
+            let sides = [
+                up.poll(cx, client, instance, local, &mut moved),
+                down.poll(cx, instance, client, local, &mut moved),
+            ];
+            if sides.iter().any(|side| matches!(side, Poll::Ready(Err(_)))) || (up.finished && down.finished)
+            {
+                return Poll::Ready(());
+            }
+            let half_closed = up.finished || down.finished;
+            if half_closed && (moved || before != (up.finished, down.finished)) {
+                watch.set_deadline(Some(local.coarse_now() + idle));
+            }
+            Poll::Pending
+        })
+        .await;
+}
+
+impl Flow {
+    /// Carries what can be carried now.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Stream,
+        to: &mut Stream,
+        local: &Local,
+        moved: &mut bool,
+    ) -> Poll<io::Result<()>> {
+        while !self.finished {
+            if self.sent < self.unsent.len() {
+                match to.poll_write(cx, &self.unsent[self.sent..]) {
+                    Poll::Ready(Ok(written)) => self.sent += written,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return Poll::Pending,
+                }
+                *moved = true;
+                continue;
+            }
+            if !self.unsent.is_empty() {
+                // Quiet relays hold no memory.
+                local.buffers.give(std::mem::take(&mut self.unsent));
+                self.sent = 0;
+            }
+            if self.ended {
+                to.finish_writing();
+                self.finished = true;
+                return Poll::Ready(Ok(()));
+            }
+            match self.poll_read(cx, from, to, local) {
+                Poll::Ready(Ok(())) => *moved = true,
+                other => return other,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Stream,
+        to: &mut Stream,
+        local: &Local,
+    ) -> Poll<io::Result<()>> {
+        let mut scratch = local.buffers.scratch();
+        let read = match from.poll_read(cx, &mut scratch) {
+            Poll::Ready(Ok(read)) => read,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
+        };
+        self.ended = read == 0;
+        let written = if read == 0 { 0 } else { to.try_write(&scratch[..read], &[])? };
+        if written < read {
+            self.unsent = local.buffers.take();
+            self.unsent.extend_from_slice(&scratch[written..read]);
+        }
+        Poll::Ready(Ok(()))
+    }
+}

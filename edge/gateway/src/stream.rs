@@ -1,0 +1,99 @@
+//! A connection as the data plane uses it: non-blocking reads and writes that say "not now" instead of waiting, and a
+//! way to see whether an idle peer has gone. TLS will stand behind the same methods.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use rustix::net::RecvFlags;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// A quiet tunnel or relay whose peer has vanished is noticed after about this, times three and a bit: the kernel
+/// asks, no traffic of the application's is needed.
+const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// One TCP connection.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    tcp: TcpStream,
+}
+
+impl Stream {
+    /// A connection that a listener accepted.
+    pub(crate) fn accepted(tcp: TcpStream) -> Self {
+        set_options(&tcp);
+        Self { tcp }
+    }
+
+    /// Connects to `address`; the caller bounds the time.
+    pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let tcp = socket.connect(address).await?;
+        set_options(&tcp);
+        Ok(Self { tcp })
+    }
+
+    /// Reads what is there. `Ok(0)`: the peer sends no more.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(into);
+        match Pin::new(&mut self.tcp).poll_read(cx, &mut buffer) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(buffer.filled().len())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Writes as much as the kernel takes.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write(cx, bytes)
+    }
+
+    /// Writes as much of both, one after the other, as the kernel takes right now: maybe nothing.
+    pub(crate) fn try_write(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
+        // The waker is not needed: who wants to wait polls again, and readiness is kept by the runtime till then.
+        let cx = &mut Context::from_waker(Waker::noop());
+        let written = if second.is_empty() {
+            Pin::new(&mut self.tcp).poll_write(cx, first)
+        } else {
+            let slices = [IoSlice::new(first), IoSlice::new(second)];
+            Pin::new(&mut self.tcp).poll_write_vectored(cx, &slices)
+        };
+        match written {
+            Poll::Ready(result) => result,
+            Poll::Pending => Ok(0),
+        }
+    }
+
+    /// Tells the peer that we send no more.
+    pub(crate) fn finish_writing(&self) {
+        // The peer may be gone already, which is what is wanted.
+        let _ = SockRef::from(&self.tcp).shutdown(std::net::Shutdown::Write);
+    }
+
+    /// Whether an idle connection has nothing to read, not even its end, as far as the runtime has been told. Costs no
+    /// system call.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.tcp.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    /// The same, asked of the kernel: for requests that must not be sent into a closed connection.
+    pub(crate) fn is_quiet_now(&self) -> bool {
+        let mut byte = [0u8; 1];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        match rustix::net::recv(&self.tcp, &mut byte, flags) {
+            Ok(_) => false,
+            Err(error) => error == rustix::io::Errno::AGAIN,
+        }
+    }
+}
+
+/// Answers are small and must not wait for an acknowledgement; peers that vanish must be noticed. A socket that
+/// refuses an option still carries bytes.
+fn set_options(tcp: &TcpStream) {
+    let _ = tcp.set_nodelay(true);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3);
+    let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
+}

@@ -1,0 +1,81 @@
+//! TCP listeners: a connection goes to an instance as it is. The instance is chosen when the client connects; as long
+//! as no connection to one was made, nothing is lost by trying another, or by waiting for one.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use everup_core::exchange::{Decision, Exchange, Failure, Progress};
+
+use crate::attempt;
+use crate::client::Client;
+use crate::local::Local;
+use crate::park;
+use crate::relay;
+use crate::service::{InFlight, Instance, Service, Tried};
+use crate::sticky;
+use crate::stream::Stream;
+
+/// Relays a connection to its end.
+pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, peer: IpAddr) {
+    let table = local.table();
+    let index = table.snapshot.listeners.get(listener).and_then(|listener| listener.routes.default_service());
+    let Some(service) = index.and_then(|index| table.services.get(index)).map(Rc::clone) else { return };
+    drop(table);
+    let started = local.now();
+    service.on_request(started);
+    service.shared.requests.cell(local.thread).add(1);
+    let mut client = Client::new(&local, stream, listener, peer);
+    let idle = service.settings.timeout.idle;
+    let Some((instance, mut upstream, _in_flight)) = find_instance(&local, &client, service).await else {
+        return;
+    };
+    let shared = &instance.table.shared;
+    shared.requests.cell(local.thread).add(1);
+    shared.enter_tunnel();
+    let _leave = relay::LeaveTunnel(shared);
+    client.watch.set_deadline(None);
+    relay::run(&local, &client.watch, &mut client.stream, &mut upstream, Vec::new(), idle).await;
+}
+
+/// A connection to an instance of the service, tried and waited for as long as custody allows.
+async fn find_instance(
+    local: &Local,
+    client: &Client,
+    mut service: Rc<Service>,
+) -> Option<(Rc<Instance>, Stream, InFlight)> {
+    let mut exchange = Exchange::new(false, service.settings.retry.attempts);
+    let mut tried: Vec<Tried> = Vec::new();
+    let since = local.now();
+    loop {
+        let Some(instance) = sticky::pick(local, &service, None, client.hash, &tried) else {
+            let seen = local.generation();
+            if park::park(local, &client.watch, &service, seen, since).await.is_err() {
+                local.count_error(&service.shared);
+                return None;
+            }
+            tried.clear();
+            service = local.current(&service);
+            continue;
+        };
+        let in_flight = InFlight::new(&instance);
+        let failure = match attempt::dial(local, client, &instance, service.settings.timeout.connect).await {
+            Ok(_) if local.table().is_down(instance.key()) => Failure::JudgedDown,
+            Ok(stream) => return Some((instance, stream, in_flight)),
+            Err(failure) => failure,
+        };
+        instance.table.shared.failures.cell(local.thread).add(1);
+        let progress = Progress { written: false, replayable: true, answered: false };
+        let decision =
+            exchange.on_failure(local.now(), failure, progress, &mut service.budget().borrow_mut());
+        match decision {
+            Decision::Retry { reuse } => tried.push(Tried { key: instance.key(), reuse }),
+            Decision::Park => {}
+            Decision::Answer(_) | Decision::Cut => {
+                local.count_error(&service.shared);
+                return None;
+            }
+        }
+        service.shared.retries.cell(local.thread).add(1);
+        service = local.current(&service);
+    }
+}

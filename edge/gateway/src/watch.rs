@@ -1,0 +1,160 @@
+//! Deadlines and signals for thousands of connections without a timer each: a connection writes its deadline into a
+//! cell, and a sweep, 20 times a second, wakes those whose time is over. So a deadline costs a request nothing and is
+//! up to [`SWEEP`] late.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// How often deadlines are looked at.
+pub(crate) const SWEEP: Duration = Duration::from_millis(50);
+
+/// Why a wait ended before what it waited for came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// The deadline passed.
+    Deadline,
+    /// The instance that is waited for was judged down.
+    JudgedDown,
+    /// everup is shutting down, and the connection is idle.
+    Closing,
+}
+
+/// What one connection waits for. Held by its task and by the thread's [`Watches`].
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    deadline: Cell<Option<Duration>>,
+    signal: Cell<Option<Signal>>,
+    idle: Cell<bool>,
+    waits_for: Cell<Option<usize>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Watch {
+    /// From now on, waits end at `deadline` (None: never). A signal that was not taken is forgotten.
+    pub(crate) fn set_deadline(&self, deadline: Option<Duration>) {
+        self.deadline.set(deadline);
+        self.signal.set(None);
+    }
+
+    /// Whether the connection is between two requests.
+    pub(crate) fn set_idle(&self, idle: bool) {
+        self.idle.set(idle);
+    }
+
+    /// The instance (by `Instance::key`) whose being judged down ends the wait, if any.
+    pub(crate) fn set_waits_for(&self, instance: Option<usize>) {
+        self.waits_for.set(instance);
+    }
+
+    /// Waits until `poll` is ready or a signal comes.
+    pub(crate) async fn wait<T>(
+        &self,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Result<T, Signal> {
+        poll_fn(|cx| {
+            if let Poll::Ready(value) = poll(cx) {
+                return Poll::Ready(Ok(value));
+            }
+            if let Some(signal) = self.signal.take() {
+                return Poll::Ready(Err(signal));
+            }
+            self.remember(cx.waker());
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn remember(&self, waker: &Waker) {
+        let mut known = self.waker.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+    }
+
+    fn send(&self, signal: Signal) {
+        self.signal.set(Some(signal));
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// All connections of a thread.
+#[derive(Debug, Default)]
+pub(crate) struct Watches {
+    entries: RefCell<Vec<Option<Rc<Watch>>>>,
+    free: RefCell<Vec<usize>>,
+}
+
+impl Watches {
+    /// Enters a new connection; it leaves when the guard is dropped.
+    pub(crate) fn enter(self: &Rc<Self>) -> Watched {
+        let watch = Rc::new(Watch::default());
+        let mut entries = self.entries.borrow_mut();
+        let slot = self.free.borrow_mut().pop().unwrap_or(entries.len());
+        if slot == entries.len() {
+            entries.push(None);
+        }
+        entries[slot] = Some(Rc::clone(&watch));
+        Watched { watch, watches: Rc::clone(self), slot }
+    }
+
+    /// Wakes everyone whose deadline is over.
+    pub(crate) fn sweep(&self, now: Duration) {
+        self.each(|watch| {
+            if watch.deadline.get().is_some_and(|deadline| deadline <= now) {
+                watch.deadline.set(None);
+                watch.send(Signal::Deadline);
+            }
+        });
+    }
+
+    /// Wakes everyone who waits for an instance of which `is_down` holds.
+    pub(crate) fn judged_down(&self, is_down: impl Fn(usize) -> bool) {
+        self.each(|watch| {
+            if watch.waits_for.get().is_some_and(&is_down) {
+                watch.waits_for.set(None);
+                watch.send(Signal::JudgedDown);
+            }
+        });
+    }
+
+    /// Wakes every idle connection so that it closes.
+    pub(crate) fn closing(&self) {
+        self.each(|watch| {
+            if watch.idle.get() {
+                watch.send(Signal::Closing);
+            }
+        });
+    }
+
+    fn each(&self, mut visit: impl FnMut(&Watch)) {
+        self.entries.borrow().iter().flatten().for_each(|watch| visit(watch));
+    }
+}
+
+/// A connection's place among the [`Watches`].
+#[derive(Debug)]
+pub(crate) struct Watched {
+    watch: Rc<Watch>,
+    watches: Rc<Watches>,
+    slot: usize,
+}
+
+impl std::ops::Deref for Watched {
+    type Target = Watch;
+
+    fn deref(&self) -> &Watch {
+        &self.watch
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.watches.entries.borrow_mut()[self.slot] = None;
+        self.watches.free.borrow_mut().push(self.slot);
+    }
+}

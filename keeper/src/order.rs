@@ -1,0 +1,85 @@
+//! What the worker may ask for. The worker reads the internet and is trusted less than the configuration: whatever
+//! it names must be in there.
+
+use everup_core::config::{Config, Run};
+use everup_core::ids::InstanceId;
+
+/// Where instances listen: outside the ephemeral range.
+const PORTS: std::ops::RangeInclusive<u16> = 20_000..=29_999;
+
+/// The longest revision. It becomes part of paths.
+const REVISION_BYTES: usize = 128;
+
+/// The `run` section of an instance that may be started like this; else why not.
+pub(crate) fn check_start<'a>(
+    config: &'a Config,
+    id: &InstanceId,
+    port: u16,
+    revision: &str,
+) -> Result<&'a Run, String> {
+    let service = config.services.iter().find(|service| service.name == id.service);
+    let service = service.ok_or_else(|| format!("no service is called \"{}\"", id.service))?;
+    let run = service.run.as_ref().ok_or("the service has no `run` section")?;
+    let known = (1..=run.replicas).any(|number| *id.instance == *format!("{}-{number}", service.name));
+    if !known {
+        return Err(format!("the service has no instance \"{}\"", id.instance));
+    }
+    if !PORTS.contains(&port) {
+        return Err(format!("port {port} is not between {} and {}", PORTS.start(), PORTS.end()));
+    }
+    if !is_revision(revision) {
+        return Err(format!("\"{}\" is no revision", revision.escape_default()));
+    }
+    Ok(run)
+}
+
+/// Letters, digits, `.`, `_`, `-`; not empty, not starting with a dot: it can be a part of a path, not leave one.
+fn is_revision(text: &str) -> bool {
+    (1..=REVISION_BYTES).contains(&text.len())
+        && !text.starts_with('.')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::config_of;
+
+    #[test]
+    fn what_the_configuration_names_may_be_started() {
+        let mut config = config_of(&["shop"]);
+        config.services[0].run.as_mut().unwrap().replicas = 2;
+        for (instance, port, revision) in [("shop-1", 20_000, "v1"), ("shop-2", 29_999, "1.2_3-rc")] {
+            check_start(&config, &InstanceId::new("shop", instance), port, revision).unwrap();
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        let mut config = config_of(&["shop"]);
+        config.services.push(config.services[0].clone());
+        config.services[1].name = "fixed".into();
+        config.services[1].run = None;
+        let long = "x".repeat(129);
+        let cases = [
+            ("other", "shop-1", 20_000, "v1", "no service"),
+            ("fixed", "fixed-1", 20_000, "v1", "no `run` section"),
+            ("shop", "shop-0", 20_000, "v1", "no instance"),
+            ("shop", "shop-2", 20_000, "v1", "no instance"),
+            ("shop", "shop-01", 20_000, "v1", "no instance"),
+            ("shop", "../../x", 20_000, "v1", "no instance"),
+            ("shop", "shop-1", 22, "v1", "port 22"),
+            ("shop", "shop-1", 30_000, "v1", "port 30000"),
+            ("shop", "shop-1", 20_000, "", "no revision"),
+            ("shop", "shop-1", 20_000, "..", "no revision"),
+            ("shop", "shop-1", 20_000, "a/b", "no revision"),
+            ("shop", "shop-1", 20_000, "a\nb", "no revision"),
+            ("shop", "shop-1", 20_000, &long, "no revision"),
+        ];
+        for (service, instance, port, revision, words) in cases {
+            let refused =
+                check_start(&config, &InstanceId::new(service, instance), port, revision).unwrap_err();
+            assert!(refused.contains(words), "{service} {instance} {port} {revision}: {refused}");
+        }
+    }
+}

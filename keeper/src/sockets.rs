@@ -1,0 +1,281 @@
+//! Everything that is bound: one SO_REUSEPORT socket per thread for every listener address, the admin unix socket,
+//! the metrics address. Bound before any process is started, kept open until the keeper ends: a connection that
+//! arrives while no worker lives waits in the accept queue.
+//!
+//! Nothing is accepted here, ever.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use everup_core::keeper::SocketRole;
+use rustix::fs::{Mode, fchmod};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::{KeeperError, Options};
+
+/// Connections that may wait to be accepted, per socket: enough for a second of a busy site while a worker is
+/// replaced. The kernel takes less if `net.core.somaxconn` is lower.
+const BACKLOG: i32 = 4096;
+
+/// All sockets, in the order of the configuration.
+#[derive(Debug)]
+pub(crate) struct Held {
+    groups: Vec<Group>,
+    admin: PathBuf,
+}
+
+/// The sockets of one address.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) role: SocketRole,
+    /// The real address as text.
+    pub(crate) address: String,
+    sockets: Vec<OwnedFd>,
+}
+
+impl Held {
+    /// Binds everything or nothing. The state directory's lock must be held: it makes this keeper the owner of what
+    /// an earlier one left behind.
+    pub(crate) fn bind(options: &Options) -> Result<Self, KeeperError> {
+        let mut groups = Vec::new();
+        for (listener, settings) in options.config.listeners.iter().enumerate() {
+            for (bind, address) in settings.bind.iter().enumerate() {
+                let role = SocketRole::Listener { listener, bind };
+                let sockets =
+                    bind_shared(*address, options.threads).map_err(explain("a listener", *address))?;
+                groups.push(Group::new(role, *address, sockets)?);
+            }
+        }
+        if let Some(address) = options.config.node.metrics {
+            let socket = bind_exclusive(address).map_err(explain("node.metrics", address))?;
+            groups.push(Group::new(SocketRole::Metrics, address, vec![socket])?);
+        }
+        let admin = bind_admin(&options.admin)
+            .map_err(|reason| KeeperError::Admin { path: options.admin.clone(), reason })?;
+        groups.push(Group {
+            role: SocketRole::Admin,
+            address: options.admin.display().to_string(),
+            sockets: vec![admin],
+        });
+        Ok(Self { groups, admin: options.admin.clone() })
+    }
+
+    pub(crate) fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+}
+
+impl Drop for Held {
+    /// A later everup would find the socket stale and remove it too; this is tidier.
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.admin);
+    }
+}
+
+impl Group {
+    fn new(role: SocketRole, asked: SocketAddr, sockets: Vec<Socket>) -> Result<Self, KeeperError> {
+        let first = sockets.first().expect("there is at least one thread");
+        let address = local(first).map_err(explain("a listener", asked))?.to_string();
+        Ok(Self { role, address, sockets: sockets.into_iter().map(Into::into).collect() })
+    }
+
+    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.sockets.iter().map(AsFd::as_fd).collect()
+    }
+}
+
+/// `count` listening sockets that share one address. For port 0 the first one learns the port.
+fn bind_shared(address: SocketAddr, count: usize) -> io::Result<Vec<Socket>> {
+    if address.port() != 0 {
+        // SO_REUSEPORT sockets of another everup of the same user would silently share the port with ours: a bind
+        // without it fails if anybody listens.
+        unbound(address)?.bind(&address.into())?;
+    }
+    let mut address = address;
+    let mut sockets = Vec::with_capacity(count);
+    for _ in 0..count {
+        let socket = unbound(address)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        address.set_port(local(&socket)?.port());
+        sockets.push(socket);
+    }
+    for socket in &sockets {
+        socket.listen(BACKLOG)?;
+    }
+    Ok(sockets)
+}
+
+fn bind_exclusive(address: SocketAddr) -> io::Result<Socket> {
+    let socket = unbound(address)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// Closed on exec, like everything that socket2 makes.
+fn unbound(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+fn local(socket: &Socket) -> io::Result<SocketAddr> {
+    socket.local_addr()?.as_socket().ok_or_else(|| ErrorKind::AddrNotAvailable.into())
+}
+
+fn explain(what: &str, address: SocketAddr) -> impl Fn(io::Error) -> KeeperError {
+    move |source| {
+        let port = address.port();
+        let advice = match source.kind() {
+            ErrorKind::AddrInUse => {
+                format!("another program has this port: `ss -ltnp 'sport = :{port}'` names it")
+            }
+            ErrorKind::PermissionDenied if port < 1024 => {
+                "ports below 1024 need root or the capability CAP_NET_BIND_SERVICE".to_owned()
+            }
+            ErrorKind::AddrNotAvailable => {
+                "no interface of this host has that address: `ip address`".to_owned()
+            }
+            _ => "choose another address".to_owned(),
+        };
+        KeeperError::Bind { what: what.to_owned(), address, source, advice }
+    }
+}
+
+/// The socket is its owner's alone from its first moment: on Linux the mode of the unbound socket becomes the mode of
+/// the file (less the umask).
+fn bind_admin(path: &Path) -> Result<OwnedFd, String> {
+    remove_stale(path)?;
+    let bound = SockAddr::unix(path).and_then(|address| {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+        socket.bind(&address)?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    });
+    bound.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => "its directory does not exist; make it or change `node.admin`".to_owned(),
+        ErrorKind::PermissionDenied => "its directory is not writable; change `node.admin`".to_owned(),
+        _ => format!("{error}; change `node.admin`"),
+    })
+}
+
+/// An earlier keeper that was killed leaves its socket behind. One that somebody answers on is not stale: it belongs
+/// to an everup with another state directory.
+fn remove_stale(path: &Path) -> Result<(), String> {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !metadata.file_type().is_socket() {
+        return Err(
+            "something that is no socket is in its place; remove it or change `node.admin`".to_owned()
+        );
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(|error| format!("a stale one cannot be removed: {error}"))
+        }
+        Ok(_) => Err("another everup listens on it; change `node.admin`".to_owned()),
+        Err(error) => Err(format!("another program may use it: {error}; change `node.admin`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::tests::options_in;
+
+    #[test]
+    fn every_thread_gets_a_socket_of_the_port_that_the_first_one_learned() {
+        let home = tempfile::tempdir().unwrap();
+        let mut options = options_in(home.path(), &[]);
+        options.threads = 3;
+        let held = Held::bind(&options).unwrap();
+        let group = &held.groups()[0];
+        assert_eq!(
+            (group.role, group.descriptors().len()),
+            (SocketRole::Listener { listener: 0, bind: 0 }, 3)
+        );
+        let address: SocketAddr = group.address.parse().unwrap();
+        assert_ne!(address.port(), 0);
+        for socket in &group.sockets {
+            let socket = TcpListener::from(socket.try_clone().unwrap());
+            assert_eq!(socket.local_addr().unwrap(), address);
+        }
+        TcpStream::connect(address).unwrap();
+    }
+
+    #[test]
+    fn a_port_in_use_is_refused_with_its_address_even_if_the_other_one_would_share_it() {
+        let (home, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let first = Held::bind(&options_in(home.path(), &[])).unwrap();
+        let mut options = options_in(other.path(), &[]);
+        options.config.listeners[0].bind = vec![first.groups()[0].address.parse().unwrap()];
+        let refused = Held::bind(&options).unwrap_err().to_string();
+        assert!(refused.contains(&first.groups()[0].address) && refused.contains("ss -ltnp"), "{refused}");
+    }
+
+    #[test]
+    fn an_address_of_another_host_is_refused_with_words() {
+        let home = tempfile::tempdir().unwrap();
+        let mut options = options_in(home.path(), &[]);
+        options.config.node.metrics = Some("192.0.2.1:80".parse().unwrap());
+        let refused = Held::bind(&options).unwrap_err().to_string();
+        assert!(refused.contains("node.metrics cannot listen on 192.0.2.1:80"), "{refused}");
+        assert!(refused.contains("no interface"), "{refused}");
+    }
+
+    #[test]
+    fn ipv6_is_bound_beside_ipv4_on_the_same_port() {
+        let home = tempfile::tempdir().unwrap();
+        let mut options = options_in(home.path(), &[]);
+        let port = TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port();
+        options.config.listeners[0].bind =
+            vec![format!("0.0.0.0:{port}").parse().unwrap(), format!("[::]:{port}").parse().unwrap()];
+        assert_eq!(Held::bind(&options).unwrap().groups().len(), 3);
+    }
+
+    #[test]
+    fn the_admin_socket_is_its_owners_alone_and_gone_afterwards() {
+        let home = tempfile::tempdir().unwrap();
+        let options = options_in(home.path(), &[]);
+        let held = Held::bind(&options).unwrap();
+        assert_eq!(fs::metadata(&options.admin).unwrap().permissions().mode() & 0o777, 0o600);
+        drop(held);
+        assert!(!options.admin.exists());
+    }
+
+    #[test]
+    fn a_stale_admin_socket_is_replaced_and_a_living_one_is_not() {
+        let home = tempfile::tempdir().unwrap();
+        let options = options_in(home.path(), &[]);
+        drop(UnixListener::bind(&options.admin).unwrap());
+        drop(Held::bind(&options).unwrap());
+
+        let _other = UnixListener::bind(&options.admin).unwrap();
+        let refused = Held::bind(&options).unwrap_err().to_string();
+        assert!(refused.contains("another everup listens on it"), "{refused}");
+    }
+
+    #[test]
+    fn something_else_in_the_place_of_the_admin_socket_is_left_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let options = options_in(home.path(), &[]);
+        fs::write(&options.admin, "precious").unwrap();
+        assert!(Held::bind(&options).unwrap_err().to_string().contains("no socket"));
+        assert_eq!(fs::read(&options.admin).unwrap(), b"precious");
+    }
+}

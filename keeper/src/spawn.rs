@@ -1,0 +1,235 @@
+//! How children are started: the worker and the instances. Each is in its own process group (Ctrl-C reaches the
+//! keeper alone), has default signal handling, an empty signal mask and no descriptor but 0, 1 and 2.
+//!
+//! It only starts; who is started when stands in `keeper.rs`. The crate's `unsafe` is all here.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use everup_core::config::Run;
+use everup_core::ids::InstanceId;
+use rustix::process::{Gid, Uid, getpid, set_child_subreaper};
+use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
+
+use crate::users::User;
+use crate::{KeeperError, Options, log};
+
+/// What was open when we were started (a shell's lock file, for example) is not handed on to children.
+#[expect(unsafe_code, reason = "neither std nor rustix has close_range")]
+pub(crate) fn keep_descriptors_to_ourselves() -> Result<(), KeeperError> {
+    // SAFETY: with CLOSE_RANGE_CLOEXEC the call closes nothing; it sets a flag on descriptors and touches no memory.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    match (result, io::Error::last_os_error()) {
+        (0, _) => Ok(()),
+        // Before Linux 5.11.
+        (_, error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => {
+            log(
+                "this kernel is older than 5.11: descriptors that were open at the start are inherited by instances",
+            );
+            Ok(())
+        }
+        (_, source) => Err(KeeperError::System { what: "marking open descriptors", source }),
+    }
+}
+
+/// Children of instances that lost their parent become ours, so that somebody reaps them.
+pub(crate) fn adopt_orphans() -> Result<(), KeeperError> {
+    set_child_subreaper(Some(getpid()))
+        .map_err(|errno| KeeperError::System { what: "becoming the reaper of orphans", source: errno.into() })
+}
+
+/// Starts a worker with its end of the link as standard input.
+pub(crate) fn worker(options: &Options, user: Option<&User>, link: OwnedFd) -> io::Result<u32> {
+    let mut command = child(&options.worker, user);
+    command.arg0("everup").arg("worker").args(&options.worker_arguments).stdin(Stdio::from(link));
+    start(command)
+}
+
+/// An instance to be started.
+pub(crate) struct Launch<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) run: &'a Run,
+    pub(crate) id: &'a InstanceId,
+    pub(crate) port: u16,
+    pub(crate) revision: &'a str,
+    pub(crate) user: Option<&'a User>,
+}
+
+impl Launch<'_> {
+    /// Starts it with `log` as output. The error is in words for the operator.
+    pub(crate) fn start(&self, log: OwnedFd) -> Result<u32, String> {
+        let directory = self.directory();
+        if !directory.is_dir() {
+            return Err(format!("its directory {} does not exist", directory.display()));
+        }
+        let mut words = self.run.command.iter().map(|word| self.render(word));
+        let program = words.next().ok_or("its `run.command` is empty")?;
+        let program = if program.contains('/') { directory.join(program) } else { PathBuf::from(program) };
+        let outputs = log.try_clone().map_err(|error| format!("its log cannot be handed over: {error}"))?;
+
+        let mut command = child(&program, self.user);
+        command.args(words).current_dir(&directory).stdin(Stdio::null()).stdout(outputs).stderr(log);
+        command.envs(self.run.environment.iter().map(|(name, value)| (name, self.render(value))));
+        command
+            .env("PORT", self.port.to_string())
+            .env("EVERUP_SERVICE", &*self.id.service)
+            .env("EVERUP_INSTANCE", &*self.id.instance)
+            .env("EVERUP_REVISION", self.revision);
+        start(command).map_err(|error| explain(&program, &error))
+    }
+
+    fn directory(&self) -> PathBuf {
+        let base = self.options.config_path.parent().unwrap_or_else(|| Path::new("/"));
+        self.run.directory.as_ref().map_or_else(|| base.to_owned(), |directory| base.join(directory))
+    }
+
+    /// Replaces the placeholders, in one pass: what was put in is not looked at again. Unknown ones stay as they are,
+    /// because braces are common in values.
+    fn render(&self, template: &str) -> String {
+        let port = self.port.to_string();
+        let everup = self.options.everup.to_string_lossy();
+        let values = [
+            ("{port}", port.as_str()),
+            ("{revision}", self.revision),
+            ("{instance}", &self.id.instance),
+            ("{service}", &self.id.service),
+            ("{everup}", &everup),
+        ];
+        let mut rendered = String::new();
+        let mut rest = template;
+        while let Some(brace) = rest.find('{') {
+            rendered.push_str(&rest[..brace]);
+            rest = &rest[brace..];
+            let (name, value) =
+                values.into_iter().find(|(name, _)| rest.starts_with(name)).unwrap_or(("{", "{"));
+            rendered.push_str(value);
+            rest = &rest[name.len()..];
+        }
+        rendered + rest
+    }
+}
+
+fn explain(program: &Path, error: &io::Error) -> String {
+    let path = program.display();
+    match error.kind() {
+        ErrorKind::NotFound if program.exists() => {
+            format!("{path} exists, but the interpreter or loader that it names does not")
+        }
+        ErrorKind::NotFound if program.is_relative() => format!("{path} is not found in PATH"),
+        ErrorKind::NotFound => format!("{path} does not exist"),
+        ErrorKind::PermissionDenied => {
+            format!("{path} may not be executed: chmod +x, or the rights of its user")
+        }
+        _ => format!("{path} cannot be executed: {error}"),
+    }
+}
+
+/// What all children have in common.
+fn child(program: &Path, user: Option<&User>) -> Command {
+    let mut command = Command::new(program);
+    command.process_group(0);
+    if let Some(user) = user {
+        command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
+        become_user(&mut command, user);
+    }
+    command
+}
+
+/// The process is reaped by the keeper's loop, not through `Child`.
+fn start(mut command: Command) -> io::Result<u32> {
+    Ok(command.spawn()?.id())
+}
+
+/// Not `Command::uid`: it leaves the process without supplementary groups.
+#[expect(unsafe_code, reason = "std can set no supplementary groups")]
+fn become_user(command: &mut Command, user: &User) {
+    let groups: Vec<_> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    let become_it = move || {
+        set_thread_groups(&groups)?;
+        set_thread_gid(gid)?;
+        set_thread_uid(uid)?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure makes three system calls on memory that was allocated before the
+    // fork; it allocates nothing and takes no lock. The child has one thread, so per-thread ids are the process's.
+    unsafe { command.pre_exec(become_it) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::options_in;
+
+    fn rendered(template: &str, revision: &str) -> String {
+        let mut options = options_in(Path::new("/srv"), &["true"]);
+        options.everup = "/usr/bin/everup".into();
+        let id = InstanceId::new("shop", "shop-1");
+        let run = options.config.services[0].run.as_ref().unwrap();
+        Launch { options: &options, run, id: &id, port: 20_001, revision, user: None }.render(template)
+    }
+
+    #[test]
+    fn placeholders_are_replaced_once_and_other_braces_stay() {
+        let all = "{everup} {service}/{instance}:{port}@{revision}";
+        assert_eq!(rendered(all, "v1"), "/usr/bin/everup shop/shop-1:20001@v1");
+        assert_eq!(rendered("{\"a\":{}} {ports} { {{port}}", "v1"), "{\"a\":{}} {ports} { {20001}");
+        assert_eq!(rendered("{revision}", "{port}"), "{port}");
+        assert_eq!(rendered("grün{", "v1"), "grün{");
+    }
+
+    #[test]
+    fn what_cannot_be_executed_is_told_with_the_path_that_was_tried() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("plain"), "").unwrap();
+        std::fs::write(home.path().join("script"), "#!/no/such/shell\n").unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(home.path().join("script"), mode).unwrap();
+        let missing = home.path().join("bin/shop").display().to_string();
+        let cases = [
+            (&["./bin/shop"][..], missing.replace("bin/", "./bin/"), "does not exist"),
+            (&["no-such-program"], "no-such-program".into(), "not found in PATH"),
+            (&["./plain"], "plain".into(), "may not be executed"),
+            (&["./script"], "script".into(), "interpreter"),
+        ];
+        for (command, path, words) in cases {
+            let options = options_in(home.path(), command);
+            let run = options.config.services[0].run.as_ref().unwrap();
+            let id = InstanceId::new("shop", "shop-1");
+            let launch = Launch { options: &options, run, id: &id, port: 20_001, revision: "v1", user: None };
+            let log = std::fs::File::create(home.path().join("log")).unwrap();
+            let reason = launch.start(log.into()).unwrap_err();
+            assert!(reason.contains(&path) && reason.contains(words), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_user_gets_its_own_rights_and_groups_and_none_of_ours() {
+        if !rustix::process::getuid().is_root() {
+            return; // Only root can become somebody else.
+        }
+        let home = tempfile::tempdir().unwrap();
+        let options = options_in(home.path(), &["sh", "-c", "id -u; id -g; id -G; echo $HOME $LOGNAME"]);
+        let run = options.config.services[0].run.as_ref().unwrap();
+        let id = InstanceId::new("shop", "shop-1");
+        let user = User {
+            name: "shop".into(),
+            uid: 4321,
+            gid: 4322,
+            groups: vec![4322, 4323],
+            home: "/srv/shop".into(),
+        };
+        let launch =
+            Launch { options: &options, run, id: &id, port: 20_001, revision: "v1", user: Some(&user) };
+        let log = std::fs::File::create(home.path().join("log")).unwrap();
+        std::fs::set_permissions(home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let pid = launch.start(log.into()).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid.cast_signed());
+        rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).unwrap();
+        let output = std::fs::read_to_string(home.path().join("log")).unwrap();
+        assert_eq!(output, "4321\n4322\n4322 4323\n/srv/shop shop\n");
+    }
+}

@@ -1,4 +1,5 @@
 //! A whole worker within this process; the test plays keeper and instance.
+#![expect(clippy::unwrap_used, reason = "a test may say so when something is not as it should be")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

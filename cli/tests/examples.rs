@@ -6,12 +6,12 @@ use std::process::Command;
 
 fn examples() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
-    let entries = directory.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let entries = directory.read_dir().expect("the examples").map(|entry| entry.expect("an entry").path());
     entries.filter(|path| path.extension().is_some_and(|ending| ending == "toml")).collect()
 }
 
 fn check(file: &Path) -> std::process::Output {
-    Command::new(env!("CARGO_BIN_EXE_everup")).arg("check").arg(file).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_everup")).arg("check").arg(file).output().expect("everup can be run")
 }
 
 #[test]

@@ -59,10 +59,13 @@ fn matches(route: &Route, host: &str, path: &str, request: &Request<'_, '_>) -> 
 
 /// `Example.com.:8080` -> `Example.com`, `[::1]:80` -> `[::1]`.
 fn without_port(host: &str) -> &str {
-    let name = match host.rfind(']') {
-        Some(end) => &host[..=end],
-        None => host.split_once(':').map_or(host, |(name, _)| name),
-    };
+    let bytes = host.as_bytes();
+    // A bracket only stands in an IPv6 address, and then first.
+    let searched =
+        if bytes.first() == Some(&b'[') { bytes.iter().position(|&byte| byte == b']') } else { Some(0) };
+    let from = searched.unwrap_or(0);
+    let end = bytes[from..].iter().position(|&byte| byte == b':').map_or(bytes.len(), |at| from + at);
+    let name = &host[..end];
     name.strip_suffix('.').unwrap_or(name)
 }
 

@@ -14,7 +14,7 @@ const CHANGES: u64 = 1_000;
 fn files(name: &str) -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(name);
     let entries = directory.read_dir().unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
-    entries.map(|entry| entry.unwrap().path()).collect()
+    entries.map(|entry| entry.expect("a readable directory").path()).collect()
 }
 
 /// `bytes` with one to four of them replaced, removed, doubled or moved.
@@ -24,7 +24,7 @@ fn change(bytes: &[u8], seed: u64) -> Vec<u8> {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        usize::try_from(random % below.max(1) as u64).unwrap()
+        usize::try_from(random % below.max(1) as u64).expect("below a usize")
     };
     let mut changed = bytes.to_vec();
     for _ in 0..=next(4) {
@@ -32,7 +32,7 @@ fn change(bytes: &[u8], seed: u64) -> Vec<u8> {
         // Bytes that mean something to one of the decoders come more often than others.
         let byte = match next(3) {
             0 => b"\r\n :;,\t\0{}[]\"=0fF-x"[next(19)],
-            _ => u8::try_from(next(256)).unwrap(),
+            _ => u8::try_from(next(256)).expect("below 256"),
         };
         match next(4) {
             0 => changed.insert(at, byte),

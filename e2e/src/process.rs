@@ -26,9 +26,10 @@ impl Process {
         Some(Self { pid, started: stat.started })
     }
 
-    /// Whether it still runs.
+    /// Whether any thread of it still runs: until the last one is gone, its connections stay open.
     pub fn is_alive(self) -> bool {
-        read_stat(self.pid).is_some_and(|stat| stat.is_alive() && stat.started == self.started)
+        let stat = read_stat(self.pid).filter(|stat| stat.started == self.started);
+        stat.is_some_and(|stat| stat.is_alive() || threads(self.pid) > 1)
     }
 
     /// Whether it is stopped by a signal.
@@ -76,6 +77,10 @@ pub fn descendants(pid: u32) -> Vec<Process> {
         }
     }
     found
+}
+
+fn threads(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
 /// See proc(5): the name in parentheses may hold anything, so fields are counted after its end.

@@ -28,8 +28,9 @@ use crate::users::Users;
 use crate::worker::{Worker, signal_group};
 use crate::{KeeperError, Options, log, order};
 
-/// A worker that lived so long was no victim of a crash loop.
-const WORKER_STABLE: Duration = Duration::from_secs(10);
+/// A worker that lived so long did serve: its successor is started at once, however often that happens. Only workers
+/// that die as soon as they begin are started with pauses.
+const WORKER_STABLE: Duration = Duration::from_secs(1);
 /// The pause before a worker is started after the second quick death in a row; it doubles. (None after the first.)
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// The longest pause: connections wait in the accept queue meanwhile, and clients give up after some seconds.

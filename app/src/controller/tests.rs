@@ -1,3 +1,5 @@
+//! What the controller does with news, one behaviour per test; the tests play worker and clock.
+
 use std::time::SystemTime;
 
 use everup_core::keeper::ExitStatus;

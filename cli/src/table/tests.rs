@@ -1,3 +1,5 @@
+//! The table as text, column by column.
+
 use super::*;
 
 fn instance(name: &str, state: InstanceState, reason: &str) -> InstanceStatus {

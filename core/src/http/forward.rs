@@ -4,7 +4,7 @@
 use super::head::tokens;
 use super::request::Request;
 use super::response::Response;
-use super::{Framing, Headers, Version};
+use super::{Headers, Version};
 
 /// Fields that a Connection header must not make us drop: leaving one out would change what the request means or
 /// whom the instance believes to talk to.
@@ -97,7 +97,6 @@ pub fn response_is_untouched(response: &Response<'_, '_>, answer: Answer<'_>) ->
 /// Appends the answer's head as the client gets it to `out`.
 pub fn response(out: &mut Vec<u8>, response: &Response<'_, '_>, buffer: &[u8], answer: Answer<'_>) {
     let switching = response.status == 101;
-    let dechunk = response.framing == Framing::Chunked && answer.client == Version::Http10;
     // We answer as HTTP/1.1 whatever the instance speaks (RFC 9110 section 6.2); the reason phrase stays.
     let line_end = memchr::memchr(b'\n', buffer).map_or(response.head_bytes, |at| at + 1);
     out.extend_from_slice(b"HTTP/1.1");
@@ -105,7 +104,7 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_, '_>, buffer: &[u8], a
     copy_kept(out, response.headers, buffer, response.head_bytes, |name, _| {
         let keep = if switching && name.eq_ignore_ascii_case("upgrade") {
             true
-        } else if dechunk && name.eq_ignore_ascii_case("transfer-encoding") {
+        } else if answer.client == Version::Http10 && name.eq_ignore_ascii_case("transfer-encoding") {
             false
         } else {
             !(is_hop_by_hop(name) || response.connection_names_others && is_named(response.headers, name))

@@ -58,7 +58,10 @@ pub(super) struct Fields<'b> {
     /// Connection names a field other than `close`, `keep-alive`, `upgrade` and `te`.
     pub(super) connection_names_others: bool,
     pub(super) hop_by_hop: bool,
-    pub(super) upgrade: Option<&'b [u8]>,
+    /// Upgrade is there.
+    pub(super) upgrade: bool,
+    /// An Upgrade line, whichever, names HTTP/2 over cleartext.
+    pub(super) upgrade_h2c: bool,
     pub(super) host: Option<&'b [u8]>,
     pub(super) expect_continue: bool,
     pub(super) request_id: Option<&'b [u8]>,
@@ -89,7 +92,8 @@ impl<'b> Fields<'b> {
             6 if is("Expect") => self.expect_continue |= value.eq_ignore_ascii_case(b"100-continue"),
             7 if is("Upgrade") => {
                 self.hop_by_hop = true;
-                self.upgrade = Some(value);
+                self.upgrade = true;
+                self.upgrade_h2c |= tokens(value).any(is_h2c);
             }
             7 if is("Trailer") => self.trailer = true,
             10 if is("Connection") => {
@@ -160,10 +164,31 @@ pub(super) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }
 
+/// `h2c`, also with a version (`h2c-14`).
+fn is_h2c(token: &[u8]) -> bool {
+    token.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"h2c"))
+}
+
 /// Every line of a head must end with CR LF (RFC 9112 section 2.2 lets a reader accept LF alone; two readers that
-/// differ in this can be played against each other, so we do not).
-pub(super) fn lines_end_with_crlf(head: &[u8]) -> bool {
-    memchr::memchr_iter(b'\n', head).all(|at| at > 0 && head[at - 1] == b'\r')
+/// differ in this can be played against each other, so we do not). httparse has seen an LF at the end of every line;
+/// each line begins where a header's name does, so looking at the byte before that LF is enough.
+pub(super) fn lines_end_with_crlf(head: &[u8], headers: &[Header<'_>]) -> bool {
+    let begins = |header: &Header<'_>| header.name.as_ptr().addr() - head.as_ptr().addr();
+    let ends_with_crlf = |end: usize| head[..end].ends_with(b"\r\n");
+    // The last header line ends where the blank line begins, two bytes before the end of the head.
+    head.ends_with(b"\r\n")
+        && ends_with_crlf(head.len() - 2)
+        && headers.iter().all(|header| ends_with_crlf(begins(header)))
+        && leading_lines_end_with_crlf(head)
+}
+
+/// Empty lines before the request line, which httparse skips (RFC 9112 section 2.2): rare, and the same holds for them.
+fn leading_lines_end_with_crlf(head: &[u8]) -> bool {
+    let mut rest = head;
+    while let Some(next) = rest.strip_prefix(b"\r\n") {
+        rest = next;
+    }
+    !rest.starts_with(b"\n")
 }
 
 /// httparse's verdicts in our words.

@@ -43,7 +43,8 @@ impl Request<'_, '_> {
 
     /// The target without its query.
     pub fn path(&self) -> &str {
-        self.target.split_once('?').map_or(self.target, |(path, _)| path)
+        let end = self.target.bytes().position(|byte| byte == b'?').unwrap_or(self.target.len());
+        &self.target[..end]
     }
 }
 
@@ -60,7 +61,7 @@ pub fn parse<'h, 'b>(
         httparse::Status::Complete(bytes) => bytes,
         httparse::Status::Partial => return Ok(Parsed::Partial),
     };
-    if !lines_end_with_crlf(&buffer[..head_bytes]) {
+    if !lines_end_with_crlf(&buffer[..head_bytes], raw.headers) {
         return Err(Malformed::LineEnding);
     }
     let (Some(method), Some(target), Some(version)) = (raw.method, raw.path, raw.version) else {
@@ -156,27 +157,41 @@ fn absolute_form(target: &str) -> Option<(&str, &str)> {
 /// uri-host [ ":" port ] (RFC 9110 section 7.2) without the rarities that only confuse: no user, no percent coding.
 fn valid_host(value: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(value).ok()?;
+    let colon = value.iter().position(|&byte| byte == b':');
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (inside, after) = rest.split_once(']')?;
             inside.parse::<std::net::Ipv6Addr>().ok()?;
             (inside, after.strip_prefix(':').or_else(|| after.is_empty().then_some("0"))?)
         }
-        None => text.split_once(':').unwrap_or((text, "0")),
+        None => colon.map_or((text, "0"), |at| (&text[..at], &text[at + 1..])),
     };
-    let name_is_valid = !name.is_empty()
-        && name.len() <= 255
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=:".contains(&byte));
+    let name_is_valid =
+        (1..=255).contains(&name.len()) && name.bytes().all(|byte| HOST_BYTES[usize::from(byte)]);
     let port_is_valid =
         !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
     (name_is_valid && port_is_valid).then_some(text)
 }
 
+/// What a host name or address may consist of: unreserved characters, sub-delims, and the colons of IPv6.
+const HOST_BYTES: [bool; 256] = {
+    let mut valid = [false; 256];
+    let others = b"-._~!$&'()*+;=:";
+    let mut byte = 0;
+    while byte < 256 {
+        valid[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut other = 0;
+    while other < others.len() {
+        valid[others[other] as usize] = true;
+        other += 1;
+    }
+    valid
+};
+
 fn asks_for_upgrade(fields: &Fields<'_>, version: Version) -> bool {
-    let Some(protocol) = fields.upgrade else { return false };
-    let is_h2c = super::head::tokens(protocol)
-        .any(|token| token.len() >= 3 && token[..3].eq_ignore_ascii_case(b"h2c"));
-    fields.connection_upgrade && version == Version::Http11 && !is_h2c
+    fields.upgrade && fields.connection_upgrade && version == Version::Http11 && !fields.upgrade_h2c
 }
 
 fn usable_request_id(value: &[u8]) -> Option<&str> {

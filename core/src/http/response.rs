@@ -40,6 +40,11 @@ pub fn parse<'h, 'b>(
     storage: &'h mut Storage<'b>,
     asked: Asked,
 ) -> Result<Parsed<Response<'h, 'b>>, Malformed> {
+    // httparse skips empty lines in front. Servers are told to, of clients (RFC 9112 section 2.2); an answer that
+    // begins so has lost its place.
+    if matches!(buffer.first(), Some(b'\r' | b'\n')) {
+        return Err(Malformed::Syntax);
+    }
     let mut raw = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
         &mut raw,
@@ -50,7 +55,7 @@ pub fn parse<'h, 'b>(
         httparse::Status::Complete(bytes) => bytes,
         httparse::Status::Partial => return Ok(Parsed::Partial),
     };
-    if !lines_end_with_crlf(&buffer[..head_bytes]) {
+    if !lines_end_with_crlf(&buffer[..head_bytes], raw.headers) {
         return Err(Malformed::LineEnding);
     }
     let (Some(status), Some(version)) = (raw.code, raw.version) else { return Err(Malformed::Syntax) };
@@ -64,11 +69,13 @@ pub fn parse<'h, 'b>(
     // RFC 9112 section 6.3: these have no body whatever their fields say.
     let bodiless = asked.head || status < 200 || status == 204 || status == 304;
     let framing = if bodiless { Framing::Empty } else { said.unwrap_or(Framing::UntilClose) };
+    // 204 must not announce a body (RFC 9110 section 8.6); whoever does may also send one.
+    let announces_nothing = status == 204 && said.is_some_and(|said| said != Framing::Empty);
     Ok(Parsed::Whole(Response {
         status,
         version,
         framing,
-        keep_alive: fields.keeps_alive(version) && framing != Framing::UntilClose,
+        keep_alive: fields.keeps_alive(version) && framing != Framing::UntilClose && !announces_nothing,
         headers: Headers(headers),
         head_bytes,
         hop_by_hop: fields.hop_by_hop,

@@ -8,7 +8,7 @@ use everup_e2e::{Config, Everup, Loss, Mode, Process};
 
 use crate::promise::Promises;
 
-/// From the kill until the next worker serves: the longest stretch in which no request is answered.
+/// From the kill until the next worker serves: no answer takes longer, and no stretch without answers is.
 const BACK_WITHIN: Duration = Duration::from_millis(200);
 
 /// Requests per second.
@@ -41,8 +41,9 @@ pub(crate) fn run(kills: u64) -> bool {
     let mut promises = Promises::default();
     let refused = ledger.lost_by_kind().get(&Loss::ConnectRefused).copied().unwrap_or(0);
     promises.check("no connection is refused", format!("{refused} of {}", ledger.sent()), refused == 0);
-    let gap = parts.iter().map(|part| part.longest_gap()).max().unwrap_or_default();
-    promises.check("the next worker serves within 200 ms", format!("{gap:.1?}"), gap <= BACK_WITHIN);
+    // Requests that came meanwhile waited in the accept queue: they are slow, not lost.
+    let away = parts.iter().map(|part| part.longest_gap().max(part.quantile(1.0))).max().unwrap_or_default();
+    promises.check("the next worker serves within 200 ms", format!("{away:.1?}"), away <= BACK_WITHIN);
     let (before, after) = (pids(&before), pids(&after));
     promises.check("instances keep their processes", format!("{before:?}, then {after:?}"), before == after);
     promises.kept()

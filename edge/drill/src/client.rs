@@ -6,6 +6,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -50,10 +52,10 @@ impl Client {
     fn take_idle(&self) -> Option<TcpStream> {
         let mut idle = self.idle.borrow_mut();
         while let Some(connection) = idle.pop() {
-            let mut byte = [0];
-            match connection.try_read(&mut byte) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Some(connection),
-                Ok(_) | Err(_) => {}
+            // Asked of the kernel, not of tokio's memory of its last event.
+            let (flags, byte) = (RecvFlags::PEEK | RecvFlags::DONTWAIT, &mut [0]);
+            if recv(&connection, byte, flags).is_err_and(|error| error == Errno::WOULDBLOCK) {
+                return Some(connection);
             }
         }
         None

@@ -150,7 +150,7 @@ impl Load {
         let (run, period) = (run_name(), Duration::from_secs_f64(1.0 / self.rate));
         let name = run.clone();
         let started = std::time::Instant::now();
-        let drive = move || LocalSet::new().block_on(&runtime, drive(self, name, books));
+        let drive = move || LocalSet::new().block_on(&runtime, drive(self, name, books, started.into()));
         let thread = std::thread::Builder::new().name("drill".into()).spawn(drive)?;
         Ok(Running { run, period, started, shared, thread: Some(thread) })
     }
@@ -274,10 +274,9 @@ struct Sender {
 }
 
 /// The driver: waits for the next instant of the schedule, sends, goes on; at the end waits for what is in flight.
-async fn drive(load: Load, run: String, books: Arc<Shared>) {
+async fn drive(load: Load, run: String, books: Arc<Shared>, start: Instant) {
     let (rate, most) = (load.rate, most_requests(&load));
     let client = Client::new(load.target.address, load.timeout);
-    let start = Instant::now();
     let sender = Rc::new(Sender { load, run, client, cookies: RefCell::default(), books, start });
     let mut flights = JoinSet::new();
     for number in 0..most {

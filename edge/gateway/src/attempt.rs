@@ -119,28 +119,29 @@ async fn connect(
         return Ok(stream);
     }
     let limit = incoming.service.settings.timeout.connect;
-    let connected = dial(local, client, instance, limit.min(until.saturating_sub(local.now()))).await;
-    match connected {
-        // It may have been judged down while we connected, and nobody would tell us any more.
-        Ok(_) if local.table().is_down(instance.key()) => Err(Failure::JudgedDown),
-        connected => connected,
-    }
+    dial(local, client, instance, limit, until.saturating_sub(local.now())).await
 }
 
-/// A new connection to the instance; a failure is reported to health.
+/// A new connection to the instance, within `limit`; a failure is reported to health. If less time is `left` for the
+/// request, that it ran out says nothing about the instance.
 pub(crate) async fn dial(
     local: &Local,
     client: &Client,
     instance: &Instance,
     limit: Duration,
+    left: Duration,
 ) -> Result<Stream, Failure> {
     client.watch.set_deadline(None);
-    let (failure, reason) = match tokio::time::timeout(limit, Stream::connect(instance.table.address)).await {
-        Ok(Ok(stream)) => return Ok(stream),
+    let connected = tokio::time::timeout(limit.min(left), Stream::connect(instance.table.address)).await;
+    let (failure, reason) = match connected {
+        Ok(Ok(stream)) if local.table().takes(instance.key()) => return Ok(stream),
+        // Judged down or taken out while we connected: nothing was written, so the newer table decides.
+        Ok(Ok(_)) => return Err(Failure::JudgedDown),
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
             (Failure::ConnectRefused, Reason::ConnectRefused)
         }
         Ok(Err(error)) => (Failure::ConnectFailed, Reason::ConnectFailed(error.to_string())),
+        Err(_) if left < limit => return Err(Failure::RequestTimeout),
         Err(_) => {
             let reason = format!("no connection within {} ms", limit.as_millis());
             (Failure::ConnectTimeout, Reason::ConnectFailed(reason))
@@ -163,7 +164,7 @@ impl Attempt<'_> {
             self.flush().await?;
             match next {
                 Next::ReadMore => {}
-                Next::Body(answer) => return self.forward_body(answer).await,
+                Next::Body(answer) => return self.forward_body_whole(answer).await,
                 Next::Tunnel => return Err(self.tunnel().await),
             }
         }
@@ -175,8 +176,11 @@ impl Attempt<'_> {
         let deadline =
             attempt.map_or(self.until, |attempt| self.until.min(self.local.coarse_now() + attempt));
         self.client.watch.set_deadline(Some(deadline));
-        let may_be_rescued = self.incoming.idempotent && !self.incoming.consumed;
-        self.client.watch.set_waits_for(may_be_rescued.then(|| self.instance.key()));
+        self.client.watch.set_waits_for(self.may_be_rescued().then(|| self.instance.key()));
+    }
+
+    fn may_be_rescued(&self) -> bool {
+        self.incoming.idempotent && !self.incoming.consumed
     }
 
     /// Writes the head and what was read of the body so far.
@@ -203,7 +207,7 @@ impl Attempt<'_> {
         let Self { local, client, incoming, upstream, pump, until, answered, .. } = self;
         let Client { stream, watch, carry, .. } = &mut **client;
         let mut pumped = false;
-        let request_time = incoming.service.settings.timeout.request;
+        let timeout = incoming.service.settings.timeout.clone();
         let read = watch.wait(|cx| {
             if pump.is_active() {
                 let progress = || pumped = true;
@@ -214,9 +218,9 @@ impl Attempt<'_> {
                     incoming.consumed = true;
                     watch.set_waits_for(None);
                 }
-                if std::mem::take(&mut pumped) && !*answered {
-                    // The time for the answer begins when the request is whole.
-                    *until = local.coarse_now() + request_time;
+                if std::mem::take(&mut pumped) {
+                    // The time for the answer begins when the request is whole; after that, neither way is silence.
+                    *until = local.coarse_now() + if *answered { timeout.idle } else { timeout.request };
                     watch.set_deadline(Some(*until));
                 }
             }
@@ -325,7 +329,17 @@ impl Attempt<'_> {
         Ok(Answer { body, keep_client, keep_instance, dechunk })
     }
 
-    /// The rest of the body.
+    /// The rest of the body, or an end that nobody takes for its end.
+    async fn forward_body_whole(&mut self, answer: Answer) -> Step<Answer> {
+        let dechunk = answer.dechunk;
+        let ended = self.forward_body(answer).await;
+        if dechunk && matches!(ended, Err(Ended::Failed { .. })) {
+            // This client has nothing but the end of the connection to tell a whole body from half a one.
+            self.client.stream.reset_on_close();
+        }
+        ended
+    }
+
     async fn forward_body(&mut self, mut answer: Answer) -> Step<Answer> {
         while !answer.body.is_done() {
             self.client.watch.set_deadline(Some(self.idle_deadline()));
@@ -359,7 +373,7 @@ impl Attempt<'_> {
 
     /// The answer went out: who keeps which connection.
     fn finish(self, answer: Answer) -> Ended {
-        if answer.keep_instance && self.pump.is_done() && self.instance.takes() {
+        if answer.keep_instance && self.pump.is_done() {
             self.instance.pool.give(self.local.coarse_now(), self.upstream);
         }
         Ended::Answered { keep: answer.keep_client && self.pump.is_done() }
@@ -384,13 +398,15 @@ impl Attempt<'_> {
     async fn tunnel(&mut self) -> Ended {
         self.client.watch.set_deadline(None);
         self.client.watch.set_waits_for(None);
-        let carry = std::mem::take(&mut self.client.carry);
+        // An upgrade that was asked for with a body may be granted before all of that was sent.
+        let mut to_instance = self.pump.take_unsent();
+        to_instance.append(&mut self.client.carry);
         let idle = self.incoming.service.settings.timeout.idle;
         let shared = &self.instance.table.shared;
         shared.enter_tunnel();
         let _leave = relay::LeaveTunnel(shared);
         let Client { stream, watch, .. } = &mut *self.client;
-        relay::run(self.local, watch, stream, &mut self.upstream, carry, idle).await;
+        relay::run(self.local, watch, stream, &mut self.upstream, to_instance, idle).await;
         Ended::Answered { keep: false }
     }
 
@@ -428,6 +444,10 @@ impl Attempt<'_> {
             self.unsent.clear();
             if !self.answered {
                 self.await_answer();
+                // We may have been told meanwhile, and would not be again.
+                if self.may_be_rescued() && self.local.table().is_down(self.instance.key()) {
+                    return Err(self.failed(Failure::JudgedDown));
+                }
             }
         }
         Ok(())

@@ -50,7 +50,7 @@ pub(crate) struct Incoming {
     pub(crate) out: Vec<u8>,
     /// The rest of the body.
     pub(crate) body: Body,
-    /// How much of the body is in `out`, framing included.
+    /// How much of the body's content is in `out`.
     pub(crate) body_bytes: u64,
     /// More of the body was read than `out` holds: the request cannot be sent again.
     pub(crate) consumed: bool,
@@ -87,14 +87,14 @@ pub(crate) enum After {
 struct Refusal {
     status: u16,
     why: &'static str,
-    /// The connection's state is known, and the next request can be read.
-    keep: bool,
+    /// The next request may come; it begins so many bytes after this one. None: nobody can tell where.
+    next: Option<usize>,
     head: bool,
 }
 
 impl Refusal {
     const fn fatal(status: u16, why: &'static str) -> Self {
-        Self { status, why, keep: false, head: false }
+        Self { status, why, next: None, head: false }
     }
 }
 
@@ -115,7 +115,8 @@ pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, pee
                 client.idle = incoming.service.settings.timeout.idle;
                 exchange::run(&local, &mut client, incoming).await
             }
-            Arrived::Refused(Refusal { status, why, keep, head }) => {
+            Arrived::Refused(Refusal { status, why, next, head }) => {
+                let keep = next.is_some() && !local.is_closing();
                 client.reply(&local, status, why, "", head, keep).await
             }
             Arrived::Closed => After::Gone,
@@ -170,7 +171,10 @@ impl Client {
                 self.carry.extend_from_slice(bytes);
                 None
             }
-            Err(refusal) => Some(Arrived::Refused(refusal)),
+            Err(refusal) => {
+                self.carry.extend_from_slice(refusal.next.map_or(&[], |next| &bytes[next..]));
+                Some(Arrived::Refused(refusal))
+            }
         }
     }
 
@@ -207,7 +211,10 @@ impl Client {
                 Some(Arrived::Request(incoming))
             }
             Ok(None) => None,
-            Err(refusal) => Some(Arrived::Refused(refusal)),
+            Err(refusal) => {
+                carry.drain(..refusal.next.unwrap_or(carry.len()));
+                Some(Arrived::Refused(refusal))
+            }
         };
         if carry.is_empty() {
             local.buffers.give(carry)
@@ -255,7 +262,7 @@ impl Client {
         let service = Rc::clone(found.ok_or(Refusal {
             status: 404,
             why: "no route leads from here to a service",
-            keep: request.framing == Framing::Empty && request.keep_alive,
+            next: (request.framing == Framing::Empty && request.keep_alive).then_some(request.head_bytes),
             head: request.method == "HEAD",
         })?);
         let limit = local.limits.body_bytes.unwrap_or(u64::MAX);
@@ -266,8 +273,11 @@ impl Client {
         let request_id = self.write_head(local, &mut out, request, bytes, &service);
         let mut body = Body::new(request.framing);
         let rest = &bytes[request.head_bytes..];
-        let taken = body.take(rest, |_| ()).map_err(|malformed| Refusal::fatal(400, explain(malformed)))?;
-        if taken as u64 > limit {
+        let mut content = 0;
+        let taken = body
+            .take(rest, |piece| content += piece.len() as u64)
+            .map_err(|malformed| Refusal::fatal(400, explain(malformed)))?;
+        if content > limit {
             return Err(Refusal::fatal(413, "the request's body is too large"));
         }
         out.extend_from_slice(&rest[..taken]);
@@ -276,7 +286,7 @@ impl Client {
             service,
             out,
             body,
-            body_bytes: taken as u64,
+            body_bytes: content,
             consumed: false,
             asked: Asked { head: request.method == "HEAD", upgrade: request.upgrade },
             version: request.version,

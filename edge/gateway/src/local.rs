@@ -1,11 +1,10 @@
-//! What one data-plane thread has to itself: its table, buffers, connections under watch, the list of parked requests.
+//! What one data-plane thread has to itself: its table, buffers, connections under watch.
 //! Every task of the thread holds it; nothing in it is shared with other threads except what says so.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use everup_core::config::Limits;
@@ -31,7 +30,6 @@ pub(crate) struct Local {
     pub(crate) seal: Seal,
     pub(crate) shared: Arc<Shared>,
     table: RefCell<Rc<Table>>,
-    parked: RefCell<Vec<Waker>>,
     closing: Cell<bool>,
     coarse: Cell<Duration>,
     epoch: Instant,
@@ -63,7 +61,6 @@ impl Local {
             seal,
             shared,
             table: RefCell::new(Rc::new(Table::new(snapshot, None, seed))),
-            parked: RefCell::default(),
             closing: Cell::new(false),
             coarse: Cell::new(Duration::ZERO),
             epoch: Instant::now(),
@@ -117,11 +114,11 @@ impl Local {
         for gone in
             before.instances().filter(|old| !table.instances().any(|new| Rc::ptr_eq(&new.pool, &old.pool)))
         {
-            gone.pool.clear();
+            gone.pool.set_open(false);
         }
         let mut down: Vec<usize> = Vec::new();
-        for instance in table.instances().filter(|instance| !instance.takes()) {
-            instance.pool.clear();
+        for instance in table.instances() {
+            instance.pool.set_open(instance.takes());
             if instance.table.state == Availability::Down {
                 down.push(instance.key());
             }
@@ -129,18 +126,7 @@ impl Local {
         if !down.is_empty() {
             self.watches.judged_down(|key| down.contains(&key));
         }
-        self.wake_parked();
-    }
-
-    /// Remembers who to wake at the next table.
-    pub(crate) fn on_park(&self, waker: &Waker) {
-        self.parked.borrow_mut().push(waker.clone());
-    }
-
-    fn wake_parked(&self) {
-        for waker in self.parked.take() {
-            waker.wake();
-        }
+        self.watches.table_changed();
     }
 
     /// From now on every answer is its connection's last.

@@ -37,17 +37,11 @@ pub(crate) async fn park(
         return Err(ParkOver);
     }
     watch.set_deadline(Some(end.min(now + LOOK_AGAIN)));
-    let mut waits = false;
-    let woken = watch.wait(|cx| {
-        if local.generation() > seen {
-            return Poll::Ready(());
-        }
-        if !std::mem::replace(&mut waits, true) {
-            local.on_park(cx.waker());
-        }
-        Poll::Pending
-    });
-    match woken.await {
+    watch.set_parked(true);
+    let newer = || if local.generation() > seen { Poll::Ready(()) } else { Poll::Pending };
+    let woken = watch.wait(|_| newer()).await;
+    watch.set_parked(false);
+    match woken {
         Ok(()) | Err(Signal::Deadline | Signal::JudgedDown) => Ok(()),
         Err(Signal::Closing) => Err(ParkOver),
     }

@@ -1,7 +1,7 @@
 //! Idle connections to one instance, of one thread. The one used last goes out first, so that the others grow old and
 //! are closed, and what goes out is likely to be warm.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use crate::stream::Stream;
@@ -30,6 +30,7 @@ pub(crate) enum Reuse {
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     idle: RefCell<Vec<Idle>>,
+    closed: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -62,7 +63,7 @@ impl Pool {
     /// Keeps a connection on which an exchange has ended cleanly.
     pub(crate) fn give(&self, now: Duration, stream: Stream) {
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < IDLE_CONNECTIONS {
+        if idle.len() < IDLE_CONNECTIONS && !self.closed.get() {
             idle.push(Idle { stream, since: now });
         }
     }
@@ -73,8 +74,11 @@ impl Pool {
         self.idle.borrow_mut().retain(fine);
     }
 
-    /// Closes all.
-    pub(crate) fn clear(&self) {
-        self.idle.borrow_mut().clear();
+    /// Says whether the instance gets requests. If not, all are closed, and those that come back will be.
+    pub(crate) fn set_open(&self, open: bool) {
+        self.closed.set(!open);
+        if !open {
+            self.idle.borrow_mut().clear();
+        }
     }
 }

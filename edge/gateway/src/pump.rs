@@ -18,6 +18,7 @@ pub(crate) struct Pump {
     sent: usize,
     /// The instance takes no more; its answer (or its end) will say why.
     broken: bool,
+    /// Bytes of content, without the framing.
     seen: u64,
     limit: Option<u64>,
 }
@@ -34,7 +35,7 @@ pub(crate) enum PumpEnd {
 }
 
 impl Pump {
-    /// `seen` bytes of the body were taken already.
+    /// `seen` bytes of its content were taken already.
     pub(crate) fn new(body: Body, seen: u64, limit: Option<u64>) -> Self {
         Self { body, unsent: Vec::new(), sent: 0, broken: false, seen, limit }
     }
@@ -42,6 +43,14 @@ impl Pump {
     /// Whether the whole body was read and sent.
     pub(crate) fn is_done(&self) -> bool {
         self.body.is_done() && self.unsent.is_empty()
+    }
+
+    /// What the instance has not taken yet; it is the caller's from now on.
+    pub(crate) fn take_unsent(&mut self) -> Vec<u8> {
+        let unsent = self.unsent.split_off(self.sent);
+        self.unsent.clear();
+        self.sent = 0;
+        unsent
     }
 
     /// Whether there is anything left to do.
@@ -96,11 +105,11 @@ impl Pump {
             Poll::Ready(Ok(read)) => read,
             Poll::Pending => return Poll::Pending,
         };
-        let taken = match self.body.take(&scratch[..read], |_| ()) {
+        let seen = &mut self.seen;
+        let taken = match self.body.take(&scratch[..read], |piece| *seen += piece.len() as u64) {
             Ok(taken) => taken,
             Err(malformed) => return Poll::Ready(Err(PumpEnd::Malformed(malformed))),
         };
-        self.seen += taken as u64;
         if self.limit.is_some_and(|limit| self.seen > limit) {
             return Poll::Ready(Err(PumpEnd::TooLarge));
         }

@@ -30,7 +30,7 @@ struct Flow {
     finished: bool,
 }
 
-/// Relays until both directions have ended or one side breaks; `to_instance` was read from the client already. When
+/// Relays until both directions have ended or one side can no longer be read; `to_instance` was read from the client already. When
 /// one direction has ended, the other may be quiet for `idle` at most.
 pub(crate) async fn run(
     local: &Local,
@@ -78,7 +78,7 @@ impl Flow {
             if self.sent < self.unsent.len() {
                 match to.poll_write(cx, &self.unsent[self.sent..]) {
                     Poll::Ready(Ok(written)) => self.sent += written,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Err(_)) => self.give_up(),
                     Poll::Pending => return Poll::Pending,
                 }
                 *moved = true;
@@ -102,6 +102,14 @@ impl Flow {
         Poll::Ready(Ok(()))
     }
 
+    /// The receiver takes no more. What it sent before it closed may still be on its way to the other side, which
+    /// therefore goes on until it has seen the end.
+    fn give_up(&mut self) {
+        self.unsent.clear();
+        self.sent = 0;
+        self.finished = true;
+    }
+
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -116,7 +124,7 @@ impl Flow {
             Poll::Pending => return Poll::Pending,
         };
         self.ended = read == 0;
-        let written = if read == 0 { 0 } else { to.try_write(&scratch[..read], &[])? };
+        let written = if read == 0 { 0 } else { to.try_write(&scratch[..read], &[]).unwrap_or(0) };
         if written < read {
             self.unsent = local.buffers.take();
             self.unsent.extend_from_slice(&scratch[written..read]);

@@ -72,6 +72,11 @@ impl Table {
         self.services.iter().flat_map(|service| &service.instances)
     }
 
+    /// Whether the instance gets requests by this table.
+    pub(crate) fn takes(&self, key: usize) -> bool {
+        self.instances().any(|instance| instance.key() == key && instance.takes())
+    }
+
     /// Whether the instance is judged down in this table. One that is no longer in it finishes what it has.
     pub(crate) fn is_down(&self, key: usize) -> bool {
         self.instances().any(|instance| instance.key() == key && instance.table.state == Availability::Down)
@@ -86,15 +91,17 @@ impl Service {
             || Rc::new(ServiceState::new(balance, seed ^ balance::hash(table.name.as_bytes()))),
             Rc::clone,
         );
-        let old_pool = |shared: &Arc<InstanceShared>| {
-            let same = |old: &&Rc<Instance>| Arc::ptr_eq(&old.table.shared, shared);
+        let old_pool = |new: &InstanceTable| {
+            let same = |old: &&Rc<Instance>| {
+                Arc::ptr_eq(&old.table.shared, &new.shared) && old.table.address == new.address
+            };
             before.and_then(|before| before.instances.iter().find(same)).map(|old| Rc::clone(&old.pool))
         };
         let instances: Vec<_> = table
             .instances
             .iter()
             .map(|instance| {
-                let pool = old_pool(&instance.shared).unwrap_or_default();
+                let pool = old_pool(instance).unwrap_or_default();
                 Rc::new(Instance::new(instance, pool))
             })
             .collect();

@@ -73,6 +73,12 @@ impl Stream {
         let _ = SockRef::from(&self.tcp).shutdown(std::net::Shutdown::Write);
     }
 
+    /// Closing will be a reset: what was sent so far is not all.
+    pub(crate) fn reset_on_close(&self) {
+        // The peer may be gone already; nobody is misled then.
+        let _ = SockRef::from(&self.tcp).set_linger(Some(std::time::Duration::ZERO));
+    }
+
     /// Whether an idle connection has nothing to read, not even its end, as far as the runtime has been told. Costs no
     /// system call.
     pub(crate) fn is_quiet(&self) -> bool {

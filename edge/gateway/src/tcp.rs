@@ -3,8 +3,9 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
-use everup_core::exchange::{Decision, Exchange, Failure, Progress};
+use everup_core::exchange::{Decision, Exchange, Progress};
 
 use crate::attempt;
 use crate::client::Client;
@@ -58,8 +59,8 @@ async fn find_instance(
             continue;
         };
         let in_flight = InFlight::new(&instance);
-        let failure = match attempt::dial(local, client, &instance, service.settings.timeout.connect).await {
-            Ok(_) if local.table().is_down(instance.key()) => Failure::JudgedDown,
+        let limit = service.settings.timeout.connect;
+        let failure = match attempt::dial(local, client, &instance, limit, Duration::MAX).await {
             Ok(stream) => return Some((instance, stream, in_flight)),
             Err(failure) => failure,
         };

@@ -29,6 +29,7 @@ pub(crate) struct Watch {
     signal: Cell<Option<Signal>>,
     idle: Cell<bool>,
     waits_for: Cell<Option<usize>>,
+    parked: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -47,6 +48,11 @@ impl Watch {
     /// The instance (by `Instance::key`) whose being judged down ends the wait, if any.
     pub(crate) fn set_waits_for(&self, instance: Option<usize>) {
         self.waits_for.set(instance);
+    }
+
+    /// Whether the wait is to look again at every new table.
+    pub(crate) fn set_parked(&self, parked: bool) {
+        self.parked.set(parked);
     }
 
     /// Waits until `poll` is ready or a signal comes.
@@ -76,6 +82,10 @@ impl Watch {
 
     fn send(&self, signal: Signal) {
         self.signal.set(Some(signal));
+        self.wake();
+    }
+
+    fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
@@ -118,6 +128,15 @@ impl Watches {
             if watch.waits_for.get().is_some_and(&is_down) {
                 watch.waits_for.set(None);
                 watch.send(Signal::JudgedDown);
+            }
+        });
+    }
+
+    /// Wakes everyone who is parked.
+    pub(crate) fn table_changed(&self) {
+        self.each(|watch| {
+            if watch.parked.get() {
+                watch.wake();
             }
         });
     }

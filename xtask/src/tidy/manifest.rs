@@ -1,6 +1,6 @@
 //! Every crate opts into the workspace's lints and takes its dependencies from the workspace's one list.
 
-use toml::{Table, Value};
+use toml::de::{DeTable, DeValue};
 
 use super::Violation;
 use super::metadata::Metadata;
@@ -10,11 +10,13 @@ pub(crate) fn check(tree: &Tree, metadata: &Metadata) -> Vec<Violation> {
     let mut found = Vec::new();
     for member in &metadata.members {
         let path = format!("{}/Cargo.toml", member.directory);
-        let Some(manifest) = tree.file(&path).and_then(|file| file.text.parse::<Table>().ok()) else {
+        let Some(manifest) = tree.file(&path).and_then(|file| DeTable::parse(&file.text).ok()) else {
             found.push(Violation::new("manifest", &path, 1, "the manifest cannot be read".into(), "mend it"));
             continue;
         };
-        if !is_true(manifest.get("lints").and_then(|lints| lints.get("workspace"))) {
+        let manifest = manifest.get_ref();
+        let lints = manifest.get("lints").map(|lints| lints.get_ref());
+        if !lints.is_some_and(is_inherited) {
             let instead = "add `[lints]` with `workspace = true`";
             found.push(Violation::new(
                 "manifest",
@@ -25,8 +27,10 @@ pub(crate) fn check(tree: &Tree, metadata: &Metadata) -> Vec<Violation> {
             ));
         }
         for kind in ["dependencies", "dev-dependencies", "build-dependencies"] {
-            for (name, value) in manifest.get(kind).and_then(Value::as_table).into_iter().flatten() {
-                if !is_true(value.get("workspace")) {
+            let section = manifest.get(kind).and_then(|section| section.get_ref().as_table());
+            for (name, value) in section.into_iter().flatten() {
+                if !is_inherited(value.get_ref()) {
+                    let name = name.get_ref();
                     let instead = "name the version in the root Cargo.toml and write `workspace = true` here";
                     let what = format!("{name} has a version of its own");
                     found.push(Violation::new("manifest", &path, 1, what, instead));
@@ -37,8 +41,9 @@ pub(crate) fn check(tree: &Tree, metadata: &Metadata) -> Vec<Violation> {
     found
 }
 
-fn is_true(value: Option<&Value>) -> bool {
-    value.and_then(Value::as_bool) == Some(true)
+/// It has `workspace = true`.
+fn is_inherited(value: &DeValue<'_>) -> bool {
+    value.get("workspace").and_then(|workspace| workspace.get_ref().as_bool()) == Some(true)
 }
 
 #[cfg(test)]

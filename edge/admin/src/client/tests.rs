@@ -1,3 +1,5 @@
+//! What the operator is told when nobody, or nobody sensible, answers.
+
 use super::*;
 
 #[test]

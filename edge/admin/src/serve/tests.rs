@@ -1,3 +1,5 @@
+//! Server and client together; the test plays the controller. Also: the description equals the router.
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 

@@ -309,7 +309,9 @@ impl Keeper {
             return Err("exactly one descriptor must come along, for its output".to_owned());
         };
         let user = self.users.instances_of(&id.service);
-        let pid = Launch { options: &self.options, run, id, port, revision, user }.start(output)?;
+        let ends_with_us = !self.users.worker_may_signal(&id.service);
+        let launch = Launch { options: &self.options, run, id, port, revision, user, ends_with_us };
+        let pid = launch.start(output)?;
         self.instances.insert(id.clone(), Running { pid, port, revision: revision.to_owned() });
         Ok(pid)
     }

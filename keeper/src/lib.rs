@@ -6,12 +6,13 @@
 //! and trusts the worker, which reads the internet, with nothing but the names of instances it may start.
 //!
 //! One thread, one poll loop, small enough to read in one sitting: `lock.rs` (one keeper per state directory),
-//! `sockets.rs` (everything that is bound), `users.rs` (whose rights children get), `spawn.rs` (how they are started),
+//! `ownership.rs` (whose that is), `sockets.rs` (everything that is bound), `users.rs` (whose rights children get), `spawn.rs` (how they are started),
 //! `order.rs` (what the worker may ask for), `worker.rs` (what it is told), `signals.rs`, `keeper.rs` (the loop).
 
 mod keeper;
 mod lock;
 mod order;
+mod ownership;
 mod signals;
 mod sockets;
 mod spawn;

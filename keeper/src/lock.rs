@@ -1,6 +1,7 @@
 //! One keeper per state directory: a lock on `keeper.lock` in it, which the kernel drops when its holder dies.
 //!
-//! The file stays when the keeper ends; its content (the holder's process id) only serves error messages.
+//! The file stays when the keeper ends; its content (the holder's process id) only serves error messages. Whose the
+//! directory is, and what of its content a new owner gets, stands in `ownership.rs`.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -10,8 +11,8 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
-use crate::KeeperError;
 use crate::users::User;
+use crate::{KeeperError, ownership};
 
 /// Held as long as the keeper lives.
 #[derive(Debug)]
@@ -23,7 +24,8 @@ impl StateLock {
     /// Makes the state directory if needed (0700, given to `owner`, who keeps its state in it) and locks it.
     pub(crate) fn take(state: &Path, owner: Option<&User>) -> Result<Self, KeeperError> {
         let failed = |source| KeeperError::State { path: state.to_owned(), source };
-        prepare(state, owner).map_err(failed)?;
+        prepare(state).map_err(failed)?;
+        ownership::admit(state, owner).map_err(failed)?;
         let mut file = open(&state.join("keeper.lock")).map_err(failed)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -33,11 +35,12 @@ impl StateLock {
             Err(errno) => return Err(failed(errno.into())),
         }
         sign(&mut file).map_err(failed)?;
+        ownership::hand_over(state, owner).map_err(failed)?;
         Ok(Self { _file: file })
     }
 }
 
-fn prepare(state: &Path, owner: Option<&User>) -> io::Result<()> {
+fn prepare(state: &Path) -> io::Result<()> {
     if let Some(parent) = state.parent() {
         fs::create_dir_all(parent)?;
     }
@@ -45,28 +48,25 @@ fn prepare(state: &Path, owner: Option<&User>) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    let directory = File::open(state)?;
-    let metadata = directory.metadata()?;
-    if !metadata.is_dir() {
-        return Err(io::ErrorKind::NotADirectory.into());
-    }
-    if let Some(owner) = owner
-        && metadata.uid() != owner.uid
-    {
-        std::os::unix::fs::fchown(&directory, Some(owner.uid), Some(owner.gid))?;
-    }
-    Ok(())
+    if fs::metadata(state)?.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
 }
 
-/// Follows no link and truncates nothing: the directory may belong to the worker's user, who is trusted less.
+/// Follows no link, of either kind: the directory may belong to the worker's user, who is trusted less, and the file
+/// is written to.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .mode(0o600)
         .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path)
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() && metadata.nlink() == 1 {
+        Ok(file)
+    } else {
+        Err(io::Error::other("`keeper.lock` in it is not a file of its own"))
+    }
 }
 
 fn holder(file: &mut File) -> String {
@@ -121,11 +121,15 @@ mod tests {
 
     #[test]
     fn a_link_in_the_place_of_the_lock_is_not_followed() {
-        let home = tempfile::tempdir().unwrap();
-        let victim = home.path().join("victim");
-        fs::write(&victim, "precious").unwrap();
-        std::os::unix::fs::symlink(&victim, home.path().join("keeper.lock")).unwrap();
-        assert!(StateLock::take(home.path(), None).is_err());
-        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        let symbolic: fn(&Path, &Path) -> io::Result<()> =
+            |victim, lock| std::os::unix::fs::symlink(victim, lock);
+        for link in [symbolic, |victim, lock| fs::hard_link(victim, lock)] {
+            let home = tempfile::tempdir().unwrap();
+            let victim = home.path().join("victim");
+            fs::write(&victim, "precious").unwrap();
+            link(&victim, &home.path().join("keeper.lock")).unwrap();
+            assert!(StateLock::take(home.path(), None).is_err());
+            assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        }
     }
 }

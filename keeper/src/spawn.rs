@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use everup_core::config::Run;
 use everup_core::ids::InstanceId;
-use rustix::process::{Gid, Uid, getpid, set_child_subreaper};
+use rustix::process::{Gid, Signal, Uid, getpid, set_child_subreaper, set_parent_process_death_signal};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
 use crate::users::User;
@@ -45,7 +45,24 @@ pub(crate) fn adopt_orphans() -> Result<(), KeeperError> {
 pub(crate) fn worker(options: &Options, user: Option<&User>, link: OwnedFd) -> io::Result<u32> {
     let mut command = child(&options.worker, user);
     command.arg0("everup").arg("worker").args(&options.worker_arguments).stdin(Stdio::from(link));
+    ignore_background_writes(&mut command);
     start(command)
+}
+
+/// The worker's group is never the terminal's foreground group, so with `stty tostop` its first word would stop it, and
+/// with it all traffic. It may write.
+#[expect(unsafe_code, reason = "std can set no signal's disposition")]
+fn ignore_background_writes(command: &mut Command) {
+    let ignore = || {
+        // SAFETY: SIG_IGN runs no code of ours; the call is async-signal-safe (signal-safety(7)).
+        match unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) } {
+            libc::SIG_ERR => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: between fork and exec the closure makes one async-signal-safe call; it allocates nothing on the way to
+    // success and takes no lock.
+    unsafe { command.pre_exec(ignore) };
 }
 
 /// An instance to be started.
@@ -56,6 +73,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) port: u16,
     pub(crate) revision: &'a str,
     pub(crate) user: Option<&'a User>,
+    /// Nobody but the keeper may signal it: it is told to end when the keeper is gone.
+    pub(crate) ends_with_us: bool,
 }
 
 impl Launch<'_> {
@@ -78,6 +97,9 @@ impl Launch<'_> {
             .env("EVERUP_SERVICE", &*self.id.service)
             .env("EVERUP_INSTANCE", &*self.id.instance)
             .env("EVERUP_REVISION", self.revision);
+        if self.ends_with_us {
+            end_with_us(&mut command);
+        }
         start(command).map_err(|error| explain(&program, &error))
     }
 
@@ -159,6 +181,15 @@ fn become_user(command: &mut Command, user: &User) {
     unsafe { command.pre_exec(become_it) };
 }
 
+/// The process gets SIGTERM when the keeper dies. To be said after [`become_user`], for a change of user cancels it. It
+/// is lost where the program is set-user-id or starts others and ends.
+#[expect(unsafe_code, reason = "std cannot set the signal of a parent's death")]
+fn end_with_us(command: &mut Command) {
+    let end = || Ok(set_parent_process_death_signal(Some(Signal::TERM))?);
+    // SAFETY: between fork and exec the closure makes one system call without memory.
+    unsafe { command.pre_exec(end) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,7 +200,8 @@ mod tests {
         options.everup = "/usr/bin/everup".into();
         let id = InstanceId::new("shop", "shop-1");
         let run = options.config.services[0].run.as_ref().unwrap();
-        Launch { options: &options, run, id: &id, port: 20_001, revision, user: None }.render(template)
+        Launch { options: &options, run, id: &id, port: 20_001, revision, user: None, ends_with_us: false }
+            .render(template)
     }
 
     #[test]
@@ -199,7 +231,15 @@ mod tests {
             let options = options_in(home.path(), command);
             let run = options.config.services[0].run.as_ref().unwrap();
             let id = InstanceId::new("shop", "shop-1");
-            let launch = Launch { options: &options, run, id: &id, port: 20_001, revision: "v1", user: None };
+            let launch = Launch {
+                options: &options,
+                run,
+                id: &id,
+                port: 20_001,
+                revision: "v1",
+                user: None,
+                ends_with_us: false,
+            };
             let log = std::fs::File::create(home.path().join("log")).unwrap();
             let reason = launch.start(log.into()).unwrap_err();
             assert!(reason.contains(&path) && reason.contains(words), "{reason}");
@@ -222,8 +262,15 @@ mod tests {
             groups: vec![4322, 4323],
             home: "/srv/shop".into(),
         };
-        let launch =
-            Launch { options: &options, run, id: &id, port: 20_001, revision: "v1", user: Some(&user) };
+        let launch = Launch {
+            options: &options,
+            run,
+            id: &id,
+            port: 20_001,
+            revision: "v1",
+            user: Some(&user),
+            ends_with_us: false,
+        };
         let log = std::fs::File::create(home.path().join("log")).unwrap();
         std::fs::set_permissions(home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let pid = launch.start(log.into()).unwrap();

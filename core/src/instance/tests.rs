@@ -1,3 +1,5 @@
+//! The whole table: every input in every state, and the rules that need more than one step.
+
 use super::*;
 use State::{Backoff, Cancelling, Killing, Running, Starting, Stopped, Stopping};
 

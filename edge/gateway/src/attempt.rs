@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use everup_core::config::Timeout;
 use everup_core::exchange::Failure;
 use everup_core::health::Reason;
 use everup_core::http::body::Body;
@@ -207,7 +208,7 @@ impl Attempt<'_> {
         let Self { local, client, incoming, upstream, pump, until, answered, .. } = self;
         let Client { stream, watch, carry, .. } = &mut **client;
         let mut pumped = false;
-        let timeout = incoming.service.settings.timeout.clone();
+        let Timeout { request: request_time, idle, .. } = incoming.service.settings.timeout;
         let read = watch.wait(|cx| {
             if pump.is_active() {
                 let progress = || pumped = true;
@@ -220,7 +221,7 @@ impl Attempt<'_> {
                 }
                 if std::mem::take(&mut pumped) {
                     // The time for the answer begins when the request is whole; after that, neither way is silence.
-                    *until = local.coarse_now() + if *answered { timeout.idle } else { timeout.request };
+                    *until = local.coarse_now() + if *answered { idle } else { request_time };
                     watch.set_deadline(Some(*until));
                 }
             }

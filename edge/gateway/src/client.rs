@@ -259,7 +259,7 @@ impl Client {
         let routes = table.snapshot.listeners.get(self.listener).map(|listener| &listener.routes);
         let found =
             routes.and_then(|routes| routes.lookup(request)).and_then(|index| table.services.get(index));
-        let service = Rc::clone(found.ok_or(Refusal {
+        let service = Rc::clone(found.ok_or_else(|| Refusal {
             status: 404,
             why: "no route leads from here to a service",
             next: (request.framing == Framing::Empty && request.keep_alive).then_some(request.head_bytes),

@@ -11,7 +11,7 @@ use everup_core::config;
 use everup_core::exchange::Budget;
 
 use crate::pool::Pool;
-use crate::snapshot::{Availability, InstanceShared, InstanceTable, ServiceShared, ServiceTable, Snapshot};
+use crate::snapshot::{Availability, InstanceTable, ServiceShared, ServiceTable, Snapshot};
 
 /// One table as one thread uses it.
 #[derive(Debug)]

@@ -1,3 +1,5 @@
+//! The supervisor with a keeper played by the test: ports, logs, restarts and the order of stopping.
+
 use std::io::Write;
 
 use everup_core::config::{Balance, Check, Drain, Health, Log, Park, Retry, Run, Service, Timeout};

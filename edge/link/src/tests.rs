@@ -1,3 +1,5 @@
+//! Messages and descriptors over a real socket pair, and a peer that talks nonsense.
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 

@@ -19,8 +19,8 @@ pub(crate) struct Tree {
     pub(crate) files: Vec<File>,
 }
 
-/// What is read: sources, manifests, documents and scripts.
-const ENDINGS: [&str; 7] = [".rs", ".toml", ".md", ".txt", ".sh", ".lock", "/test"];
+/// What is read: sources, manifests and documents.
+const ENDINGS: [&str; 4] = [".rs", ".toml", ".md", ".lock"];
 
 impl Tree {
     pub(crate) fn read(root: &Path) -> Result<Self> {
@@ -69,7 +69,7 @@ fn read_directory(directory: &Path, prefix: &str, files: &mut Vec<File>) -> Resu
             if !is_foreign(&name) {
                 read_directory(&entry.path(), &format!("{path}/"), files)?;
             }
-        } else if ENDINGS.iter().any(|ending| format!("/{path}").ends_with(ending)) {
+        } else if ENDINGS.iter().any(|ending| path.ends_with(ending)) {
             let text = fs::read_to_string(entry.path()).with_context(|| format!("cannot read {path}"))?;
             files.push(File::new(&path, text)?);
         }

@@ -1,3 +1,5 @@
+//! Rotation while a real process writes: what is lost where the file system can collapse ranges (nothing), and where not.
+
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 

@@ -1,0 +1,250 @@
+//! Connections kept open on both sides, and what must end them.
+
+use std::time::{Duration, Instant};
+
+use crate::stage::{Gate, Origin, before, until};
+use crate::wire::{End, get, ok, post};
+
+#[test]
+fn one_connection_to_the_instance_serves_many_clients() {
+    let origin = Origin::named("a");
+    let stage = before([&origin]).start();
+    for _ in 0..20 {
+        let mut client = stage.connect();
+        for _ in 0..5 {
+            assert_eq!(client.get("/").text(), "a");
+        }
+    }
+    assert_eq!((origin.count(), origin.connections()), (100, 1));
+}
+
+#[test]
+fn a_side_that_says_close_closes_only_its_own_connection() {
+    let origin = Origin::start(|visit| {
+        while let Some(request) = visit.request() {
+            assert_eq!(request.header("Connection"), None);
+            if request.path() == "/last" {
+                visit.wire.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+                return;
+            }
+            visit.wire.send(ok("more"));
+        }
+    });
+    let stage = before([&origin]).start();
+    let mut client = stage.connect();
+    for path in ["/", "/last", "/", "/last"] {
+        let answer = client.get(path);
+        assert_eq!((answer.status(), answer.header("Connection")), (200, None));
+    }
+    assert_eq!(origin.connections(), 2);
+
+    client.send("GET / HTTP/1.1\r\nHost: app\r\nConnection: Close\r\n\r\n");
+    assert_eq!(client.answer().header("Connection"), Some("close"));
+    client.ends();
+    stage.connect().get("/");
+    assert_eq!(origin.connections(), 3);
+}
+
+#[test]
+fn http_1_0_closes_unless_it_asked_not_to() {
+    let origin = Origin::named("a");
+    let stage = before([&origin]).start();
+    let mut client = stage.connect();
+    for _ in 0..3 {
+        client.send("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n");
+        assert_eq!(client.answer().header("Connection"), Some("keep-alive"));
+    }
+    client.send("GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(client.answer().header("Connection"), Some("close"));
+    client.ends();
+    assert!(origin.requests().iter().all(|request| request.start.ends_with("HTTP/1.1")));
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn an_http_1_0_instance_is_spoken_to_anew_each_time_unless_it_keeps() {
+    let answers = ["HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\na", "HTTP/1.0 200 OK\r\n\r\na"];
+    for answer in answers {
+        let origin = Origin::start(move |visit| {
+            visit.request();
+            visit.wire.send(answer);
+        });
+        let stage = before([&origin]).start();
+        for round in 1..4 {
+            let mut client = stage.connect();
+            let got = client.get("/");
+            assert_eq!((got.start.as_str(), got.text().as_str()), ("HTTP/1.1 200 OK", "a"));
+            assert_eq!(origin.connections(), round);
+        }
+    }
+    let keeping = Origin::answering(|_| {
+        "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\na".into()
+    });
+    let stage = before([&keeping]).start();
+    let mut client = stage.connect();
+    for _ in 0..3 {
+        assert_eq!(client.get("/").header("Connection"), None);
+    }
+    assert_eq!(keeping.connections(), 1);
+}
+
+#[test]
+fn bytes_after_the_end_of_an_answer_reach_no_client() {
+    let stray = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray";
+    let origin = Origin::start(move |visit| {
+        while visit.request().is_some() {
+            visit.wire.try_send([&ok("right")[..], stray.as_bytes()].concat());
+        }
+    });
+    let stage = before([&origin]).start();
+    let mut client = stage.connect();
+    for _ in 0..50 {
+        assert_eq!(client.get("/").text(), "right");
+    }
+    assert_eq!(origin.connections(), 50);
+}
+
+#[test]
+fn bytes_that_come_while_a_connection_is_idle_reach_no_client() {
+    let gate = Gate::default();
+    let passes = gate.clone();
+    let origin = Origin::start(move |visit| {
+        visit.request();
+        visit.wire.send(ok("first"));
+        if visit.connection == 0 {
+            passes.pass();
+            visit.wire.send(ok("stray"));
+            passes.open();
+        }
+        while visit.request().is_some() {
+            visit.wire.send(ok("next"));
+        }
+    });
+    let stage = before([&origin]).start();
+    let mut client = stage.connect();
+    client.get("/");
+    gate.open();
+    // The gateway's thread sees the stray bytes at the latest when it has slept once more; POST asks the kernel.
+    for _ in 0..2 {
+        client.send(post("/", "x"));
+        assert_ne!(client.answer().text(), "stray");
+    }
+}
+
+#[test]
+fn an_instance_that_closes_idle_connections_costs_no_request() {
+    let origins = [closing_when_idle(), closing_when_idle()];
+    let stage = before(&origins).start();
+    let mut client = stage.connect();
+    for round in 0..40 {
+        let started = Instant::now();
+        // Around the time after which the instance closes.
+        let pause = Duration::from_millis(15 + round % 10);
+        until("the pause is over", || started.elapsed() >= pause);
+        assert_eq!(client.get("/").status(), 200);
+    }
+    stage.settles();
+}
+
+#[test]
+fn a_post_takes_no_connection_that_was_idle_for_more_than_a_second() {
+    let gate = Gate::default();
+    let passes = gate.clone();
+    // Closes the first connection in the very moment in which it gets another request on it, as one does whose idle
+    // time is over.
+    let origin = Origin::start(move |visit| {
+        visit.request();
+        visit.wire.send(ok("first"));
+        if visit.connection == 0 {
+            passes.pass();
+            visit.wire.take_until(b"\r\n\r\n");
+            return;
+        }
+        while visit.request().is_some() {
+            visit.wire.send(ok("next"));
+        }
+    });
+    let stage = before([&origin]).start();
+    let mut client = stage.connect();
+    client.get("/");
+    let idle_since = Instant::now();
+    until("the connection is old", || idle_since.elapsed() > Duration::from_millis(1_200));
+    gate.open();
+    client.send(post("/", "precious"));
+    assert_eq!(client.answer().text(), "first");
+    assert_eq!((origin.connections(), origin.count()), (2, 2));
+}
+
+#[test]
+fn a_client_that_only_connects_or_leaves_at_any_stage_leaves_nothing_behind() {
+    let gate = Gate::default();
+    let passes = gate.clone();
+    let origin = Origin::start(move |visit| {
+        while let Some(head) = visit.head() {
+            if head.path() == "/wait" {
+                passes.pass();
+            }
+            let stream = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            if !visit.wire.try_send(stream) {
+                return;
+            }
+            while visit.wire.try_send("5\r\nhello\r\n") {}
+        }
+    });
+    let stage = before([&origin]).start();
+    drop(stage.connect());
+    for (sent, awaited) in [
+        ("GET / HT".to_owned(), 0),
+        (get("/wait"), 0),
+        (post("/wait", "x"), 0),
+        ("POST /wait HTTP/1.1\r\nHost: app\r\nContent-Length: 10\r\n\r\nhal".to_owned(), 0),
+        (get("/"), 20),
+        (get("/"), 2_000_000),
+    ] {
+        for reset in [false, true] {
+            let mut client = stage.connect();
+            client.send(&sent);
+            client.take(awaited);
+            if reset { client.reset() } else { drop(client) }
+        }
+    }
+    gate.open();
+    stage.settles();
+    until("every client is counted out", || stage.gateway().connections() == 0);
+}
+
+#[test]
+fn a_client_that_sends_no_more_still_gets_its_answer() {
+    let origin = Origin::named("a");
+    let stage = before([&origin]).start();
+    let mut client = stage.connect();
+    client.send(get("/").repeat(3));
+    client.finish();
+    for _ in 0..3 {
+        assert_eq!(client.answer().text(), "a");
+    }
+    assert_eq!(client.rest().1, End::Closed);
+}
+
+/// Closes a connection that was idle for 20 ms.
+fn closing_when_idle() -> Origin {
+    Origin::start(|visit| {
+        visit.wire.stream.set_nonblocking(true).unwrap();
+        let mut byte = [0];
+        loop {
+            let idle = Instant::now();
+            loop {
+                match visit.wire.stream.peek(&mut byte) {
+                    Ok(1) => break,
+                    Ok(_) => return,
+                    Err(_) if idle.elapsed() > Duration::from_millis(20) => return,
+                    Err(_) => std::thread::park_timeout(Duration::from_millis(1)),
+                }
+            }
+            visit.wire.stream.set_nonblocking(false).unwrap();
+            let Some(_) = visit.request() else { return };
+            visit.wire.try_send(ok("alive"));
+            visit.wire.stream.set_nonblocking(true).unwrap();
+        }
+    })
+}

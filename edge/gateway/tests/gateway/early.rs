@@ -1,0 +1,89 @@
+//! Answers that come before the request is over.
+
+use std::thread;
+
+use crate::stage::{Gate, Origin, before, until};
+use crate::wire::{chunked, pattern};
+
+#[test]
+fn an_answer_while_the_body_still_comes_reaches_the_client() {
+    let origin = Origin::start(|visit| {
+        visit.head();
+        visit.wire.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig");
+        // Closing with the body unread resets the connection: the answer must survive that.
+    });
+    let stage = before([&origin]).start();
+    for _ in 0..20 {
+        let mut client = stage.connect();
+        client.send("POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 10000000\r\n\r\n");
+        let mut writer = client.writer();
+        let sending = thread::spawn(move || {
+            let piece = pattern(1000);
+            (0..300).all(|_| writer.try_send(&piece))
+        });
+        let answer = client.answer();
+        assert_eq!((answer.status(), answer.text().as_str()), (413, "big"));
+        assert_eq!(answer.header("Connection"), Some("close"));
+        sending.join().unwrap();
+        client.ends();
+    }
+    stage.settles();
+}
+
+#[test]
+fn an_echo_streams_in_full_duplex() {
+    let origin = Origin::start(|visit| {
+        visit.head();
+        visit.wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        loop {
+            let line = String::from_utf8(visit.wire.take_until(b"\r\n").unwrap()).unwrap();
+            let size = usize::from_str_radix(line.trim_end(), 16).unwrap();
+            let piece = visit.wire.take(size + 2);
+            visit.wire.send([line.as_bytes(), &piece].concat());
+            if size == 0 {
+                return;
+            }
+        }
+    });
+    let stage = before([&origin]).start();
+    let mut client = stage.connect();
+    client.send("POST / HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n");
+    assert_eq!(client.head().unwrap().status(), 200);
+    for round in 1..200 {
+        let piece = pattern(round * 37);
+        let chunk = chunked(&piece, &[piece.len()], "");
+        let chunk = &chunk[..chunk.len() - 5];
+        client.send(chunk);
+        assert_eq!(client.take(chunk.len()), chunk);
+    }
+    client.send("0\r\n\r\n");
+    assert_eq!(client.take(5), b"0\r\n\r\n");
+    client.ends();
+    stage.settles();
+}
+
+#[test]
+fn an_upload_goes_on_behind_the_answers_head_for_as_long_as_bytes_move() {
+    let gate = Gate::default();
+    let passes = gate.clone();
+    let origin = Origin::start(move |visit| {
+        let head = visit.head().unwrap();
+        visit.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n");
+        let body = visit.wire.take(head.header("Content-Length").unwrap().parse().unwrap());
+        assert_eq!(body.len(), 400);
+        passes.pass();
+        visit.wire.send("done");
+    });
+    let stage = before([&origin]).service("timeout = { idle = \"400ms\" }").start();
+    let mut client = stage.connect();
+    client.send("POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 400\r\n\r\n");
+    assert_eq!(client.head().unwrap().status(), 200);
+    // Four bytes every 10 ms or so: a second in all, never silent.
+    let started = std::time::Instant::now();
+    for sent in 1..=100_u32 {
+        client.send("four");
+        until("it is time for the next bytes", || started.elapsed().as_millis() >= u128::from(sent) * 10);
+    }
+    gate.open();
+    assert_eq!(client.take(4), b"done");
+}

@@ -1,0 +1,23 @@
+//! The data plane against scripted instances and raw clients, on ports that the kernel chooses: what the wire shows,
+//! byte for byte. The parts that it is made of have their own tests; the whole binary has e2e.
+#![expect(clippy::unwrap_used, reason = "the helpers of a test are tests")]
+
+mod stage;
+mod wire;
+
+mod acknowledge;
+mod bodies;
+mod connections;
+mod continues;
+mod custody;
+mod early;
+mod limits;
+mod malformed;
+mod parking;
+mod pipelining;
+mod random;
+mod shutdown;
+mod slow;
+mod sticky;
+mod tcp;
+mod upgrades;

@@ -1,0 +1,62 @@
+//! Clients that are slow, on purpose or not, slow nobody else down and cost no memory.
+
+use std::fs;
+
+use crate::stage::{Origin, before};
+use crate::wire::{chunked, get, ok, pattern, post};
+
+const MANY: usize = 10 * 1024 * 1024;
+
+#[test]
+fn requests_that_come_byte_by_byte_are_like_any_other() {
+    let origin = Origin::answering(|request| ok(format!("{} {}", request.path(), request.text())));
+    let stage = before([&origin]).start();
+    let mut client = stage.connect();
+    let put = "PUT /3 HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n".as_bytes();
+    let put = [put, &chunked(b"three", &[2], "X-T: 1\r\n")].concat();
+    let requests = [b"\r\n", get("/1").as_bytes(), post("/2", "two").as_bytes(), &put].concat();
+    for byte in requests.chunks(1) {
+        client.send(byte);
+    }
+    for expected in ["/1 ", "/2 two", "/3 three"] {
+        assert_eq!(client.answer().text(), expected);
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_costs_little_memory_and_nobody_elses_time() {
+    let origin = Origin::answering(|request| match request.path() {
+        "/much" => ok(pattern(MANY)),
+        _ => ok("little"),
+    });
+    let stage = before([&origin]).start();
+    stage.connect().get("/");
+    let before = resident_bytes();
+    let mut slow: Vec<_> = (0..40).map(|_| stage.connect()).collect();
+    for client in &mut slow {
+        client.send(get("/much"));
+        // Its answer has begun.
+        client.take(1000);
+    }
+    let mut quick = stage.connect();
+    for _ in 0..200 {
+        assert_eq!(quick.get("/").text(), "little");
+    }
+    // The instances of this test hold their answers in this process too.
+    let grown = resident_bytes().saturating_sub(before);
+    let held_by_the_test = 40 * (MANY + MANY);
+    assert!(grown < held_by_the_test + 40 * 2 * 1024 * 1024, "{grown} bytes more");
+    for (number, client) in slow.iter_mut().enumerate() {
+        if number % 8 == 0 {
+            let rest = client.take(MANY - 1000);
+            assert!(rest.len() == MANY - 1000);
+        }
+    }
+    drop(slow);
+    stage.settles();
+}
+
+fn resident_bytes() -> usize {
+    let pages = fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}

@@ -1,0 +1,323 @@
+//! A gateway without the rest of everup: instances are scripts, tables are published by the test.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use everup_core::config::{self, Config};
+use everup_core::ids::{Generation, InstanceId};
+use everup_core::route;
+use everup_gateway::{
+    Availability, Gateway, GatewayEvent, InstanceShared, InstanceTable, ListenerSockets, ListenerTable,
+    ServiceShared, ServiceTable, Setup, Snapshot,
+};
+use socket2::{Domain, Socket, Type};
+use tokio::sync::mpsc;
+
+use crate::wire::{Message, PATIENCE, Wire, ok};
+
+/// An instance that does what its script says.
+pub(crate) struct Origin {
+    pub(crate) address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    requests: Arc<Mutex<Vec<Message>>>,
+    /// Keeps a port that nothing listens on.
+    _reserved: Option<Socket>,
+}
+
+/// A script's view of one connection.
+pub(crate) struct Visit {
+    pub(crate) wire: Wire,
+    /// Counted from 0, over all connections of the instance.
+    pub(crate) connection: usize,
+    requests: Arc<Mutex<Vec<Message>>>,
+}
+
+impl Visit {
+    /// The next request with its body, noted as arrived.
+    pub(crate) fn request(&mut self) -> Option<Message> {
+        let request = self.wire.request()?;
+        self.requests.lock().unwrap().push(request.clone());
+        Some(request)
+    }
+
+    /// The next request's head, noted as arrived.
+    pub(crate) fn head(&mut self) -> Option<Message> {
+        let head = self.wire.head()?;
+        self.requests.lock().unwrap().push(head.clone());
+        Some(head)
+    }
+}
+
+impl Origin {
+    /// Runs `script` for every connection, each on a thread of its own.
+    pub(crate) fn start(script: impl Fn(&mut Visit) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (connections, requests) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<Vec<_>>>::default());
+        let (counted, noted, script) = (Arc::clone(&connections), Arc::clone(&requests), Arc::new(script));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let connection = counted.fetch_add(1, Ordering::SeqCst);
+                let (script, requests) = (Arc::clone(&script), Arc::clone(&noted));
+                thread::spawn(move || script(&mut Visit { wire: Wire::new(stream), connection, requests }));
+            }
+        });
+        Self { address, connections, requests, _reserved: None }
+    }
+
+    /// Answers every request.
+    pub(crate) fn answering(answer: impl Fn(&Message) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::start(move |visit| {
+            while let Some(request) = visit.request() {
+                if !visit.wire.try_send(answer(&request)) {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// Answers every request with 200 and its name.
+    pub(crate) fn named(name: &'static str) -> Self {
+        Self::answering(move |_| ok(name))
+    }
+
+    /// Refuses every connection.
+    pub(crate) fn refusing() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        Self { address, connections: Arc::default(), requests: Arc::default(), _reserved: Some(socket) }
+    }
+
+    /// Connections accepted so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Message> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.requests.lock().unwrap().len()
+    }
+}
+
+/// A running gateway with one service called `app`.
+pub(crate) struct Stage {
+    gateway: Option<Gateway>,
+    pub(crate) address: SocketAddr,
+    /// The tcp listener of the same service.
+    pub(crate) tcp: SocketAddr,
+    pub(crate) service: Arc<ServiceShared>,
+    pub(crate) instances: Vec<Arc<InstanceShared>>,
+    events: mpsc::UnboundedReceiver<GatewayEvent>,
+    config: Config,
+    generation: u64,
+}
+
+/// A gateway before it starts.
+pub(crate) struct Setting {
+    addresses: Vec<SocketAddr>,
+    service: String,
+    limits: String,
+    listener: String,
+    threads: usize,
+    states: Vec<Availability>,
+}
+
+/// A gateway in front of these instances, not yet started.
+pub(crate) fn before<'a>(origins: impl IntoIterator<Item = &'a Origin>) -> Setting {
+    let addresses: Vec<_> = origins.into_iter().map(|origin| origin.address).collect();
+    Setting {
+        states: vec![Availability::Takes; addresses.len()],
+        addresses,
+        service: String::new(),
+        limits: String::new(),
+        listener: "service = \"app\"".into(),
+        threads: 1,
+    }
+}
+
+impl Setting {
+    /// Lines of `[service.app]`.
+    pub(crate) fn service(mut self, lines: &str) -> Self {
+        self.service = lines.into();
+        self
+    }
+
+    /// Lines of `[limits]`.
+    pub(crate) fn limits(mut self, lines: &str) -> Self {
+        self.limits = lines.into();
+        self
+    }
+
+    /// Lines of the http listener, instead of `service = "app"`.
+    pub(crate) fn listener(mut self, lines: &str) -> Self {
+        self.listener = lines.into();
+        self
+    }
+
+    pub(crate) fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// The first table's states.
+    pub(crate) fn states(mut self, states: &[Availability]) -> Self {
+        self.states = states.into();
+        self
+    }
+
+    pub(crate) fn start(self) -> Stage {
+        let Self { addresses, service, limits, listener, threads, states } = self;
+        let instances: Vec<_> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
+        let text = format!(
+            "[limits]\n{limits}\n[[listener]]\nbind = [\"127.0.0.1:0\"]\n{listener}\n\
+             [[listener]]\nbind = [\"127.0.0.1:0\"]\nprotocol = \"tcp\"\nservice = \"app\"\n\
+             [service.app]\ninstances = [{}]\n{service}\n",
+            instances.join(", ")
+        );
+        let config = config::parse(&text).unwrap_or_else(|mistakes| panic!("{mistakes:#?} in\n{text}"));
+        let (http, address) = sockets(0, config::Protocol::Http, threads);
+        let (tcp_sockets, tcp) = sockets(1, config::Protocol::Tcp, threads);
+        let setup = Setup {
+            limits: config.limits.clone(),
+            sockets: vec![http, tcp_sockets],
+            threads,
+            sticky_key: [1; 32],
+            worker_seed: 7,
+        };
+        let service = Arc::new(ServiceShared::new(threads));
+        let instances: Vec<_> = addresses.iter().map(|_| Arc::new(InstanceShared::new(threads))).collect();
+        let all: Vec<usize> = (0..instances.len()).collect();
+        let first = snapshot(&config, &service, &instances, 1, &all, &states);
+        let (events_in, events) = mpsc::unbounded_channel();
+        let gateway = Gateway::start(setup, first, events_in).unwrap();
+        Stage { gateway: Some(gateway), address, tcp, service, instances, events, config, generation: 1 }
+    }
+}
+
+fn sockets(listener: usize, protocol: config::Protocol, threads: usize) -> (ListenerSockets, SocketAddr) {
+    let mut local: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let fds = (0..threads).map(|_| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        socket.bind(&local.into()).unwrap();
+        socket.listen(1024).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        local = socket.local_addr().unwrap().as_socket().unwrap();
+        socket.into()
+    });
+    let fds = fds.collect();
+    (ListenerSockets { listener, protocol, local, fds }, local)
+}
+
+fn snapshot(
+    config: &Config,
+    service: &Arc<ServiceShared>,
+    instances: &[Arc<InstanceShared>],
+    generation: u64,
+    members: &[usize],
+    states: &[Availability],
+) -> Snapshot {
+    let settings = Arc::new(config.services[0].clone());
+    let instance = |(&index, &state): (&usize, &Availability)| InstanceTable {
+        id: InstanceId::new("app", settings.instances[index].address.to_string()),
+        address: settings.instances[index].address,
+        weight: 1,
+        state,
+        shared: Arc::clone(&instances[index]),
+    };
+    let app = ServiceTable {
+        name: "app".into(),
+        instances: members.iter().zip(states).map(instance).collect(),
+        settings: Arc::clone(&settings),
+        shared: Arc::clone(service),
+    };
+    let listeners = config.listeners.iter();
+    Snapshot {
+        generation: Generation(generation),
+        listeners: listeners.map(|one| ListenerTable { routes: route::Table::new(one) }).collect(),
+        services: vec![app],
+    }
+}
+
+impl Stage {
+    pub(crate) fn connect(&self) -> Wire {
+        Wire::to(self.address)
+    }
+
+    pub(crate) fn gateway(&self) -> &Gateway {
+        self.gateway.as_ref().unwrap()
+    }
+
+    /// Publishes a table with all instances in these states, and waits until every thread uses it.
+    pub(crate) fn publish(&mut self, states: &[Availability]) {
+        let all: Vec<usize> = (0..self.instances.len()).collect();
+        self.publish_members(&all, states);
+    }
+
+    /// The same with only these instances in the table.
+    pub(crate) fn publish_members(&mut self, members: &[usize], states: &[Availability]) {
+        self.generation += 1;
+        let table = snapshot(&self.config, &self.service, &self.instances, self.generation, members, states);
+        self.gateway().publish(table);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let acknowledged = self.gateway().acknowledged(Generation(self.generation));
+        runtime.block_on(async { tokio::time::timeout(PATIENCE, acknowledged).await }).unwrap();
+    }
+
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.instances.iter().map(|instance| instance.in_flight()).sum()
+    }
+
+    /// Everything that was counted in was counted out.
+    #[track_caller]
+    pub(crate) fn settles(&self) {
+        until("nothing in flight", || self.in_flight() == 0);
+        assert_eq!(self.instances.iter().map(|instance| instance.tunnels()).sum::<u32>(), 0);
+    }
+
+    pub(crate) fn next_event(&mut self) -> Option<GatewayEvent> {
+        self.events.try_recv().ok()
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(gateway) = self.gateway.take() {
+            gateway.stop();
+        }
+    }
+}
+
+/// Waits until it holds.
+#[track_caller]
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "still not: {what}");
+        thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
+/// Holds scripts up until the test says so.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<(Mutex<bool>, std::sync::Condvar)>);
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    pub(crate) fn pass(&self) {
+        let opened = self.0.0.lock().unwrap();
+        let (_opened, waited) = self.0.1.wait_timeout_while(opened, PATIENCE, |opened| !*opened).unwrap();
+        assert!(!waited.timed_out(), "nobody opened the gate");
+    }
+}

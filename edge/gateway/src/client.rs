@@ -20,11 +20,13 @@ use crate::sticky;
 use crate::stream::Stream;
 use crate::watch::{Signal, Watched};
 
-/// How long a connection that is being refused may still send what nobody reads: closing at once would reset it, and
-/// the client might never see the answer (RFC 9112 section 9.6).
-const LINGER_TIME: Duration = Duration::from_secs(2);
-/// And how much.
-const LINGER_BYTES: usize = 1024 * 1024;
+/// How long a connection that is being closed may still send what nobody reads: closing at once would reset it, and
+/// the client might never see the answer (RFC 9112 section 9.6). Many clients read nothing before all is sent.
+const LINGER_TIME: Duration = Duration::from_secs(10);
+/// How long it may be silent meanwhile.
+const LINGER_SILENCE: Duration = Duration::from_secs(2);
+/// And how much it may send.
+const LINGER_BYTES: usize = 64 * 1024 * 1024;
 /// How long an idle client connection is kept before any service is known.
 const IDLE_TIME: Duration = Duration::from_secs(60);
 
@@ -40,6 +42,8 @@ pub(crate) struct Client {
     /// Read already, but belonging to what comes after the current request.
     pub(crate) carry: Vec<u8>,
     idle: Duration,
+    /// It has sent a request before. One that has not is about to, and is not closed for being idle at shutdown.
+    served: bool,
 }
 
 /// A request, as it will go to an instance.
@@ -121,6 +125,7 @@ pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, pee
             }
             Arrived::Closed => After::Gone,
         };
+        client.served = true;
         match after {
             After::Keep => {}
             After::Close => return client.linger(&local).await,
@@ -134,7 +139,7 @@ impl Client {
         let watch = local.watches.enter();
         let peer = peer.to_canonical();
         let (address, hash) = (peer.to_string(), ip_hash::client_hash(peer));
-        Self { stream, watch, listener, address, hash, carry: Vec::new(), idle: IDLE_TIME }
+        Self { stream, watch, listener, address, hash, carry: Vec::new(), idle: IDLE_TIME, served: false }
     }
 
     /// Waits for the next request's head.
@@ -151,11 +156,11 @@ impl Client {
 
     /// Waits between two requests; a head that comes in one piece, as nearly all do, is read where it lies.
     async fn first_bytes(&mut self, local: &Local) -> Option<Arrived> {
-        if local.is_closing() {
+        if local.is_closing() && self.served {
             return Some(Arrived::Closed);
         }
         self.watch.set_deadline(Some(local.coarse_now() + self.idle));
-        self.watch.set_idle(true);
+        self.watch.set_idle(self.served);
         let read = self.read(local).await;
         self.watch.set_idle(false);
         let Ok(read @ 1..) = read else { return Some(Arrived::Closed) };
@@ -350,11 +355,12 @@ impl Client {
     }
 
     /// Reads and forgets what the client still sends, for a short while, so that it sees our last answer.
-    async fn linger(mut self, local: &Local) {
+    pub(crate) async fn linger(mut self, local: &Local) {
         self.stream.finish_writing();
-        self.watch.set_deadline(Some(local.coarse_now() + LINGER_TIME));
+        let end = local.coarse_now() + LINGER_TIME;
         let mut left = LINGER_BYTES;
         while left > 0 {
+            self.watch.set_deadline(Some(end.min(local.coarse_now() + LINGER_SILENCE)));
             match self.read(local).await {
                 Ok(read @ 1..) => left = left.saturating_sub(read),
                 Ok(0) | Err(_) => return,

@@ -76,6 +76,8 @@ pub enum GatewayEvent {
     ConnectFailed {
         /// Which one.
         id: InstanceId,
+        /// Where it was thought to listen; it may have moved since.
+        address: SocketAddr,
         /// How.
         reason: Reason,
     },
@@ -181,6 +183,12 @@ impl Gateway {
     /// Client connections that are open now.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// Every thread works. One that ended (it panicked, or could not start) leaves a socket on which clients wait in
+    /// vain; only another process mends that.
+    pub fn is_whole(&self) -> bool {
+        !self.threads.iter().any(JoinHandle::is_finished)
     }
 
     /// Requests, tunnels and relays that are with an instance now.

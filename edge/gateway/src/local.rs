@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use crate::buffers::Buffers;
 use crate::seal::Seal;
 use crate::service::{Instance, Service, Table};
-use crate::snapshot::{Availability, ServiceShared, Snapshot};
+use crate::snapshot::{Availability, InstanceTable, ServiceShared, Snapshot};
 use crate::watch::Watches;
 use crate::{GatewayEvent, Shared};
 
@@ -153,7 +153,8 @@ impl Local {
 
     /// Reports a failed connect.
     pub(crate) fn report(&self, instance: &Instance, reason: Reason) {
-        let event = GatewayEvent::ConnectFailed { id: instance.table.id.clone(), reason };
+        let InstanceTable { id, address, .. } = &instance.table;
+        let event = GatewayEvent::ConnectFailed { id: id.clone(), address: *address, reason };
         if self.events.send(event).is_err() {
             self.shared.dropped_events.fetch_add(1, Ordering::Relaxed);
         }

@@ -27,15 +27,24 @@ pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, pee
     service.shared.requests.cell(local.thread).add(1);
     let mut client = Client::new(&local, stream, listener, peer);
     let idle = service.settings.timeout.idle;
-    let Some((instance, mut upstream, _in_flight)) = find_instance(&local, &client, service).await else {
-        return;
-    };
+    let Some(found) = find_instance(&local, &client, service).await else { return };
+    relay_to(&local, &mut client, found, idle).await;
+    // It may still be talking: closing at once would take from it what it has not read yet.
+    client.linger(&local).await;
+}
+
+async fn relay_to(
+    local: &Local,
+    client: &mut Client,
+    (instance, mut upstream, _in_flight): (Rc<Instance>, Stream, InFlight),
+    idle: Duration,
+) {
     let shared = &instance.table.shared;
     shared.requests.cell(local.thread).add(1);
     shared.enter_tunnel();
     let _leave = relay::LeaveTunnel(shared);
     client.watch.set_deadline(None);
-    relay::run(&local, &client.watch, &mut client.stream, &mut upstream, Vec::new(), idle).await;
+    relay::run(local, &client.watch, &mut client.stream, &mut upstream, Vec::new(), idle).await;
 }
 
 /// A connection to an instance of the service, tried and waited for as long as custody allows.

@@ -170,6 +170,8 @@ fn an_upgrade_needs_both_headers_and_is_never_http2() {
         "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAA\r\n"
     ));
     assert!(!upgrades("Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n"));
+    assert!(!upgrades("Connection: Upgrade\r\nUpgrade: h2c\r\nUpgrade: websocket\r\n"));
+    assert!(!upgrades("Connection: Upgrade\r\nUpgrade: websocket\r\nUpgrade: H2C-14\r\n"));
 }
 
 #[test]

@@ -47,6 +47,23 @@ fn an_answer_that_ends_with_the_connection_does_not_keep_it() {
 }
 
 #[test]
+fn a_204_that_announces_a_body_does_not_keep_the_connection() {
+    for length in ["Content-Length: 5", "Transfer-Encoding: chunked"] {
+        let head = format!("HTTP/1.1 204 No Content\r\n{length}\r\n\r\n");
+        assert!(!read(&head, GET, |response| response.keep_alive), "{length}");
+    }
+    assert!(read("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", GET, |response| response.keep_alive));
+    assert!(read("HTTP/1.1 304 X\r\nContent-Length: 5\r\n\r\n", GET, |response| response.keep_alive));
+}
+
+#[test]
+fn an_answer_that_begins_with_an_empty_line_is_refused_at_once() {
+    for begin in ["\r", "\n", "\r\n", "\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"] {
+        assert_eq!(refusal(begin.as_bytes(), GET), Some(Malformed::Syntax), "{begin:?}");
+    }
+}
+
+#[test]
 fn an_answer_with_two_possible_ends_is_refused() {
     let cases: [&[u8]; 7] = [
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",

@@ -3,7 +3,7 @@
 use std::thread;
 
 use crate::stage::{Gate, Origin, before, until};
-use crate::wire::{chunked, pattern};
+use crate::wire::{End, chunked, pattern};
 
 #[test]
 fn an_answer_while_the_body_still_comes_reaches_the_client() {
@@ -28,6 +28,23 @@ fn an_answer_while_the_body_still_comes_reaches_the_client() {
         client.ends();
     }
     stage.settles();
+}
+
+#[test]
+fn a_client_that_reads_nothing_before_all_is_sent_sees_an_early_answer_and_no_reset() {
+    let origin = Origin::start(|visit| {
+        visit.head();
+        visit.wire.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig");
+    });
+    let stage = before([&origin]).limits("body_bytes = \"30MiB\"").start();
+    // Refused by the instance, and by everup itself.
+    for length in [20_000_000, 40_000_000] {
+        let (mut client, body) = (stage.connect(), pattern(length));
+        client.send(format!("POST / HTTP/1.1\r\nHost: app\r\nContent-Length: {length}\r\n\r\n"));
+        client.send(body);
+        assert_eq!(client.answer().status(), 413);
+        assert_eq!(client.rest(), (Vec::new(), End::Closed));
+    }
 }
 
 #[test]

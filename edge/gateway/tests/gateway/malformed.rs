@@ -59,7 +59,7 @@ fn a_malformed_head_is_refused_and_nothing_behind_it_is_read() {
         (400, "GET http://other/ HTTP/1.1\r\nHost: app\r\n\r\n".into()),
         (400, "GET app HTTP/1.1\r\nHost: app\r\n\r\n".into()),
         (400, "GET * HTTP/1.1\r\nHost: app\r\n\r\n".into()),
-        (400, "GET /a b HTTP/1.1\r\nHost: app\r\n\r\n".into()),
+        (505, "GET /a b HTTP/1.1\r\nHost: app\r\n\r\n".into()),
         (400, "GET /a#b HTTP/1.1\r\nHost: app\r\n\r\n".into()),
         (400, "GET  / HTTP/1.1\r\nHost: app\r\n\r\n".into()),
         (400, "GET /\r\nHost: app\r\n\r\n".into()),

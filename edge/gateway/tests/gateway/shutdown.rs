@@ -18,7 +18,7 @@ fn idle_connections_close_and_every_answer_is_its_connections_last() {
         }
     });
     let stage = before([&origin]).threads(2).start();
-    let (mut idle, mut fresh, mut busy, mut half) =
+    let (mut idle, fresh, mut busy, mut half) =
         (stage.connect(), stage.connect(), stage.connect(), stage.connect());
     idle.get("/");
     fresh.finish();

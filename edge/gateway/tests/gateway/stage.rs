@@ -125,6 +125,7 @@ pub(crate) struct Setting {
     service: String,
     limits: String,
     listener: String,
+    tcp: bool,
     threads: usize,
     states: Vec<Availability>,
 }
@@ -138,6 +139,7 @@ pub(crate) fn before<'a>(origins: impl IntoIterator<Item = &'a Origin>) -> Setti
         service: String::new(),
         limits: String::new(),
         listener: "service = \"app\"".into(),
+        tcp: true,
         threads: 1,
     }
 }
@@ -161,6 +163,12 @@ impl Setting {
         self
     }
 
+    /// Without the tcp listener, which cannot do all that an http listener can.
+    pub(crate) fn http_only(mut self) -> Self {
+        self.tcp = false;
+        self
+    }
+
     pub(crate) fn threads(mut self, threads: usize) -> Self {
         self.threads = threads;
         self
@@ -173,11 +181,16 @@ impl Setting {
     }
 
     pub(crate) fn start(self) -> Stage {
-        let Self { addresses, service, limits, listener, threads, states } = self;
+        let Self { addresses, service, limits, listener, tcp, threads, states } = self;
         let instances: Vec<_> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
+        let bind = "bind = [\"127.0.0.1:0\"]";
+        let tcp_listener = if tcp {
+            format!("[[listener]]\n{bind}\nprotocol = \"tcp\"\nservice = \"app\"\n")
+        } else {
+            String::new()
+        };
         let text = format!(
-            "[limits]\n{limits}\n[[listener]]\nbind = [\"127.0.0.1:0\"]\n{listener}\n\
-             [[listener]]\nbind = [\"127.0.0.1:0\"]\nprotocol = \"tcp\"\nservice = \"app\"\n\
+            "[limits]\n{limits}\n[[listener]]\n{bind}\n{listener}\n{tcp_listener}\
              [service.app]\ninstances = [{}]\n{service}\n",
             instances.join(", ")
         );

@@ -23,7 +23,8 @@ fn cookie(answer: &Message) -> Option<String> {
 #[test]
 fn a_cookie_keeps_a_user_and_says_nothing_to_strangers() {
     let origins = three();
-    let mut stage = before(&origins).service("sticky = { by = \"cookie\", name = \"who\" }").start();
+    let mut stage =
+        before(&origins).service("sticky = { by = \"cookie\", name = \"who\" }").http_only().start();
     let first = ask(&stage, None);
     let given = cookie(&first).unwrap();
     let home = first.text();

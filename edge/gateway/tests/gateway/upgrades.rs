@@ -26,7 +26,7 @@ fn bytes_that_came_with_either_head_belong_to_the_tunnel() {
     let head = client.head().unwrap();
     assert_eq!((head.status(), head.header("Upgrade")), (101, Some("websocket")));
     assert_eq!(client.take(5), b"hello");
-    assert_eq!(stage.instances[0].tunnels(), 1);
+    until("the tunnel is counted", || stage.instances[0].tunnels() == 1);
     let mut writer = client.writer();
     let sending = std::thread::spawn(move || writer.send(pattern(3_000_000)));
     assert!(client.take(3_000_000) == pattern(3_000_000));

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use everup_admin::{Command, Commands, serve_admin, serve_metrics};
-use everup_core::config::{self, Config};
+use everup_core::config::{self, Config, Limits};
 use everup_core::keeper::{SocketRole, ToKeeper};
 use everup_gateway::{Gateway, ListenerSockets, Setup};
 use everup_instance::Supervisor;
@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::controller::Controller;
+use crate::descriptors;
 use crate::error::AppError;
 use crate::keeper_line::KeeperLine;
 use crate::notes::Notes;
@@ -27,6 +28,7 @@ use crate::worker::{Presenter, Worker};
 /// A worker that serves. Must be called within a tokio runtime, on which the admin API runs.
 pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Worker, AppError> {
     let clock = Clock::start();
+    descriptors::raise();
     let inherited = receive_start(&link)?;
     let Inherited { config_path, keeper_pid, restarts, config_text, sockets, adopted, notes: notes_text } =
         inherited;
@@ -45,7 +47,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     supervisor.instances().for_each(|process| controller.adopt(process, &notes));
 
     let setup = Setup {
-        limits: config.limits.clone(),
+        limits: Limits { connections: descriptors::connections(&config.limits), ..config.limits },
         sockets: sorted.listeners,
         threads: sorted.threads,
         sticky_key: sticky_key::read_or_create(state)?,

@@ -6,6 +6,7 @@
 //! that wait and then takes the outputs.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -148,7 +149,9 @@ impl Controller {
         match input {
             Input::Changed(change) => self.on_changed(now, change),
             Input::Verdict(change) => self.on_verdict(change),
-            Input::Noticed(GatewayEvent::ConnectFailed { id, reason }) => self.on_connect_failed(id, reason),
+            Input::Noticed(GatewayEvent::ConnectFailed { id, address, reason }) => {
+                self.on_connect_failed(id, address, reason);
+            }
             Input::Acknowledged(generation) => self.acknowledged = self.acknowledged.max(generation),
             Input::Order(Order::Drain { id, wait, reply }) => self.on_drain(now, id, wait, reply),
             Input::Order(Order::Undrain { id, reply }) => {
@@ -261,10 +264,10 @@ impl Controller {
         self.table_is_old = true;
     }
 
-    fn on_verdict(&mut self, VerdictChange { id, verdict, wall }: VerdictChange) {
+    fn on_verdict(&mut self, VerdictChange { id, address, verdict, wall }: VerdictChange) {
         let Some(instance) = self.instance_mut(&id) else { return };
         // News of a process that is gone.
-        if instance.address().is_none() || instance.verdict == verdict {
+        if instance.address() != Some(address) || instance.verdict == verdict {
             return;
         }
         tell(&id, &verdict, instance);
@@ -285,8 +288,9 @@ impl Controller {
         }
     }
 
-    fn on_connect_failed(&mut self, id: InstanceId, reason: Reason) {
-        if self.instance_mut(&id).is_some_and(|instance| instance.address().is_some()) {
+    /// A request may still try the address of a process that is gone while the next one is up.
+    fn on_connect_failed(&mut self, id: InstanceId, address: SocketAddr, reason: Reason) {
+        if self.instance_mut(&id).is_some_and(|instance| instance.address() == Some(address)) {
             self.outputs.push_back(Output::ConnectFailed(id, reason));
         }
     }

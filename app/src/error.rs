@@ -38,6 +38,9 @@ pub enum AppError {
     /// The admin or metrics socket cannot be used.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// Our mistake: clients of that thread would wait for ever, so another worker must take over.
+    #[error("a thread of the data plane failed inside (see the panic above; please report it)")]
+    ThreadLost,
     /// The operating system refused something that every worker needs.
     #[error("cannot start: {0}")]
     System(#[source] io::Error),

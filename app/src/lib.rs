@@ -9,6 +9,7 @@
 mod begin;
 mod clock;
 mod controller;
+mod descriptors;
 mod drain;
 mod error;
 mod keeper_line;

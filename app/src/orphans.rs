@@ -1,5 +1,7 @@
 //! What is left to do for instances when the keeper is gone: nobody reaps them or passes signals on, so the worker
-//! ends them itself by their process groups, and watches them through pidfds, which cannot mean another process.
+//! ends them itself by their process groups, and watches them through pidfds, which cannot mean another process. Those
+//! of another user are out of its reach: the kernel sends them SIGTERM when the keeper dies (`keeper/src/spawn.rs`),
+//! and one that does not heed it is left to the operator, by name.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -8,6 +10,7 @@ use everup_core::ids::InstanceId;
 use everup_core::time::Time;
 use everup_instance::Change;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 /// Pause between two SIGKILLs of a process that the kernel cannot end at once.
@@ -43,7 +46,7 @@ impl Orphans {
     /// SIGTERM for all that are left, SIGKILL after `grace`. Called again, the earlier time counts.
     pub(crate) fn stop(&mut self, now: Time, grace: Duration) {
         if self.kill_at.is_none() {
-            self.signal(Signal::TERM);
+            self.terminate();
         }
         let kill_at = now + grace;
         self.kill_at = Some(self.kill_at.map_or(kill_at, |earlier| earlier.min(kill_at)));
@@ -61,19 +64,37 @@ impl Orphans {
         });
         if self.kill_at.is_some_and(|kill_at| now >= kill_at) {
             self.kill_at = Some(now + KILL_AGAIN);
-            self.signal(Signal::KILL);
+            self.kill();
         }
         self.alive.is_empty()
     }
 
-    fn signal(&self, signal: Signal) {
-        let name = if signal == Signal::TERM { "SIGTERM" } else { "SIGKILL" };
-        for orphan in &self.alive {
-            tracing::info!(instance = %orphan.id, "gets {name}");
-            if let Err(error) = kill_process_group(orphan.pid, signal) {
-                tracing::warn!(instance = %orphan.id, %error, "cannot be signalled");
+    fn terminate(&self) {
+        for Orphan { id, pid, .. } in &self.alive {
+            match kill_process_group(*pid, Signal::TERM) {
+                // Of another user: the keeper's death has told it.
+                Ok(()) | Err(Errno::PERM) => tracing::info!(instance = %id, "gets SIGTERM"),
+                Err(error) => tracing::warn!(instance = %id, %error, "cannot be signalled"),
             }
         }
+    }
+
+    fn kill(&mut self) {
+        self.alive.retain(|Orphan { id, pid, .. }| match kill_process_group(*pid, Signal::KILL) {
+            Ok(()) => {
+                tracing::info!(instance = %id, "gets SIGKILL");
+                true
+            }
+            Err(Errno::PERM) => {
+                let pid = pid.as_raw_nonzero().get();
+                tracing::error!(instance = %id, pid, "goes on: it belongs to another user; end it by hand");
+                false
+            }
+            Err(error) => {
+                tracing::warn!(instance = %id, %error, "cannot be killed");
+                true
+            }
+        });
     }
 }
 
@@ -128,6 +149,23 @@ mod tests {
         use std::os::unix::process::ExitStatusExt;
         let signal = child.wait().unwrap().signal();
         assert!(signal == Some(9) || signal == Some(15), "{signal:?}");
+    }
+
+    #[test]
+    fn an_orphan_of_another_user_is_not_waited_for_when_its_time_is_over() {
+        if !rustix::process::getuid().is_root() {
+            return; // Only root can become somebody who may not signal.
+        }
+        let (mut child, change) = child("exec sleep 1000");
+        let nobody = std::thread::spawn(move || {
+            rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(65_534)).unwrap();
+            let mut orphans = Orphans::new([change].into_iter());
+            orphans.stop(Time::ZERO, Duration::from_secs(1));
+            [orphans.look(Time::from_millis(999)), orphans.look(Time::from_millis(1000))]
+        });
+        assert_eq!(nobody.join().unwrap(), [false, true]);
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

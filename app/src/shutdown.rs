@@ -82,6 +82,14 @@ impl Shutdown {
         *self != Self::Serving
     }
 
+    /// What instances may take, once they were told to end.
+    pub(crate) fn grace(&self) -> Option<Duration> {
+        match *self {
+            Self::Stopping { grace } => Some(grace),
+            Self::Serving | Self::Finishing { .. } | Self::Ended => None,
+        }
+    }
+
     /// Nothing is left to be stopped.
     pub(crate) fn is_over(&self) -> bool {
         *self == Self::Ended
@@ -108,6 +116,16 @@ mod tests {
         assert_eq!(shutdown.look(at(4), 0, false), None);
         assert_eq!(shutdown.look(at(5), 0, true), Some(Step::Exit));
         assert_eq!(shutdown.look(at(6), 0, true), None);
+    }
+
+    #[test]
+    fn who_takes_over_while_instances_end_knows_how_long_they_may_take() {
+        let mut shutdown = Shutdown::default();
+        assert_eq!(shutdown.grace(), None);
+        shutdown.begin(at(0), PATIENCE, false);
+        assert_eq!(shutdown.grace(), None);
+        shutdown.begin(at(1), PATIENCE, true);
+        assert_eq!(shutdown.grace(), Some(HASTY_GRACE));
     }
 
     #[test]

@@ -116,6 +116,9 @@ impl Worker {
             if ended == Some(true) {
                 return self.end();
             }
+            if self.gateway.as_ref().is_some_and(|gateway| !gateway.is_whole()) {
+                return Err(AppError::ThreadLost);
+            }
         }
     }
 
@@ -203,7 +206,12 @@ impl Worker {
             Ok(None) | Err(_) => {
                 tracing::error!("the keeper is gone: everything is stopped in order");
                 self.line = None;
-                self.orphans = Some(Orphans::new(self.supervisor.instances()));
+                let mut orphans = Orphans::new(self.supervisor.instances());
+                if let Some(grace) = self.shutdown.grace() {
+                    // It may have gone before it passed the order on.
+                    orphans.stop(now.time, grace.min(self.controller.patience()));
+                }
+                self.orphans = Some(orphans);
                 self.begin_shutdown(now.time, false);
             }
         }
@@ -232,6 +240,24 @@ impl Worker {
             }
             let status = self.status(now);
             (self.presenter)(Notice::Summary(&status));
+            if self.verdicts.is_closed() {
+                self.check_health_anew();
+            }
+        }
+    }
+
+    /// Without health checks nobody would notice that an instance hangs.
+    fn check_health_anew(&mut self) {
+        tracing::error!(
+            "health checks failed inside (see the panic above; please report it): they begin anew"
+        );
+        let (events, verdicts) = mpsc::unbounded_channel();
+        match everup_health::spawn(events) {
+            Ok(health) => {
+                (self.health, self.verdicts) = (health, verdicts);
+                self.controller.watch_all();
+            }
+            Err(error) => tracing::error!(%error, "health checks cannot begin; tried again in a second"),
         }
     }
 

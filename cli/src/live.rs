@@ -2,12 +2,15 @@
 //!
 //! Log lines (stderr) and permanent lines (stdout) go through the same [`Screen`], so that neither tears the live
 //! line. Without a terminal there is no live line and text passes through. A terminal that went away is no reason to
-//! stop carrying traffic: write errors are ignored.
+//! stop carrying traffic: write errors are ignored. Nor is one that is held (Ctrl-S), or a pipe that nobody reads: log
+//! lines that cannot be written now are dropped and counted, for whoever logs may be a thread that carries traffic.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use everup_admin::api::{InstanceState, Status};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::table::{counted, milliseconds};
@@ -28,13 +31,15 @@ struct State {
     /// There is a terminal, and the caller wants the line.
     live: bool,
     line: String,
+    /// Texts that were dropped since the last that was written.
+    dropped: u64,
 }
 
 impl Screen {
     /// A screen on stdout; with `wanted`, and if stdout is a terminal, it has a live line.
     pub(crate) fn new(wanted: bool) -> Self {
         let live = wanted && io::stdout().is_terminal();
-        Self { state: Arc::new(Mutex::new(State { live, line: String::new() })) }
+        Self { state: Arc::new(Mutex::new(State { live, line: String::new(), dropped: 0 })) }
     }
 
     /// Writes permanent lines to stdout, above the live one.
@@ -63,10 +68,18 @@ impl Screen {
 }
 
 impl State {
-    fn write_above(&self, out: &mut impl Write, text: &[u8]) {
+    fn write_above(&mut self, out: &mut (impl Write + AsFd), text: &[u8]) {
+        if !takes(&mut *out) || self.live && !takes(io::stdout()) {
+            self.dropped += 1;
+            return;
+        }
         if self.live {
             let _ = io::stdout().write_all(ERASE.as_bytes());
             let _ = io::stdout().flush();
+        }
+        let dropped = std::mem::take(&mut self.dropped);
+        if dropped > 0 {
+            let _ = writeln!(out, "everup: {} dropped: nobody read them", counted(dropped, "line"));
         }
         let _ = out.write_all(text);
         let _ = out.flush();
@@ -78,10 +91,19 @@ impl State {
     /// The cursor rests in the first column: a line that another process writes covers the live one's beginning
     /// instead of standing behind its end.
     fn redraw(&self) {
+        if !takes(io::stdout()) {
+            return;
+        }
         let mut out = io::stdout().lock();
         let _ = write!(out, "{ERASE}{}\r", self.line);
         let _ = out.flush();
     }
+}
+
+/// A write of a few lines will not wait. (A pipe that has room has room for 4 KiB.)
+fn takes(out: impl AsFd) -> bool {
+    let mut ready = [PollFd::new(&out, PollFlags::OUT)];
+    poll(&mut ready, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 fn columns() -> usize {
@@ -233,6 +255,25 @@ mod tests {
             }],
             services: vec![service],
         }
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_holds_nobody_up_and_is_told_what_it_missed() {
+        let (mut reader, mut writer) = io::pipe().unwrap();
+        let mut state = State { live: false, line: String::new(), dropped: 0 };
+        let text = [b'x'; 4096];
+        while takes(&writer) {
+            state.write_above(&mut writer, &text);
+        }
+        state.write_above(&mut writer, b"one\n");
+        state.write_above(&mut writer, b"two\n");
+        io::Read::read_exact(&mut reader, &mut [0; 8192]).unwrap();
+        state.write_above(&mut writer, b"three\n");
+        drop(writer);
+        let mut rest = String::new();
+        io::Read::read_to_string(&mut reader, &mut rest).unwrap();
+        let lines = rest.trim_start_matches('x');
+        assert_eq!(lines, "everup: 2 lines dropped: nobody read them\nthree\n");
     }
 
     #[test]

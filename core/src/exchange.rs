@@ -31,6 +31,9 @@ pub enum Failure {
     ConnectTimeout,
     /// The connection ended before the answer's head was whole.
     Lost,
+    /// A connection that had been used before ended without a byte of an answer: most likely the instance had closed it
+    /// for being idle, just before we used it.
+    Stale,
     /// The instance was judged down while we waited for it.
     JudgedDown,
     /// No answer within `timeout.attempt`.
@@ -73,13 +76,14 @@ pub enum Decision {
 pub struct Exchange {
     idempotent: bool,
     attempts_left: u32,
+    met_stale: bool,
 }
 
 impl Exchange {
     /// A request that may be sent to instances `attempts` times in all (at least once). Attempts that ended before a
-    /// byte was written, and rescues, do not count.
+    /// byte was written, rescues, and the first stale connection do not count.
     pub fn new(idempotent: bool, attempts: u32) -> Self {
-        Self { idempotent, attempts_left: attempts.max(1) }
+        Self { idempotent, attempts_left: attempts.max(1), met_stale: false }
     }
 
     /// Decides after a failed attempt.
@@ -103,7 +107,11 @@ impl Exchange {
             Failure::JudgedDown => Decision::Retry { reuse: false },
             // A connection from the pool that the instance closed as we took it out: nothing was written.
             Failure::Lost if !progress.written => Decision::Retry { reuse: true },
-            Failure::Lost | Failure::AttemptTimeout | Failure::BadAnswer => {
+            // No fault of the instance's, and the next attempt takes a new connection.
+            Failure::Stale if !std::mem::replace(&mut self.met_stale, true) => {
+                Decision::Retry { reuse: true }
+            }
+            Failure::Lost | Failure::Stale | Failure::AttemptTimeout | Failure::BadAnswer => {
                 self.on_costly_failure(now, failure, budget)
             }
         }
@@ -130,6 +138,7 @@ fn status_for(failure: Failure) -> u16 {
         Failure::ConnectRefused
         | Failure::ConnectFailed
         | Failure::Lost
+        | Failure::Stale
         | Failure::JudgedDown
         | Failure::BadAnswer => 502,
     }

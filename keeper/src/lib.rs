@@ -6,8 +6,9 @@
 //! and trusts the worker, which reads the internet, with nothing but the names of instances it may start.
 //!
 //! One thread, one poll loop, small enough to read in one sitting: `lock.rs` (one keeper per state directory),
-//! `ownership.rs` (whose that is), `sockets.rs` (everything that is bound), `users.rs` (whose rights children get), `spawn.rs` (how they are started),
-//! `order.rs` (what the worker may ask for), `worker.rs` (what it is told), `signals.rs`, `keeper.rs` (the loop).
+//! `ownership.rs` (whose that is), `sockets.rs` (everything that is bound), `users.rs` (whose rights children get),
+//! `spawn.rs` (how they are started), `order.rs` (what the worker may ask for), `worker.rs` (what it is told),
+//! `signals.rs`, `keeper.rs` (the loop).
 
 mod keeper;
 mod lock;
@@ -30,6 +31,7 @@ use std::path::PathBuf;
 use everup_core::config::Config;
 use everup_core::keeper::ExitStatus;
 use everup_link::LinkError;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::keeper::Keeper;
 use crate::lock::StateLock;
@@ -141,7 +143,12 @@ pub fn run(options: Options) -> Result<(), KeeperError> {
 }
 
 /// The keeper's words, one line each, on standard error. A terminal that is gone is no reason to die (`eprintln!`
-/// would panic).
+/// would panic), and one that is held (Ctrl-S), or a full pipe, none to let workers and signals wait: what cannot be
+/// written now is not written.
 fn log(line: &str) {
-    let _ = writeln!(io::stderr(), "everup: {line}");
+    let stderr = io::stderr();
+    let mut ready = [PollFd::new(&stderr, PollFlags::OUT)];
+    if poll(&mut ready, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
+        let _ = writeln!(&stderr, "everup: {line}");
+    }
 }

@@ -39,11 +39,11 @@ fn is_ours_or_empty(state: &Path) -> io::Result<bool> {
     Ok(has_lock || fs::read_dir(state)?.next().is_none())
 }
 
-/// Gives an admitted directory, and what is the worker's in it, to `owner` (None: to us) if it is not theirs yet. The
+/// Gives an admitted directory, and what is the worker's in it, to `owner` (None: to root) if it is not theirs yet. The
 /// lock must be held.
 pub(crate) fn hand_over(state: &Path, owner: Option<&User>) -> io::Result<()> {
     let own = rustix::process::getuid().as_raw();
-    let new = owner.map_or((own, rustix::process::getgid().as_raw()), |owner| (owner.uid, owner.gid));
+    let new = owner.map_or((0, 0), |owner| (owner.uid, owner.gid));
     if own != 0 || fs::metadata(state)?.uid() == new.0 {
         return Ok(());
     }

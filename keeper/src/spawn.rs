@@ -1,5 +1,6 @@
-//! How children are started: the worker and the instances. Each is in its own process group (Ctrl-C reaches the
-//! keeper alone), has default signal handling, an empty signal mask and no descriptor but 0, 1 and 2.
+//! How children are started: the worker and the instances. Each is in its own session (Ctrl-C reaches the keeper
+//! alone) and thereby its own process group, has default signal handling, an empty signal mask and no descriptor but
+//! 0, 1 and 2.
 //!
 //! It only starts; who is started when stands in `keeper.rs`. The crate's `unsafe` is all here.
 
@@ -11,7 +12,9 @@ use std::process::{Command, Stdio};
 
 use everup_core::config::Run;
 use everup_core::ids::InstanceId;
-use rustix::process::{Gid, Signal, Uid, getpid, set_child_subreaper, set_parent_process_death_signal};
+use rustix::process::{
+    Gid, Signal, Uid, getpid, set_child_subreaper, set_parent_process_death_signal, setsid,
+};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
 use crate::users::User;
@@ -45,24 +48,9 @@ pub(crate) fn adopt_orphans() -> Result<(), KeeperError> {
 pub(crate) fn worker(options: &Options, user: Option<&User>, link: OwnedFd) -> io::Result<u32> {
     let mut command = child(&options.worker, user);
     command.arg0("everup").arg("worker").args(&options.worker_arguments).stdin(Stdio::from(link));
-    ignore_background_writes(&mut command);
+    // For health commands. Entered with our rights, like the instances' directories: the worker's user may not get there.
+    command.current_dir(base(options));
     start(command)
-}
-
-/// The worker's group is never the terminal's foreground group, so with `stty tostop` its first word would stop it, and
-/// with it all traffic. It may write.
-#[expect(unsafe_code, reason = "std can set no signal's disposition")]
-fn ignore_background_writes(command: &mut Command) {
-    let ignore = || {
-        // SAFETY: SIG_IGN runs no code of ours; the call is async-signal-safe (signal-safety(7)).
-        match unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) } {
-            libc::SIG_ERR => Err(io::Error::last_os_error()),
-            _ => Ok(()),
-        }
-    };
-    // SAFETY: between fork and exec the closure makes one async-signal-safe call; it allocates nothing on the way to
-    // success and takes no lock.
-    unsafe { command.pre_exec(ignore) };
 }
 
 /// An instance to be started.
@@ -104,7 +92,7 @@ impl Launch<'_> {
     }
 
     fn directory(&self) -> PathBuf {
-        let base = self.options.config_path.parent().unwrap_or_else(|| Path::new("/"));
+        let base = base(self.options);
         self.run.directory.as_ref().map_or_else(|| base.to_owned(), |directory| base.join(directory))
     }
 
@@ -134,6 +122,11 @@ impl Launch<'_> {
     }
 }
 
+/// Where relative paths of the configuration start: its file's directory.
+fn base(options: &Options) -> &Path {
+    options.config_path.parent().unwrap_or_else(|| Path::new("/"))
+}
+
 fn explain(program: &Path, error: &io::Error) -> String {
     let path = program.display();
     match error.kind() {
@@ -152,12 +145,22 @@ fn explain(program: &Path, error: &io::Error) -> String {
 /// What all children have in common.
 fn child(program: &Path, user: Option<&User>) -> Command {
     let mut command = Command::new(program);
-    command.process_group(0);
+    leave_the_terminal(&mut command);
     if let Some(user) = user {
         command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
         become_user(&mut command, user);
     }
     command
+}
+
+/// A session of its own has no terminal: none that could stop the worker, and with it all traffic, for writing in the
+/// background (`stty tostop`), and none into which a process with fewer rights could type commands for the operator's
+/// shell (TIOCSTI).
+#[expect(unsafe_code, reason = "std can begin no session")]
+fn leave_the_terminal(command: &mut Command) {
+    let leave = || setsid().map(drop).map_err(io::Error::from);
+    // SAFETY: between fork and exec the closure makes one system call without memory.
+    unsafe { command.pre_exec(leave) };
 }
 
 /// The process is reaped by the keeper's loop, not through `Child`.

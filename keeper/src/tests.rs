@@ -217,7 +217,7 @@ fn as_root_the_worker_and_its_instances_have_the_rights_of_the_nodes_user() {
     if !rustix::process::getuid().is_root() {
         return; // Only root can give its rights away.
     }
-    let mut stage = Stage::with_user(&["sh", "-c", "id -un; echo $HOME"], Some("nobody"));
+    let mut stage = Stage::with_users(&["sh", "-c", "id -un; echo $HOME"], [Some("nobody"), None]);
     let mut worker = stage.worker();
     let status = fs::read_to_string(format!("/proc/{}/status", worker.born.pid)).unwrap();
     assert!(status.contains("Uid:\t65534\t65534\t65534\t65534"), "{status}");
@@ -225,6 +225,39 @@ fn as_root_the_worker_and_its_instances_have_the_rights_of_the_nodes_user() {
     worker.hear();
     assert_eq!(fs::read_to_string(stage.log()).unwrap(), "nobody\n/nonexistent\n");
     assert_eq!(fs::metadata(stage.home().join("state")).unwrap().uid(), 65534);
+}
+
+#[test]
+fn an_instance_that_the_worker_may_not_signal_ends_with_the_keeper() {
+    if !rustix::process::getuid().is_root() {
+        return; // Only root can start it as somebody else.
+    }
+    let mut stage = Stage::with_users(FOREVER, [Some("nobody"), Some("root")]);
+    let mut worker = stage.worker();
+    let pid = started(&mut stage, &mut worker);
+    stage.signal_keeper(libc::SIGKILL);
+    wait_for_end(pid);
+}
+
+#[test]
+fn a_worker_and_its_health_commands_are_in_the_configuration_files_directory() {
+    let stage = Stage::new(FOREVER);
+    let worker = stage.worker();
+    let directory = fs::read_link(format!("/proc/{}/cwd", worker.born.pid)).unwrap();
+    assert_eq!(directory, fs::canonicalize(stage.home()).unwrap());
+}
+
+#[test]
+fn worker_and_instances_are_in_sessions_of_their_own_without_the_operators_terminal() {
+    let mut stage = Stage::new(FOREVER);
+    let mut worker = stage.worker();
+    let instance = started(&mut stage, &mut worker);
+    for pid in [worker.born.pid, instance] {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        // proc_pid_stat(5), after the name in brackets: state, parent, group, session, terminal.
+        let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        assert_eq!(fields[2..5], [pid.to_string(), pid.to_string(), "0".to_owned()], "{stat}");
+    }
 }
 
 #[test]

@@ -60,8 +60,18 @@ fn outputs(controller: &mut Controller) -> Vec<Output> {
     std::iter::from_fn(|| controller.poll_output()).collect()
 }
 
+/// On a fixed instance, or on a process that listens at 20000.
 fn verdict(name: &str, verdict: Verdict) -> Input {
-    Input::Verdict(VerdictChange { id: id(name), verdict, wall: SystemTime::UNIX_EPOCH })
+    let address = id(name).instance.parse().unwrap_or_else(|_| local(20_000));
+    verdict_on(name, address, verdict)
+}
+
+fn verdict_on(name: &str, address: SocketAddr, verdict: Verdict) -> Input {
+    Input::Verdict(VerdictChange { id: id(name), address, verdict, wall: SystemTime::UNIX_EPOCH })
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
 }
 
 fn process(name: &str, phase: Phase, pid: Option<u32>, port: Option<u16>) -> Change {
@@ -154,6 +164,27 @@ fn an_exit_takes_the_instance_out_at_once_and_late_news_of_it_are_ignored() {
 }
 
 #[test]
+fn news_of_the_address_of_an_earlier_process_say_nothing_about_the_next_one() {
+    let mut controller = controller(&Notes::default());
+    for port in [20_000, 20_001] {
+        let running = process("api/api-1", Phase::Running, Some(u32::from(port)), Some(port));
+        controller.handle(now(1), Input::Changed(running));
+    }
+    controller.handle(now(2), verdict_on("api/api-1", local(20_001), Verdict::Up));
+    outputs(&mut controller);
+    let refused = |port| {
+        let (id, reason) = (id("api/api-1"), Reason::ConnectRefused);
+        Input::Noticed(GatewayEvent::ConnectFailed { id, address: local(port), reason })
+    };
+    controller.handle(now(3), refused(20_000));
+    let down = Verdict::Down(Reason::ConnectRefused);
+    controller.handle(now(3), verdict_on("api/api-1", local(20_000), down));
+    assert!(outputs(&mut controller).is_empty());
+    controller.handle(now(4), refused(20_001));
+    assert!(matches!(&outputs(&mut controller)[..], [Output::ConnectFailed(..)]));
+}
+
+#[test]
 fn a_drain_is_answered_when_the_table_without_the_instance_is_acknowledged() {
     let mut controller = controller(&Notes::default());
     controller.handle(now(1), verdict("shop/10.0.0.1:9001", Verdict::Up));
@@ -196,7 +227,7 @@ fn a_new_worker_serves_at_once_with_the_old_verdicts_of_the_same_processes() {
             now(1),
             Input::Changed(process(name, Phase::Running, Some(pid), Some(20_000 + pid as u16))),
         );
-        last.handle(now(2), verdict(name, Verdict::Up));
+        last.handle(now(2), verdict_on(name, local(20_000 + pid as u16), Verdict::Up));
     }
     let notes = last.notes();
     let mut next = Controller::new(&config(), 1, &notes, now(0));

@@ -34,7 +34,7 @@ pub(crate) struct Args {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// Requests per second
-    #[arg(long, default_value_t = 200.0)]
+    #[arg(long, default_value_t = 200.0, value_parser = rate)]
     pub(crate) rate: f64,
     /// How long to send them
     #[arg(long, default_value_t = 10.0, value_parser = seconds)]
@@ -216,6 +216,16 @@ fn seconds(text: &str) -> Result<f64, String> {
     if (1.0..=3600.0).contains(&number) { Ok(number) } else { Err("1 to 3600 seconds".into()) }
 }
 
+/// What [`Load::rate`] takes.
+fn rate(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "a number of requests per second".to_owned())?;
+    if (0.1..=20_000.0).contains(&number) {
+        Ok(number)
+    } else {
+        Err("0.1 to 20000 requests per second".into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,6 +235,12 @@ mod tests {
         assert_eq!(reachable("0.0.0.0:80".parse().unwrap()), "127.0.0.1:80".parse().unwrap());
         assert_eq!(reachable("[::]:80".parse().unwrap()), "[::1]:80".parse().unwrap());
         assert_eq!(reachable("10.0.0.1:80".parse().unwrap()), "10.0.0.1:80".parse().unwrap());
+    }
+
+    #[test]
+    fn a_drill_sends_a_request_in_ten_seconds_to_twenty_thousand_a_second() {
+        assert_eq!((rate("0.1"), rate("20000")), (Ok(0.1), Ok(20_000.0)));
+        assert!(rate("0").is_err() && rate("NaN").is_err() && rate("20001").is_err());
     }
 
     #[test]

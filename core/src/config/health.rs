@@ -16,7 +16,8 @@ section! {
         /// Connect to the instance; a connection passes.
         tcp: Option<()> = optional(True), default unset "on, if neither `http` nor `command` is there",
             because "it works for every service";
-        /// Run this command; exit code 0 passes.
+        /// Run this command in the configuration file's directory, with SERVICE, INSTANCE, ADDRESS, HOST and PORT in its
+        /// environment and the rights of `node.user`; exit code 0 passes.
         command: Option<Vec<String>> = optional(list(1..=256, text("string", "without NUL", argument))), default unset "off",
             because "for what neither can tell; it costs a process for every probe";
         /// The time between two probes of an instance. In doubt, probes come four times as often.

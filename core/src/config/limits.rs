@@ -19,7 +19,7 @@ section! {
         pub body_bytes: Option<u64> = or_word("unlimited", size(1..=1024 * GIB)), default "unlimited",
             because "bodies stream through and take no memory; what is too much only the service knows";
         /// The most client connections at a time, over all listeners. Further ones wait in the queue of the
-        /// kernel until one ends.
+        /// kernel until one ends. Fewer, where the hard limit of open files (`ulimit -Hn`) has no room for so many.
         pub connections: usize = integer(1..=10_000_000), default 100_000,
             because "every connection takes file descriptors and memory; the bound keeps those who are in served";
     }

@@ -12,8 +12,8 @@ section! {
         /// Connecting to an instance.
         pub connect: Duration = duration(1..=60_000), default "1s",
             because "an instance in reach answers within milliseconds; one that does not is tried again elsewhere";
-        /// One attempt, from sending the request to the first byte of the answer. Then an idempotent request is tried on
-        /// another instance.
+        /// One attempt of an idempotent request, from sending it to the first byte of the answer; then it is tried on
+        /// another instance. Others are not ended by it, since nothing could be gained.
         pub attempt: Option<Duration> = or_word("off", duration(1..=3_600_000)), default "off",
             because "how slow is too slow, only the service knows";
         /// From the end of a request to the first byte of its answer, over all attempts; time in which it is parked does not

@@ -4,11 +4,12 @@ use super::*;
 
 const NOW: Duration = Duration::from_secs(100);
 
-const FAILURES: [Failure; 8] = [
+const FAILURES: [Failure; 9] = [
     Failure::ConnectRefused,
     Failure::ConnectFailed,
     Failure::ConnectTimeout,
     Failure::Lost,
+    Failure::Stale,
     Failure::JudgedDown,
     Failure::AttemptTimeout,
     Failure::BadAnswer,
@@ -70,6 +71,7 @@ fn an_idempotent_request_is_tried_elsewhere_after_anything_but_its_own_timeout()
             | Failure::ConnectFailed
             | Failure::ConnectTimeout
             | Failure::Lost
+            | Failure::Stale
             | Failure::JudgedDown
             | Failure::AttemptTimeout
             | Failure::BadAnswer => {
@@ -105,6 +107,16 @@ fn refused_connects_and_rescues_cost_neither_attempts_nor_budget() {
             assert_eq!(decision, Decision::Retry { reuse: false });
         }
     }
+}
+
+#[test]
+fn the_first_stale_connection_costs_nothing_and_the_next_one_counts() {
+    let mut exchange = Exchange::new(true, 1);
+    let mut budget = Budget::new(10);
+    let progress = Progress { written: true, replayable: true, answered: false };
+    let mut fail = || exchange.on_failure(NOW, Failure::Stale, progress, &mut budget);
+    assert_eq!(fail(), Decision::Retry { reuse: true });
+    assert_eq!(fail(), Decision::Answer(502));
 }
 
 #[test]

@@ -113,7 +113,7 @@ impl Client {
     /// See [`ClientError`]; draining what is drained already is no error.
     pub async fn drain(&self, id: &InstanceId, wait: Option<Duration>) -> Result<DrainAnswer, ClientError> {
         let (query, patience) = match wait {
-            Some(wait) => (format!("?wait={}", wait.as_secs_f64()), wait + ANSWER_TIME),
+            Some(wait) => (format!("?wait={}", wait.as_secs_f64()), wait.saturating_add(ANSWER_TIME)),
             // drain.time is the server's to know; a day is its upper limit.
             None => (String::new(), Duration::from_secs(24 * 3600) + ANSWER_TIME),
         };

@@ -62,6 +62,8 @@ struct Attempt<'a> {
     until: Duration,
     written: bool,
     answered: bool,
+    /// The connection was used before, and not a byte came on it since.
+    stale: bool,
 }
 
 /// A final answer of which the head was forwarded.
@@ -88,16 +90,27 @@ pub(crate) async fn run(
     until: Duration,
 ) -> Ended {
     let _in_flight = InFlight::new(instance);
-    let upstream = match connect(local, client, incoming, instance, until).await {
-        Ok(upstream) => upstream,
+    let (upstream, stale) = match connect(local, client, incoming, instance, until).await {
+        Ok(connected) => connected,
         Err(failure) => return Ended::Failed { failure, written: false, answered: false },
     };
     instance.table.shared.requests.cell(local.thread).add(1);
     let pump = Pump::new(incoming.body.clone(), incoming.body_bytes, local.limits.body_bytes);
     let unsent = Vec::new();
     let (written, answered) = (false, false);
-    let mut attempt =
-        Attempt { local, client, incoming, instance, upstream, pump, unsent, until, written, answered };
+    let mut attempt = Attempt {
+        local,
+        client,
+        incoming,
+        instance,
+        upstream,
+        pump,
+        unsent,
+        until,
+        written,
+        answered,
+        stale,
+    };
     let mut held = Vec::new();
     let ended = attempt.run(&mut held).await;
     attempt.client.watch.set_waits_for(None);
@@ -107,20 +120,23 @@ pub(crate) async fn run(
     }
 }
 
-/// A connection to the instance: one from the pool, or a new one within `timeout.connect`.
+/// A connection to the instance: one from the pool (then true), or a new one within `timeout.connect`.
 async fn connect(
     local: &Local,
     client: &Client,
     incoming: &Incoming,
     instance: &Rc<Instance>,
     until: Duration,
-) -> Result<Stream, Failure> {
+) -> Result<(Stream, bool), Failure> {
     let reuse = if incoming.idempotent { Reuse::Any } else { Reuse::Fresh };
-    if let Some(stream) = instance.pool.take(local.coarse_now(), reuse) {
-        return Ok(stream);
+    if !incoming.met_stale
+        && let Some(stream) = instance.pool.take(local.coarse_now(), reuse)
+    {
+        return Ok((stream, true));
     }
     let limit = incoming.service.settings.timeout.connect;
-    dial(local, client, instance, limit, until.saturating_sub(local.now())).await
+    let stream = dial(local, client, instance, limit, until.saturating_sub(local.now())).await?;
+    Ok((stream, false))
 }
 
 /// A new connection to the instance, within `limit`; a failure is reported to health. If less time is `left` for the
@@ -159,8 +175,10 @@ impl Attempt<'_> {
         loop {
             let read = self.read().await?;
             if read == 0 {
-                return Err(self.failed(Failure::Lost));
+                self.incoming.met_stale |= self.stale;
+                return Err(self.failed(if self.stale { Failure::Stale } else { Failure::Lost }));
             }
+            self.stale = false;
             let next = self.take_head_bytes(read, held)?;
             self.flush().await?;
             match next {
@@ -173,7 +191,8 @@ impl Attempt<'_> {
 
     /// Deadline and rescue for the time until the answer's head.
     fn await_answer(&self) {
-        let attempt = self.incoming.service.settings.timeout.attempt;
+        // A request that may not be sent again gains nothing from giving up early.
+        let attempt = self.incoming.service.settings.timeout.attempt.filter(|_| self.may_be_rescued());
         let deadline =
             attempt.map_or(self.until, |attempt| self.until.min(self.local.coarse_now() + attempt));
         self.client.watch.set_deadline(Some(deadline));

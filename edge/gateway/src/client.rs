@@ -58,6 +58,8 @@ pub(crate) struct Incoming {
     pub(crate) body_bytes: u64,
     /// More of the body was read than `out` holds: the request cannot be sent again.
     pub(crate) consumed: bool,
+    /// A connection from a pool proved dead: the next attempt takes a new one.
+    pub(crate) met_stale: bool,
     pub(crate) asked: Asked,
     pub(crate) version: Version,
     pub(crate) keep_alive: bool,
@@ -293,6 +295,7 @@ impl Client {
             body,
             body_bytes: content,
             consumed: false,
+            met_stale: false,
             asked: Asked { head: request.method == "HEAD", upgrade: request.upgrade },
             version: request.version,
             keep_alive: request.keep_alive,

@@ -167,7 +167,8 @@ impl Driver {
                 Output::Verdict(verdict) => {
                     let wall = SystemTime::now();
                     // Nobody listens any more only when the process is about to end.
-                    let _ = self.events.send(VerdictChange { id: id.clone(), verdict, wall });
+                    let address = watched.target.address;
+                    let _ = self.events.send(VerdictChange { id: id.clone(), address, verdict, wall });
                 }
             }
         }

@@ -39,6 +39,8 @@ pub struct Watch {
 pub struct VerdictChange {
     /// Of which instance.
     pub id: InstanceId,
+    /// Where it was watched; it may listen elsewhere by now.
+    pub address: SocketAddr,
     /// What is believed from now on.
     pub verdict: Verdict,
     /// When, for people.

@@ -21,8 +21,8 @@ use super::options_in;
 /// The home directory of a keeper process; the instance's command as JSON.
 const HOME: &str = "EVERUP_TEST_HOME";
 const COMMAND: &str = "EVERUP_TEST_COMMAND";
-/// `node.user`, if set.
-const USER: &str = "EVERUP_TEST_USER";
+/// `node.user` and `run.user`, if set.
+const USERS: [&str; 2] = ["EVERUP_TEST_USER", "EVERUP_TEST_RUN_USER"];
 /// Longer than anything takes; a story that hangs fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -36,20 +36,20 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) fn new(command: &[&str]) -> Self {
-        Self::with_user(command, None)
+        Self::with_users(command, [None; 2])
     }
 
-    /// A stage that this user can play on too.
-    pub(super) fn with_user(command: &[&str], user: Option<&str>) -> Self {
+    /// A stage that `node.user` can play on too; the instance has `run.user`.
+    pub(super) fn with_users(command: &[&str], users: [Option<&str>; 2]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let workers = UnixListener::bind(home.path().join("stage.sock")).unwrap();
-        if user.is_some() {
+        if users[0].is_some() {
             for path in [home.path().to_owned(), home.path().join("stage.sock")] {
                 fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
             }
         }
         let command = serde_json::to_string(command).unwrap();
-        let keeper = start_keeper(home.path(), &command, user, "words");
+        let keeper = start_keeper(home.path(), &command, users, "words");
         Self { home, command, workers, keeper, instances: Vec::new() }
     }
 
@@ -99,7 +99,7 @@ impl Stage {
     }
 
     pub(super) fn second_keeper(&self) -> (Option<i32>, String) {
-        let code = start_keeper(self.home(), &self.command, None, "more-words").wait().unwrap().code();
+        let code = start_keeper(self.home(), &self.command, [None; 2], "more-words").wait().unwrap().code();
         (code, fs::read_to_string(self.home().join("more-words")).unwrap())
     }
 
@@ -120,14 +120,14 @@ impl Drop for Stage {
 }
 
 /// Runs [`keeper_process`] in a process of its own, with one descriptor too many open.
-fn start_keeper(home: &Path, command: &str, user: Option<&str>, words: &str) -> Child {
+fn start_keeper(home: &Path, command: &str, users: [Option<&str>; 2], words: &str) -> Child {
     Command::new("sh")
         .args(["-c", "exec 9</dev/null; exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture", "tests::stage::keeper_process"])
         .env(HOME, home)
         .env(COMMAND, command)
-        .envs(user.map(|user| (USER, user)))
+        .envs(USERS.into_iter().zip(users).filter_map(|(name, user)| Some((name, user?))))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(File::create(home.join(words)).unwrap())
@@ -142,7 +142,9 @@ fn keeper_process() {
     let command: Vec<String> = serde_json::from_str(&std::env::var(COMMAND).unwrap()).unwrap();
     let command: Vec<_> = command.iter().map(String::as_str).collect();
     let mut options = options_in(Path::new(&home), &command);
-    options.config.node.user = std::env::var(USER).ok();
+    let [node, run] = USERS.map(|name| std::env::var(name).ok());
+    options.config.node.user = node;
+    options.config.services[0].run.as_mut().unwrap().user = run;
     if let Err(error) = crate::run(options) {
         eprintln!("{error}");
         std::process::exit(1);

@@ -45,4 +45,6 @@ async fn a_server_that_breaks_off_is_told_in_one_line() {
     let error = client.status().await.unwrap_err();
     assert!(matches!(error, ClientError::Broken { .. }), "{error}");
     assert!(!error.to_string().contains('\n'));
+    let for_ever = client.drain(&InstanceId::new("shop", "shop-1"), Some(Duration::MAX)).await;
+    assert!(matches!(for_ever, Err(ClientError::Broken { .. })));
 }

@@ -117,16 +117,17 @@ fn an_answer_that_breaks_off_is_seen_to_be_cut_and_never_repeated() {
 }
 
 #[test]
-fn an_attempt_that_takes_too_long_goes_to_another_instance_and_a_post_does_not() {
+fn an_attempt_that_takes_too_long_goes_to_another_instance_and_a_post_waits_on() {
     let gate = Gate::default();
     let passes = gate.clone();
     let slow = once(move |_| passes.pass());
     let fine = Origin::named("fine");
-    let stage = before([&slow, &fine]).service("timeout = { attempt = \"100ms\", request = \"2s\" }").start();
+    let stage = before([&slow, &fine]).service("timeout = { attempt = \"100ms\", request = \"1s\" }").start();
     let mut client = stage.connect();
     for _ in 0..4 {
         assert_eq!(client.get("/").text(), "fine");
     }
+    let sent = Instant::now();
     let before = slow.count();
     let statuses: Vec<u16> = (0..2)
         .map(|_| {
@@ -136,6 +137,7 @@ fn an_attempt_that_takes_too_long_goes_to_another_instance_and_a_post_does_not()
         .collect();
     assert!(statuses.contains(&504) && statuses.contains(&200), "{statuses:?}");
     assert_eq!(slow.count(), before + 1);
+    assert!(sent.elapsed() >= Duration::from_secs(1), "the POST was given its whole second, not one attempt");
     gate.open();
     stage.settles();
 }

@@ -1,8 +1,9 @@
 //! The command check: runs a program in a process group of its own; exit code 0 passes. Whatever ends the check
 //! early (time over, replaced, no longer wanted) kills the whole group, so that no check outlives its turn.
 //!
-//! The program inherits our environment and gets SERVICE, INSTANCE, ADDRESS, HOST and PORT. The beginning of what it
-//! prints becomes part of the reason for a failure; the rest is read and thrown away, so that it never blocks.
+//! The program inherits our environment and our directory (the configuration file's), and gets SERVICE, INSTANCE,
+//! ADDRESS, HOST and PORT. The beginning of what it prints becomes part of the reason for a failure; the rest is read
+//! and thrown away, so that it never blocks.
 
 use std::io;
 use std::os::fd::OwnedFd;

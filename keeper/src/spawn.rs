@@ -147,10 +147,25 @@ fn child(program: &Path, user: Option<&User>) -> Command {
     let mut command = Command::new(program);
     leave_the_terminal(&mut command);
     if let Some(user) = user {
+        only_harmless_environment(&mut command);
         command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
         become_user(&mut command, user);
     }
     command
+}
+
+/// What a child under another user gets of our environment. The rest may hold root's secrets (tokens of a deploy shell,
+/// everything that sudo kept).
+const PASSED_ON: [&str; 5] = ["PATH", "LANG", "TZ", "TERM", "EVERUP_LOG"];
+
+fn only_harmless_environment(command: &mut Command) {
+    command.env_clear();
+    for (name, value) in std::env::vars_os() {
+        let harmless = name.to_str().is_some_and(|name| PASSED_ON.contains(&name) || name.starts_with("LC_"));
+        if harmless {
+            command.env(name, value);
+        }
+    }
 }
 
 /// A session of its own has no terminal: none that could stop the worker, and with it all traffic, for writing in the

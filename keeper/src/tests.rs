@@ -217,13 +217,14 @@ fn as_root_the_worker_and_its_instances_have_the_rights_of_the_nodes_user() {
     if !rustix::process::getuid().is_root() {
         return; // Only root can give its rights away.
     }
-    let mut stage = Stage::with_users(&["sh", "-c", "id -un; echo $HOME"], [Some("nobody"), None]);
+    let mut stage =
+        Stage::with_users(&["sh", "-c", "id -un; echo $HOME; env | grep -c ^CARGO"], [Some("nobody"), None]);
     let mut worker = stage.worker();
     let status = fs::read_to_string(format!("/proc/{}/status", worker.born.pid)).unwrap();
     assert!(status.contains("Uid:\t65534\t65534\t65534\t65534"), "{status}");
     started(&mut stage, &mut worker);
     worker.hear();
-    assert_eq!(fs::read_to_string(stage.log()).unwrap(), "nobody\n/nonexistent\n");
+    assert_eq!(fs::read_to_string(stage.log()).unwrap(), "nobody\n/nonexistent\n0\n");
     assert_eq!(fs::metadata(stage.home().join("state")).unwrap().uid(), 65534);
 }
 

@@ -28,7 +28,7 @@ section! {
         /// The name of what runs. Becomes {revision}.
         pub revision: String = text("revision", "1 to 64 of A-Z a-z 0-9 . _ -, no leading dot", revision), default "v1",
             because "it becomes part of paths";
-        /// Added to the environment of everup. PORT, EVERUP_SERVICE, EVERUP_INSTANCE and EVERUP_REVISION are added in any case.
+        /// Added to the environment of everup; to PATH, LANG, LC_*, TZ and TERM only if the instance runs under another user. PORT, EVERUP_SERVICE, EVERUP_INSTANCE and EVERUP_REVISION are added in any case.
         pub environment: BTreeMap<String, String> = pairs("table of strings", "names of A-Z a-z 0-9 _", 256, variable),
             default {}, because "every instance holds a copy";
         /// The user that the instances run as, if everup was started as root.

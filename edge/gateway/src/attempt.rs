@@ -157,6 +157,8 @@ pub(crate) async fn dial(
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
             (Failure::ConnectRefused, Reason::ConnectRefused)
         }
+        // Our own want says nothing about the instance; another attempt may find a connection in a pool.
+        Ok(Err(error)) if is_our_want(&error) => return Err(Failure::ConnectFailed),
         Ok(Err(error)) => (Failure::ConnectFailed, Reason::ConnectFailed(error.to_string())),
         Err(_) if left < limit => return Err(Failure::RequestTimeout),
         Err(_) => {
@@ -166,6 +168,13 @@ pub(crate) async fn dial(
     };
     local.report(instance, reason);
     Err(failure)
+}
+
+/// No descriptors, ports or memory left on this side.
+fn is_our_want(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM, Errno::AGAIN];
+    wants.iter().any(|want| error.raw_os_error() == Some(want.raw_os_error()))
 }
 
 impl Attempt<'_> {

@@ -156,13 +156,17 @@ fn child(program: &Path, user: Option<&User>) -> Command {
 
 /// What a child under another user gets of our environment. The rest may hold root's secrets (tokens of a deploy shell,
 /// everything that sudo kept).
-const PASSED_ON: [&str; 5] = ["PATH", "LANG", "TZ", "TERM", "EVERUP_LOG"];
+const PASSED_ON: [&str; 4] = ["PATH", "LANG", "TZ", "TERM"];
+/// And what is named for locales or for everup itself (`EVERUP_LOG`).
+const PASSED_ON_PREFIXES: [&str; 2] = ["LC_", "EVERUP_"];
 
 fn only_harmless_environment(command: &mut Command) {
     command.env_clear();
     for (name, value) in std::env::vars_os() {
-        let harmless = name.to_str().is_some_and(|name| PASSED_ON.contains(&name) || name.starts_with("LC_"));
-        if harmless {
+        let is_harmless = name.to_str().is_some_and(|name| {
+            PASSED_ON.contains(&name) || PASSED_ON_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        });
+        if is_harmless {
             command.env(name, value);
         }
     }

@@ -23,6 +23,7 @@ use crate::pool::Reuse;
 use crate::pump::{Pump, PumpEnd};
 use crate::relay;
 use crate::service::{InFlight, Instance};
+use crate::splice::{BULK, Pipe, SPLICE_FROM};
 use crate::sticky;
 use crate::stream::Stream;
 use crate::watch::Signal;
@@ -72,6 +73,8 @@ struct Answer {
     keep_client: bool,
     keep_instance: bool,
     dechunk: bool,
+    /// Much of it came at once the last time.
+    bulk: bool,
 }
 
 /// What to do after some bytes from the instance were looked at.
@@ -355,7 +358,8 @@ impl Attempt<'_> {
             self.local.buffers.give(out);
         }
         let keep_instance = head.keep_alive && taken == rest.len();
-        Ok(Answer { body, keep_client, keep_instance, dechunk })
+        let bulk = taken >= BULK;
+        Ok(Answer { body, keep_client, keep_instance, dechunk, bulk })
     }
 
     /// The rest of the body, or an end that nobody takes for its end.
@@ -372,6 +376,14 @@ impl Attempt<'_> {
     async fn forward_body(&mut self, mut answer: Answer) -> Step<Answer> {
         while !answer.body.is_done() {
             self.client.watch.set_deadline(Some(self.idle_deadline()));
+            if let Some(left) = self.worth_splicing(&answer)
+                && let Some(pipe) = self.local.pipes.take()
+            {
+                let spliced = self.splice(pipe, left).await?;
+                answer.bulk = spliced >= BULK;
+                answer.body = Body::new(Framing::Length(left - spliced as u64));
+                continue;
+            }
             let read = self.read().await?;
             if read == 0 {
                 if matches!(answer.body, Body::UntilClose) {
@@ -383,6 +395,29 @@ impl Attempt<'_> {
             self.flush().await?;
         }
         Ok(answer)
+    }
+
+    /// How much is left of the body, if much is, and much comes at once, and none of it needs to pass through our hands.
+    fn worth_splicing(&self, answer: &Answer) -> Option<u64> {
+        let plain = self.upstream.is_plain() && self.client.stream.is_plain() && !self.pump.is_active();
+        answer.body.wants().filter(|left| answer.bulk && plain && *left >= SPLICE_FROM)
+    }
+
+    /// Splices what is there of the `left` bytes of the body from the instance to the client; how many that were.
+    async fn splice(&self, mut pipe: Pipe, left: u64) -> Step<usize> {
+        let Self { upstream, client, .. } = self;
+        let filled = match client.watch.wait(|cx| pipe.poll_fill(cx, upstream, left)).await {
+            Ok(Ok(filled @ 1..)) => filled,
+            Ok(Ok(0) | Err(_)) => return Err(self.failed(Failure::Lost)),
+            Err(signal) => return Err(self.signalled(signal)),
+        };
+        client.watch.set_deadline(Some(self.idle_deadline()));
+        match client.watch.wait(|cx| pipe.poll_drain(cx, &client.stream)).await {
+            Ok(Ok(())) => self.local.pipes.give(pipe),
+            Ok(Err(_)) | Err(Signal::Deadline) => return Err(Ended::ClientGone),
+            Err(signal @ (Signal::JudgedDown | Signal::Closing)) => return Err(self.signalled(signal)),
+        }
+        Ok(filled)
     }
 
     fn take_body_bytes(&mut self, read: usize, answer: &mut Answer) -> Step<()> {
@@ -397,6 +432,7 @@ impl Attempt<'_> {
         });
         let Ok(taken) = taken else { return Err(self.failed(Failure::BadAnswer)) };
         answer.keep_instance &= taken == read;
+        answer.bulk = read >= BULK;
         self.send_to_client(if dechunk { &data } else { &scratch[..taken] }, &[])
     }
 

@@ -20,6 +20,7 @@ mod reply;
 mod seal;
 mod service;
 mod snapshot;
+mod splice;
 mod sticky;
 mod stream;
 mod tcp;

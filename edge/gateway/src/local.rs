@@ -17,6 +17,7 @@ use crate::buffers::Buffers;
 use crate::seal::Seal;
 use crate::service::{Instance, Service, Table};
 use crate::snapshot::{Availability, InstanceTable, ServiceShared, Snapshot};
+use crate::splice::Pipes;
 use crate::watch::Watches;
 use crate::{GatewayEvent, Shared};
 
@@ -26,6 +27,7 @@ pub(crate) struct Local {
     pub(crate) thread: usize,
     pub(crate) limits: Limits,
     pub(crate) buffers: Buffers,
+    pub(crate) pipes: Pipes,
     pub(crate) watches: Rc<Watches>,
     pub(crate) seal: Seal,
     pub(crate) shared: Arc<Shared>,
@@ -57,6 +59,7 @@ impl Local {
             thread,
             limits,
             buffers: Buffers::new(),
+            pipes: Pipes::default(),
             watches: Rc::default(),
             seal,
             shared,

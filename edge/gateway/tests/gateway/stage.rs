@@ -254,7 +254,12 @@ fn snapshot(
     let listeners = config.listeners.iter();
     Snapshot {
         generation: Generation(generation),
-        listeners: listeners.map(|one| ListenerTable { routes: route::Table::new(one) }).collect(),
+        listeners: listeners
+            .map(|one| ListenerTable {
+                accept_proxy: one.accept_proxy.clone(),
+                routes: route::Table::new(one),
+            })
+            .collect(),
         services: vec![app],
     }
 }

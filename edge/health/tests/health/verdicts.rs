@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use everup_core::config::{Check, Health};
+use everup_core::config::{Check, Health, SendProxy};
 use everup_core::health::Verdict;
 use everup_core::ids::InstanceId;
 use everup_health::{HealthHandle, VerdictChange, Watch, spawn};
@@ -38,7 +38,8 @@ impl Verdicts {
     }
 
     pub(crate) fn watch(&self, instance: &str, address: SocketAddr, check: Health, initial: Verdict) {
-        self.handle.watch(Watch { id: id(instance), address, check, initial, joins_after: 1 });
+        let send_proxy = SendProxy::Off;
+        self.handle.watch(Watch { id: id(instance), address, check, send_proxy, initial, joins_after: 1 });
     }
 
     /// The next change, whoever's it is.

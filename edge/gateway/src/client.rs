@@ -333,6 +333,9 @@ impl Client {
             Ok(Parsed::Whole(request)) => request,
             Ok(Parsed::Partial) if bytes.len() > local.limits.head_bytes => return Err(too_large(bytes)),
             Ok(Parsed::Partial) => return Ok(None),
+            Err(_) if proxied::looks_like_header(bytes) => {
+                return Err(Refusal::fatal(400, "a PROXY header is not accepted from this address"));
+            }
             Err(malformed) => {
                 return Err(Refusal::fatal(request::status_for(malformed), explain(malformed)));
             }

@@ -16,6 +16,11 @@ pub(crate) fn is_expected(accepted: &[Network], peer: SocketAddr) -> bool {
     accepted.iter().any(|network| network.contains(peer.ip()))
 }
 
+/// Whether a malformed request is a header that nobody asked for.
+pub(crate) fn looks_like_header(bytes: &[u8]) -> bool {
+    proxy_protocol::parse(bytes) != Err(Malformed::Missing)
+}
+
 /// Takes the header off a connection, within `limits.head_time`, and notes in `client` whom it names. False: the
 /// connection is to be closed, which was counted.
 pub(crate) async fn take_header(local: &Local, client: &mut Client) -> bool {

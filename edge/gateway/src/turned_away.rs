@@ -20,7 +20,7 @@ pub(crate) enum Reason {
 }
 
 /// How many connections were turned away since the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TurnedAway {
     /// For the lack of a valid PROXY header, from a peer of `accept_proxy`.
     pub proxy_header: u64,
@@ -53,7 +53,7 @@ impl Counters {
         if told.is_some_and(|(when, _)| when.elapsed() < QUIET_TIME) {
             return;
         }
-        let (_, before) = told.replace((Instant::now(), count)).unwrap_or((Instant::now(), 0));
+        let before = told.replace((Instant::now(), count)).map_or(0, |(_, before)| before);
         drop(told);
         let more = count.saturating_sub(before + 1);
         tracing::warn!(%peer, more, "a connection was turned away: {why}");

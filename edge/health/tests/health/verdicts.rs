@@ -38,7 +38,18 @@ impl Verdicts {
     }
 
     pub(crate) fn watch(&self, instance: &str, address: SocketAddr, check: Health, initial: Verdict) {
-        let send_proxy = SendProxy::Off;
+        self.watch_announced(instance, address, check, SendProxy::Off, initial);
+    }
+
+    /// The same with a PROXY header.
+    pub(crate) fn watch_announced(
+        &self,
+        instance: &str,
+        address: SocketAddr,
+        check: Health,
+        send_proxy: SendProxy,
+        initial: Verdict,
+    ) {
         self.handle.watch(Watch { id: id(instance), address, check, send_proxy, initial, joins_after: 1 });
     }
 

@@ -421,6 +421,7 @@ fn watch(service: &Service, instance: &Instance) -> Option<Watch> {
         id: instance.id.clone(),
         address: instance.address()?,
         check: check.clone(),
+        send_proxy: service.settings.send_proxy,
         initial: instance.verdict.clone(),
         joins_after: if instance.is_run_by_us() { check.rise } else { 1 },
     })

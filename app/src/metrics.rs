@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use everup_gateway::Availability;
+use everup_gateway::{Availability, TurnedAway};
 
 use crate::service::{Instance, Service};
 use crate::status::VERSION;
@@ -15,6 +15,7 @@ const BOUNDS_MS: [u64; 13] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 50
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Process {
     pub(crate) connections: u64,
+    pub(crate) turned_away: TurnedAway,
     pub(crate) generation: u64,
     pub(crate) worker_restarts: u32,
 }
@@ -22,11 +23,16 @@ pub(crate) struct Process {
 /// The whole page.
 pub(crate) fn page(process: Process, services: &[Service]) -> String {
     let mut page = Page::default();
-    let Process { connections, generation, worker_restarts } = process;
+    let Process { connections, turned_away, generation, worker_restarts } = process;
     page.family("everup_build_info", "gauge", "The version that runs; always 1.");
     page.sample("everup_build_info", &[("version", VERSION)], 1);
     page.family("everup_connections", "gauge", "Client connections open now.");
     page.sample("everup_connections", &[], connections);
+    let TurnedAway { proxy_header, per_client } = turned_away;
+    let name = "everup_connections_turned_away_total";
+    page.family(name, "counter", "Client connections that were closed instead of served.");
+    page.sample(name, &[("reason", "proxy-header")], proxy_header);
+    page.sample(name, &[("reason", "per-client")], per_client);
     page.family("everup_table_generation", "gauge", "Number of the routing table in force.");
     page.sample("everup_table_generation", &[], generation);
     page.family("everup_worker_restarts_total", "counter", "Workers that died and were replaced.");
@@ -179,7 +185,8 @@ mod tests {
 
     #[test]
     fn every_sample_stands_below_its_family_and_no_series_stands_twice() {
-        let process = Process { connections: 3, generation: 7, worker_restarts: 1 };
+        let process =
+            Process { connections: 3, turned_away: TurnedAway::default(), generation: 7, worker_restarts: 1 };
         let page = page(process, &services());
         let (mut family, mut families, mut series) = (String::new(), HashSet::new(), HashSet::new());
         for line in page.lines() {
@@ -206,7 +213,8 @@ mod tests {
         for ms in [0, 3, 20_000] {
             services[0].shared.latency.cell(0).record(Duration::from_millis(ms));
         }
-        let process = Process { connections: 0, generation: 0, worker_restarts: 0 };
+        let process =
+            Process { connections: 0, turned_away: TurnedAway::default(), generation: 0, worker_restarts: 0 };
         let page = page(process, &services);
         let bucket = |le: &str, n| {
             let line =

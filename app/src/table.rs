@@ -20,7 +20,10 @@ pub(crate) fn snapshot(
         generation,
         listeners: listeners
             .iter()
-            .map(|listener| ListenerTable { routes: route::Table::new(listener) })
+            .map(|listener| ListenerTable {
+                accept_proxy: listener.accept_proxy.clone(),
+                routes: route::Table::new(listener),
+            })
             .collect(),
         services: services.iter().map(service_table).collect(),
     }

@@ -414,6 +414,7 @@ impl Worker {
     fn metrics_page(&self) -> String {
         let process = metrics::Process {
             connections: self.connections(),
+            turned_away: self.gateway.as_ref().map(Gateway::turned_away).unwrap_or_default(),
             generation: self.controller.generation().0,
             worker_restarts: self.identity.worker_restarts,
         };

@@ -47,7 +47,7 @@ pub use reference::{LaterDoc, SectionDoc, SettingDoc, markdown, reference, secti
 pub use retry::Retry;
 pub use route::{HostPattern, PathPattern, Route};
 pub use run::Run;
-pub use service::{Balance, Service};
+pub use service::{Balance, SendProxy, Service};
 pub use sticky::{Sticky, StickyBy};
 pub use timeout::Timeout;
 

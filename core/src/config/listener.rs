@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
-use super::kind::{choice, list, optional, own_address};
+use super::kind::{choice, list, network, optional, own_address};
 use super::reading::{Reading, Table};
 use super::route::{self, Route};
 use super::section::{plain, section, tables};
 use super::service::service_name;
+use crate::network::Network;
 
 section! {
     /// What to listen at, and which service gets what comes in.
@@ -17,6 +18,10 @@ section! {
         /// What is spoken: `http` looks at every request, `tcp` relays whole connections.
         pub protocol: Protocol = choice(PROTOCOLS, &["tls-passthrough", "udp"]), default "http",
             because "most services speak HTTP, and only there can single requests be retried";
+        /// Balancers in front of everup that say with a PROXY header (version 1 or 2) whom a connection comes from. From
+        /// these a header is required; from anyone else it is not understood.
+        pub accept_proxy: Vec<Network> = list(0..=256, network()), default [],
+            because "who may say where a client comes from may say anything: name only balancers of your own";
         /// The service of whatever no route takes.
         pub service: Option<usize> = optional(service_name()),
             default unset "none: what no route takes is answered with 404",
@@ -25,7 +30,7 @@ section! {
         pub routes as route: Vec<Route> = tables::<Route, _>(MAX_ROUTES, plain), default [],
             because "they are tried in the order of the file";
     }
-    later { tls, accept_proxy }
+    later { tls }
 }
 
 const PROTOCOLS: &[(&str, Protocol)] = &[("http", Protocol::Http), ("tcp", Protocol::Tcp)];

@@ -41,12 +41,16 @@ section! {
         sticky: Option<Sticky> = optional(table(sticky::build)),
             default unset "every request is balanced on its own",
             because "stickiness makes shares uneven: only for services that keep something for a user";
+        /// The PROXY header that each connection to an instance begins with: it tells the instance the client's address. A
+        /// connection then serves one request (or one tcp connection) only, for it speaks for one client.
+        send_proxy: SendProxy = choice(SEND_PROXY, &[]), default "off",
+            because "an instance that does not expect a header takes it for a broken request";
         /// everup starts the instances itself.
         run: Option<Run> = optional(table(run::build)),
             default unset "none: there must be `instances`",
             because "a service has either instances of its own or started ones";
     }
-    later { max_connections = "unlimited", slow_start, send_proxy = "off", deploy }
+    later { max_connections = "unlimited", slow_start, deploy }
 }
 
 const ALGORITHMS: &[(&str, Balance)] = &[
@@ -56,6 +60,9 @@ const ALGORITHMS: &[(&str, Balance)] = &[
     ("weighted-least-connections", Balance::WeightedLeastConnections),
     ("ip-hash", Balance::IpHash),
 ];
+
+const SEND_PROXY: &[(&str, SendProxy)] =
+    &[("off", SendProxy::Off), ("v1", SendProxy::V1), ("v2", SendProxy::V2)];
 
 /// A service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +85,8 @@ pub struct Service {
     pub health: Health,
     /// Keeps a user with one instance.
     pub sticky: Option<Sticky>,
+    /// What connections to instances begin with.
+    pub send_proxy: SendProxy,
     /// everup starts the instances itself.
     pub run: Option<Run>,
 }
@@ -97,6 +106,17 @@ pub enum Balance {
     IpHash,
 }
 
+/// The PROXY header that connections to instances begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendProxy {
+    /// None.
+    Off,
+    /// A line of text.
+    V1,
+    /// Binary, with the request's id.
+    V2,
+}
+
 impl Balance {
     fn heeds_weights(self) -> bool {
         match self {
@@ -107,14 +127,15 @@ impl Balance {
 }
 
 pub(super) fn build(written: Written, table: &Table<'_>, reading: &mut Reading) -> Option<Service> {
-    let Written { balance, instances, timeout, retry, park, drain, health, sticky, run } = written;
+    let Written { balance, instances, timeout, retry, park, drain, health, sticky, send_proxy, run } =
+        written;
     let name = table.path.service().expect("a service's path is service.NAME");
     judge_name(name, reading);
     require_instances(table, reading);
     judge_instances(balance, table, reading);
     let instances = instances.unwrap_or_default();
     let name = Arc::from(name);
-    Some(Service { name, balance, instances, timeout, retry, park, drain, health, sticky, run })
+    Some(Service { name, balance, instances, timeout, retry, park, drain, health, sticky, send_proxy, run })
 }
 
 fn judge_name(name: &str, reading: &mut Reading) {

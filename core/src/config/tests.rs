@@ -101,8 +101,14 @@ instances = ["10.0.0.1:80"]
 fn what_is_not_written_has_the_documented_default() {
     let seconds = Duration::from_secs;
     let node = Node { name: None, state: None, admin: None, metrics: None, threads: None, user: None };
-    let limits =
-        Limits { head_bytes: 16 << 10, head_time: seconds(10), body_bytes: None, connections: 100_000 };
+    let limits = Limits {
+        head_bytes: 16 << 10,
+        head_time: seconds(10),
+        body_bytes: None,
+        connections: 100_000,
+        body_rate: Some(1024),
+        connections_per_client: None,
+    };
     let timeout = Duration::from_millis(500);
     let service = Service {
         name: "shop".into(),
@@ -114,10 +120,17 @@ fn what_is_not_written_has_the_documented_default() {
         drain: Drain { time: seconds(30) },
         health: Health { check: Check::Tcp, interval: seconds(1), timeout, rise: 2, fall: 2 },
         sticky: None,
+        send_proxy: SendProxy::Off,
         run: None,
     };
     let bind = vec!["127.0.0.1:8080".parse().unwrap()];
-    let listener = Listener { bind, protocol: Protocol::Http, service: Some(0), routes: Vec::new() };
+    let listener = Listener {
+        bind,
+        protocol: Protocol::Http,
+        accept_proxy: Vec::new(),
+        service: Some(0),
+        routes: Vec::new(),
+    };
     let config = Config { node, limits, listeners: vec![listener], services: vec![service] };
     assert_eq!(parse(SMALLEST), Ok(config));
 }

@@ -5,7 +5,14 @@ use crate::config::Protocol;
 use crate::http::{Parsed, Storage, request};
 
 fn table(routes: Vec<Route>) -> Table {
-    Table::new(&Listener { bind: Vec::new(), protocol: Protocol::Http, service: Some(9), routes })
+    let accept_proxy = Vec::new();
+    Table::new(&Listener {
+        bind: Vec::new(),
+        protocol: Protocol::Http,
+        accept_proxy,
+        service: Some(9),
+        routes,
+    })
 }
 
 fn route(host: Option<HostPattern>, path: Option<PathPattern>, service: usize) -> Route {

@@ -10,13 +10,14 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use everup_core::config::Timeout;
+use everup_core::config::{SendProxy, Timeout};
 use everup_core::exchange::Failure;
 use everup_core::health::Reason;
 use everup_core::http::body::Body;
 use everup_core::http::response::{self, Response};
 use everup_core::http::{Framing, Parsed, Storage, Version, forward};
 
+use crate::announce::announce;
 use crate::client::{Client, Incoming};
 use crate::local::Local;
 use crate::pool::Reuse;
@@ -61,6 +62,8 @@ struct Attempt<'a> {
     unsent: Vec<u8>,
     /// When `timeout.request` is over.
     until: Duration,
+    /// What is read next must have come by then.
+    deadline: Duration,
     written: bool,
     answered: bool,
     /// The connection was used before, and not a byte came on it since.
@@ -98,7 +101,7 @@ pub(crate) async fn run(
         Err(failure) => return Ended::Failed { failure, written: false, answered: false },
     };
     instance.table.shared.requests.cell(local.thread).add(1);
-    let pump = Pump::new(incoming.body.clone(), incoming.body_bytes, local.limits.body_bytes);
+    let pump = Pump::new(local, incoming.body.clone(), incoming.body_bytes, incoming.awaits_continue);
     let unsent = Vec::new();
     let (written, answered) = (false, false);
     let mut attempt = Attempt {
@@ -110,6 +113,7 @@ pub(crate) async fn run(
         pump,
         unsent,
         until,
+        deadline: until,
         written,
         answered,
         stale,
@@ -132,13 +136,16 @@ async fn connect(
     until: Duration,
 ) -> Result<(Stream, bool), Failure> {
     let reuse = if incoming.idempotent { Reuse::Any } else { Reuse::Fresh };
+    let send_proxy = incoming.service.settings.send_proxy;
     if !incoming.met_stale
+        && send_proxy == SendProxy::Off
         && let Some(stream) = instance.pool.take(local.coarse_now(), reuse)
     {
         return Ok((stream, true));
     }
     let limit = incoming.service.settings.timeout.connect;
-    let stream = dial(local, client, instance, limit, until.saturating_sub(local.now())).await?;
+    let mut stream = dial(local, client, instance, limit, until.saturating_sub(local.now())).await?;
+    announce(local, client, send_proxy, incoming.request_id(), &mut stream)?;
     Ok((stream, false))
 }
 
@@ -202,12 +209,12 @@ impl Attempt<'_> {
     }
 
     /// Deadline and rescue for the time until the answer's head.
-    fn await_answer(&self) {
+    fn await_answer(&mut self) {
         // A request that may not be sent again gains nothing from giving up early.
         let attempt = self.incoming.service.settings.timeout.attempt.filter(|_| self.may_be_rescued());
-        let deadline =
+        self.deadline =
             attempt.map_or(self.until, |attempt| self.until.min(self.local.coarse_now() + attempt));
-        self.client.watch.set_deadline(Some(deadline));
+        self.client.watch.set_deadline(Some(self.deadline));
         self.client.watch.set_waits_for(self.may_be_rescued().then(|| self.instance.key()));
     }
 
@@ -236,14 +243,33 @@ impl Attempt<'_> {
 
     /// Reads from the instance into the scratch buffer, and carries the request's body meanwhile. 0: it has closed.
     async fn read(&mut self) -> Step<usize> {
-        let Self { local, client, incoming, upstream, pump, until, answered, .. } = self;
+        loop {
+            if let Some(wakeup) = self.pump.next_wakeup() {
+                self.client.watch.limit_deadline(wakeup);
+            }
+            match self.read_once().await {
+                Ok(read) => return read,
+                Err(Signal::Deadline) if self.pump.is_too_slow(self.local.now()) => {
+                    return Err(Ended::Refused { status: 408, answered: self.answered });
+                }
+                // It was only time to look at the client's pace.
+                Err(Signal::Deadline) if self.local.coarse_now() < self.deadline => {
+                    self.client.watch.set_deadline(Some(self.deadline));
+                }
+                Err(signal) => return Err(self.signalled(signal)),
+            }
+        }
+    }
+
+    async fn read_once(&mut self) -> Result<Step<usize>, Signal> {
+        let Self { local, client, incoming, upstream, pump, until, deadline, answered, .. } = self;
         let Client { stream, watch, carry, .. } = &mut **client;
         let mut pumped = false;
         let Timeout { request: request_time, idle, .. } = incoming.service.settings.timeout;
         let read = watch.wait(|cx| {
             if pump.is_active() {
                 let progress = || pumped = true;
-                if let Poll::Ready(end) = pump.poll(cx, (stream, upstream), &local.buffers, carry, progress) {
+                if let Poll::Ready(end) = pump.poll(cx, (stream, upstream), local, carry, progress) {
                     return Poll::Ready(Err(end));
                 }
                 if pumped && !incoming.consumed {
@@ -253,18 +279,18 @@ impl Attempt<'_> {
                 if std::mem::take(&mut pumped) {
                     // The time for the answer begins when the request is whole; after that, neither way is silence.
                     *until = local.coarse_now() + if *answered { idle } else { request_time };
-                    watch.set_deadline(Some(*until));
+                    *deadline = *until;
+                    watch.set_deadline(Some(pump.next_wakeup().map_or(*until, |pace| pace.min(*until))));
                 }
             }
             upstream.poll_read(cx, &mut local.buffers.scratch()).map(Ok)
         });
-        match read.await {
-            Ok(Ok(Ok(read))) => Ok(read),
+        Ok(match read.await? {
+            Ok(Ok(read)) => Ok(read),
             // A reset is an end like any other.
-            Ok(Ok(Err(_))) => Ok(0),
-            Ok(Err(end)) => Err(self.pump_ended(end)),
-            Err(signal) => Err(self.signalled(signal)),
-        }
+            Ok(Err(_)) => Ok(0),
+            Err(end) => Err(self.pump_ended(end)),
+        })
     }
 
     /// Looks at `read` new bytes in the scratch buffer (after those in `held`) as heads of answers; interim ones are
@@ -318,6 +344,9 @@ impl Attempt<'_> {
         forward::response(&mut out, head, bytes, plain);
         self.send_to_client(&out, &[])?;
         self.local.buffers.give(out);
+        if head.status == 100 {
+            self.pump.on_held_up(self.local.coarse_now());
+        }
         Ok(())
     }
 
@@ -375,7 +404,8 @@ impl Attempt<'_> {
 
     async fn forward_body(&mut self, mut answer: Answer) -> Step<Answer> {
         while !answer.body.is_done() {
-            self.client.watch.set_deadline(Some(self.idle_deadline()));
+            self.deadline = self.idle_deadline();
+            self.client.watch.set_deadline(Some(self.deadline));
             if let Some(left) = self.worth_splicing(&answer)
                 && let Some(pipe) = self.local.pipes.take()
             {
@@ -438,7 +468,8 @@ impl Attempt<'_> {
 
     /// The answer went out: who keeps which connection.
     fn finish(self, answer: Answer) -> Ended {
-        if answer.keep_instance && self.pump.is_done() {
+        let send_proxy = self.incoming.service.settings.send_proxy;
+        if answer.keep_instance && self.pump.is_done() && send_proxy == SendProxy::Off {
             self.instance.pool.give(self.local.coarse_now(), self.upstream);
         }
         Ended::Answered { keep: answer.keep_client && self.pump.is_done() }
@@ -507,6 +538,7 @@ impl Attempt<'_> {
         }
         if at > 0 {
             self.unsent.clear();
+            self.pump.on_held_up(self.local.coarse_now());
             if !self.answered {
                 self.await_answer();
                 // We may have been told meanwhile, and would not be again.

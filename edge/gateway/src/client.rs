@@ -1,7 +1,8 @@
 //! A client's connection: one request after another until one side wants no more. Reads and checks heads, finds the
 //! service, answers what cannot be passed on; `exchange` does the rest.
 
-use std::net::IpAddr;
+use std::io;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,13 +12,17 @@ use everup_core::http::body::Body;
 use everup_core::http::request::{self, Request};
 use everup_core::http::response::Asked;
 use everup_core::http::{Framing, Parsed, Storage, Version, forward};
+use everup_core::proxy_protocol::Ends;
 
 use crate::exchange;
 use crate::local::{Local, RequestId};
+use crate::per_client::{self, Entry};
+use crate::proxied;
 use crate::reply;
 use crate::service::Service;
 use crate::sticky;
 use crate::stream::Stream;
+use crate::turned_away::Reason;
 use crate::watch::{Signal, Watched};
 
 /// How long a connection that is being closed may still send what nobody reads: closing at once would reset it, and
@@ -36,9 +41,17 @@ pub(crate) struct Client {
     pub(crate) stream: Stream,
     pub(crate) watch: Watched,
     pub(crate) listener: usize,
+    /// Who connected: the client, or a balancer in front of everup.
+    pub(crate) peer: SocketAddr,
+    /// The client: the peer, or whom its PROXY header names.
+    pub(crate) source: SocketAddr,
+    /// What the client connected to, if a PROXY header says so.
+    announced_destination: Option<SocketAddr>,
     /// The client's address as text.
     pub(crate) address: String,
     pub(crate) hash: u64,
+    /// Counts it for its client as long as it lives.
+    _place: Option<per_client::Place>,
     /// Read already, but belonging to what comes after the current request.
     pub(crate) carry: Vec<u8>,
     idle: Duration,
@@ -60,6 +73,8 @@ pub(crate) struct Incoming {
     pub(crate) consumed: bool,
     /// A connection from a pool proved dead: the next attempt takes a new one.
     pub(crate) met_stale: bool,
+    /// The client waits for `100 Continue` before it sends the body.
+    pub(crate) awaits_continue: bool,
     pub(crate) asked: Asked,
     pub(crate) version: Version,
     pub(crate) keep_alive: bool,
@@ -104,6 +119,17 @@ impl Refusal {
     }
 }
 
+/// What came of a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entered {
+    /// It is served.
+    Served,
+    /// Its client has too many.
+    TooMany,
+    /// It is closed without a word.
+    Closed,
+}
+
 /// What came of waiting for a request.
 enum Arrived {
     Request(Incoming),
@@ -113,8 +139,13 @@ enum Arrived {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, peer: IpAddr) {
+pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, peer: SocketAddr) {
     let mut client = Client::new(&local, stream, listener, peer);
+    match client.enter(&local).await {
+        Entered::Served => {}
+        Entered::TooMany => return client.turn_away(&local).await,
+        Entered::Closed => return,
+    }
     loop {
         let after = match client.next_request(&local).await {
             Arrived::Request(incoming) => {
@@ -137,11 +168,68 @@ pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, pee
 }
 
 impl Client {
-    pub(crate) fn new(local: &Local, stream: Stream, listener: usize, peer: IpAddr) -> Self {
-        let watch = local.watches.enter();
-        let peer = peer.to_canonical();
-        let (address, hash) = (peer.to_string(), ip_hash::client_hash(peer));
-        Self { stream, watch, listener, address, hash, carry: Vec::new(), idle: IDLE_TIME, served: false }
+    pub(crate) fn new(local: &Local, stream: Stream, listener: usize, peer: SocketAddr) -> Self {
+        let source = canonical(peer);
+        Self {
+            stream,
+            watch: local.watches.enter(),
+            listener,
+            peer,
+            source,
+            announced_destination: None,
+            address: source.ip().to_string(),
+            hash: ip_hash::client_hash(source.ip()),
+            _place: None,
+            carry: Vec::new(),
+            idle: IDLE_TIME,
+            served: false,
+        }
+    }
+
+    /// Whom the connection is for, by its PROXY header.
+    pub(crate) fn set_ends(&mut self, ends: Ends) {
+        let Ends { source, destination } = ends;
+        self.source = canonical(source);
+        self.announced_destination = Some(canonical(destination));
+        self.address = self.source.ip().to_string();
+        self.hash = ip_hash::client_hash(self.source.ip());
+    }
+
+    /// What the client connected to.
+    pub(crate) fn destination(&self) -> io::Result<SocketAddr> {
+        self.announced_destination.map_or_else(|| self.stream.local_address().map(canonical), Ok)
+    }
+
+    /// What comes before the first request: finds out who the client is, and whether it may have another connection.
+    pub(crate) async fn enter(&mut self, local: &Local) -> Entered {
+        let table = local.table();
+        let listener = table.snapshot.listeners.get(self.listener);
+        let expected =
+            listener.is_some_and(|listener| proxied::is_expected(&listener.accept_proxy, self.peer));
+        drop(table);
+        if expected && !proxied::take_header(local, self).await {
+            return Entered::Closed;
+        }
+        let Some(per_client) = &local.shared.per_client else { return Entered::Served };
+        let (place, entered) = match per_client.enter(self.source.ip()) {
+            Entry::Admitted(place) => (Some(place), Entered::Served),
+            Entry::TooMany(place) => (Some(place), Entered::TooMany),
+            Entry::FarTooMany => (None, Entered::Closed),
+        };
+        self._place = place;
+        if entered != Entered::Served {
+            let why = "its client has as many connections as limits.connections_per_client allows";
+            local.shared.turned_away.count(Reason::PerClient, self.source.ip(), why);
+        }
+        entered
+    }
+
+    /// Tells a client that it has too many connections. Not longer than that takes.
+    async fn turn_away(mut self, local: &Local) {
+        let why = "too many connections from your address";
+        if self.reply(local, 429, why, "", false, false).await == After::Close {
+            self.linger(local).await;
+        }
     }
 
     /// Waits for the next request's head.
@@ -232,7 +320,7 @@ impl Client {
     }
 
     /// Reads into the scratch buffer; 0 is the end, however it came.
-    async fn read(&mut self, local: &Local) -> Result<usize, Signal> {
+    pub(crate) async fn read(&mut self, local: &Local) -> Result<usize, Signal> {
         let Self { stream, watch, .. } = self;
         let read = watch.wait(|cx| stream.poll_read(cx, &mut local.buffers.scratch())).await?;
         Ok(read.unwrap_or(0))
@@ -245,6 +333,9 @@ impl Client {
             Ok(Parsed::Whole(request)) => request,
             Ok(Parsed::Partial) if bytes.len() > local.limits.head_bytes => return Err(too_large(bytes)),
             Ok(Parsed::Partial) => return Ok(None),
+            Err(_) if proxied::looks_like_header(bytes) => {
+                return Err(Refusal::fatal(400, "a PROXY header is not accepted from this address"));
+            }
             Err(malformed) => {
                 return Err(Refusal::fatal(request::status_for(malformed), explain(malformed)));
             }
@@ -296,6 +387,7 @@ impl Client {
             body_bytes: content,
             consumed: false,
             met_stale: false,
+            awaits_continue: request.expect_continue && taken == 0,
             asked: Asked { head: request.method == "HEAD", upgrade: request.upgrade },
             version: request.version,
             keep_alive: request.keep_alive,
@@ -370,6 +462,11 @@ impl Client {
             }
         }
     }
+}
+
+/// IPv4 as IPv4, also where a socket says it in IPv6 form.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// A head that is over the limit: the status says which part of it.

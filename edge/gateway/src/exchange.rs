@@ -120,6 +120,7 @@ impl Custody<'_> {
     /// An answer of ours. The connection lives on if the request was read to its end.
     async fn answer(&mut self, status: u16) -> After {
         let why = match status {
+            408 => "the request's body came too slowly",
             413 => "the request's body is too large",
             502 => "the instance broke off or gave no valid answer",
             503 => "no instance can take the request now",

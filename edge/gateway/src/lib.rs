@@ -7,13 +7,16 @@
 //! one immutable [`Snapshot`] after another.
 #![warn(missing_docs)]
 
+mod announce;
 mod attempt;
 mod buffers;
 mod client;
 mod exchange;
 mod local;
 mod park;
+mod per_client;
 mod pool;
+mod proxied;
 mod pump;
 mod relay;
 mod reply;
@@ -25,6 +28,7 @@ mod sticky;
 mod stream;
 mod tcp;
 mod thread;
+mod turned_away;
 mod watch;
 
 use std::net::SocketAddr;
@@ -38,9 +42,12 @@ use everup_core::health::Reason;
 use everup_core::ids::{Generation, InstanceId};
 use tokio::sync::{mpsc, watch as channel};
 
+use crate::per_client::PerClient;
+
 pub use snapshot::{
     Availability, InstanceShared, InstanceTable, ListenerTable, ServiceShared, ServiceTable, Snapshot,
 };
+pub use turned_away::TurnedAway;
 
 /// Everything the data plane needs to start.
 #[derive(Debug)]
@@ -115,6 +122,9 @@ pub(crate) struct Orders {
 pub(crate) struct Shared {
     pub(crate) connections: AtomicUsize,
     pub(crate) dropped_events: AtomicUsize,
+    pub(crate) turned_away: turned_away::Counters,
+    /// None: a client may have any number of connections.
+    pub(crate) per_client: Option<Arc<PerClient>>,
 }
 
 /// The running data plane.
@@ -137,7 +147,8 @@ impl Gateway {
         events: mpsc::UnboundedSender<GatewayEvent>,
     ) -> Result<Self, GatewayError> {
         let threads = setup.threads.max(1);
-        let shared = Arc::new(Shared::default());
+        let per_client = setup.limits.connections_per_client.map(PerClient::new);
+        let shared = Arc::new(Shared { per_client, ..Shared::default() });
         let first_orders = Orders { snapshot: Arc::new(first), closing: false, stop: false };
         let (orders, orders_seen) = channel::channel(first_orders);
         let mut per_thread = split_sockets(setup.sockets, threads)?;
@@ -184,6 +195,11 @@ impl Gateway {
     /// Client connections that are open now.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// Connections that were turned away before they were served.
+    pub fn turned_away(&self) -> TurnedAway {
+        self.shared.turned_away.so_far()
     }
 
     /// Every thread works. One that ended (it panicked, or could not start) leaves a socket on which clients wait in

@@ -9,6 +9,7 @@ use crossbeam_utils::CachePadded;
 use everup_core::affinity::Displaced;
 use everup_core::config;
 use everup_core::ids::{Generation, InstanceId};
+use everup_core::network::Network;
 use everup_core::route;
 use everup_observe::{Counter, Gauge, Histogram, PerThread};
 
@@ -23,9 +24,11 @@ pub struct Snapshot {
     pub services: Vec<ServiceTable>,
 }
 
-/// One listener's routes.
+/// One listener.
 #[derive(Debug)]
 pub struct ListenerTable {
+    /// Peers whose connections must begin with a PROXY header.
+    pub accept_proxy: Vec<Network>,
     /// Request -> service.
     pub routes: route::Table,
 }

@@ -37,6 +37,11 @@ impl Stream {
         Ok(Self { tcp })
     }
 
+    /// The address that the peer connected to.
+    pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
     /// Reads what is there. `Ok(0)`: the peer sends no more.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(into);

@@ -135,8 +135,8 @@ async fn accept(local: Rc<Local>, socket: ThreadSocket) {
                 tokio::task::spawn_local(async move {
                     let _place = place;
                     match protocol {
-                        Protocol::Http => client::serve(local, stream, listener, peer.ip()).await,
-                        Protocol::Tcp => tcp::serve(local, stream, listener, peer.ip()).await,
+                        Protocol::Http => client::serve(local, stream, listener, peer).await,
+                        Protocol::Tcp => tcp::serve(local, stream, listener, peer).await,
                     }
                 });
             }

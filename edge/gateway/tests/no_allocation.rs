@@ -118,7 +118,10 @@ fn gateway() -> (Gateway, SocketAddr) {
         ListenerSockets { listener: 0, protocol: config::Protocol::Http, local, fds: vec![listener.into()] };
     let snapshot = Snapshot {
         generation: Generation(1),
-        listeners: vec![ListenerTable { routes: route::Table::new(&config.listeners[0]) }],
+        listeners: vec![ListenerTable {
+            accept_proxy: Vec::new(),
+            routes: route::Table::new(&config.listeners[0]),
+        }],
         services: vec![service],
     };
     let setup = Setup {

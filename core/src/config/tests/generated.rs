@@ -105,7 +105,13 @@ fn listener_that_uses_every_service(count: usize) -> Listener {
         Route { host: None, path, headers: Vec::new(), service }
     };
     let routes = (0..count).map(route).collect();
-    Listener { bind: vec![local(0)], protocol: Protocol::Http, service: None, routes }
+    Listener {
+        bind: vec![local(0)],
+        protocol: Protocol::Http,
+        accept_proxy: Vec::new(),
+        service: None,
+        routes,
+    }
 }
 
 /// Port 0, which never collides.
@@ -128,26 +134,36 @@ fn node() -> impl Strategy<Value = Node> {
 
 fn limits() -> impl Strategy<Value = Limits> {
     let body = option::of(1u64..=1 << 40);
-    (1024usize..=1 << 20, ms(100..=600_000), body, 1usize..=10_000_000).prop_map(
-        |(head_bytes, head_time, body_bytes, connections)| Limits {
+    let rate = option::of(1u64..=1 << 30);
+    let per_client = option::of(1usize..=10_000_000);
+    (1024usize..=1 << 20, ms(100..=600_000), body, 1usize..=10_000_000, rate, per_client).prop_map(
+        |(head_bytes, head_time, body_bytes, connections, body_rate, connections_per_client)| Limits {
             head_bytes,
             head_time,
             body_bytes,
             connections,
+            body_rate,
+            connections_per_client,
         },
     )
 }
 
+const NETWORKS: [&str; 4] = ["10.0.0.0/8", "192.0.2.7", "2001:db8::/32", "::1"];
+
 fn listener(services: usize) -> impl Strategy<Value = Listener> {
     let bind = || vec(Just(local(0)), 1..3);
-    let tcp = (bind(), 0..services).prop_map(|(bind, service)| {
+    let networks = || vec(prop::sample::select(&NETWORKS[..]), 0..3);
+    let networks = || networks().prop_map(|all| all.iter().map(|one| one.parse().unwrap()).collect());
+    let tcp = (bind(), networks(), 0..services).prop_map(|(bind, accept_proxy, service)| {
         let service = Some(service);
-        Listener { bind, protocol: Protocol::Tcp, service, routes: Vec::new() }
+        Listener { bind, protocol: Protocol::Tcp, accept_proxy, service, routes: Vec::new() }
     });
-    let http = (bind(), 0..services, option::of(route(services))).prop_map(|(bind, service, route)| {
-        let routes = route.into_iter().collect();
-        Listener { bind, protocol: Protocol::Http, service: Some(service), routes }
-    });
+    let http = (bind(), networks(), 0..services, option::of(route(services))).prop_map(
+        |(bind, accept_proxy, service, route)| {
+            let routes = route.into_iter().collect();
+            Listener { bind, protocol: Protocol::Http, accept_proxy, service: Some(service), routes }
+        },
+    );
     prop_oneof![tcp, http]
 }
 
@@ -195,10 +211,11 @@ fn service() -> impl Strategy<Value = Service> {
     let park = (ms(0..=600_000), 1usize..=1_000_000).prop_map(|(time, requests)| Park { time, requests });
     let drain = ms(0..=86_400_000).prop_map(|time| Drain { time });
     let sticky = option::of(Just(Sticky { by: StickyBy::Ip, name: "everup".to_owned() }));
-    (instances(), timeout(), retry, park, drain, health(), sticky).prop_map(
-        |((balance, instances, run), timeout, retry, park, drain, health, sticky)| {
+    let send_proxy = prop::sample::select(&[SendProxy::Off, SendProxy::V1, SendProxy::V2][..]);
+    (instances(), timeout(), retry, park, drain, health(), sticky, send_proxy).prop_map(
+        |((balance, instances, run), timeout, retry, park, drain, health, sticky, send_proxy)| {
             let name = "".into();
-            Service { name, balance, instances, timeout, retry, park, drain, health, sticky, run }
+            Service { name, balance, instances, timeout, retry, park, drain, health, sticky, send_proxy, run }
         },
     )
 }

@@ -126,6 +126,7 @@ pub(crate) struct Setting {
     limits: String,
     listener: String,
     tcp: bool,
+    tcp_listener: String,
     threads: usize,
     states: Vec<Availability>,
 }
@@ -140,6 +141,7 @@ pub(crate) fn before<'a>(origins: impl IntoIterator<Item = &'a Origin>) -> Setti
         limits: String::new(),
         listener: "service = \"app\"".into(),
         tcp: true,
+        tcp_listener: String::new(),
         threads: 1,
     }
 }
@@ -163,6 +165,12 @@ impl Setting {
         self
     }
 
+    /// More lines of the tcp listener.
+    pub(crate) fn tcp_listener(mut self, lines: &str) -> Self {
+        self.tcp_listener = lines.into();
+        self
+    }
+
     /// Without the tcp listener, which cannot do all that an http listener can.
     pub(crate) fn http_only(mut self) -> Self {
         self.tcp = false;
@@ -181,16 +189,16 @@ impl Setting {
     }
 
     pub(crate) fn start(self) -> Stage {
-        let Self { addresses, service, limits, listener, tcp, threads, states } = self;
+        let Self { addresses, service, limits, listener, tcp, tcp_listener, threads, states } = self;
         let instances: Vec<_> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
         let bind = "bind = [\"127.0.0.1:0\"]";
-        let tcp_listener = if tcp {
-            format!("[[listener]]\n{bind}\nprotocol = \"tcp\"\nservice = \"app\"\n")
+        let tcp_section = if tcp {
+            format!("[[listener]]\n{bind}\nprotocol = \"tcp\"\nservice = \"app\"\n{tcp_listener}\n")
         } else {
             String::new()
         };
         let text = format!(
-            "[limits]\n{limits}\n[[listener]]\n{bind}\n{listener}\n{tcp_listener}\
+            "[limits]\n{limits}\n[[listener]]\n{bind}\n{listener}\n{tcp_section}\
              [service.app]\ninstances = [{}]\n{service}\n",
             instances.join(", ")
         );
@@ -254,7 +262,12 @@ fn snapshot(
     let listeners = config.listeners.iter();
     Snapshot {
         generation: Generation(generation),
-        listeners: listeners.map(|one| ListenerTable { routes: route::Table::new(one) }).collect(),
+        listeners: listeners
+            .map(|one| ListenerTable {
+                accept_proxy: one.accept_proxy.clone(),
+                routes: route::Table::new(one),
+            })
+            .collect(),
         services: vec![app],
     }
 }

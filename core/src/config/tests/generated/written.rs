@@ -4,7 +4,7 @@ use std::fmt::{Display, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::units::TIME;
+use crate::config::units::{RATE, TIME};
 use crate::config::*;
 
 pub(super) fn written(config: &Config) -> String {
@@ -57,7 +57,7 @@ fn write_node(text: &mut String, node: &Node) {
 }
 
 fn write_limits(text: &mut String, limits: &Limits) {
-    let Limits { head_bytes, head_time, body_bytes, connections } = limits;
+    let Limits { head_bytes, head_time, body_bytes, connections, body_rate, connections_per_client } = limits;
     text.push_str("[limits]\n");
     set(text, "head_bytes", format!("\"{head_bytes}B\""));
     set(text, "head_time", time(*head_time));
@@ -67,10 +67,14 @@ fn write_limits(text: &mut String, limits: &Limits) {
         quoted(body_bytes.map_or_else(|| "unlimited".to_owned(), |bytes| format!("{bytes}B"))),
     );
     set(text, "connections", connections);
+    let rate = body_rate.map_or_else(|| "off".to_owned(), |rate| RATE.text(rate));
+    set(text, "body_rate", quoted(rate));
+    let per_client = connections_per_client.map_or_else(|| quoted("unlimited"), |most| most.to_string());
+    set(text, "connections_per_client", per_client);
 }
 
 fn write_listener(text: &mut String, listener: &Listener, services: &[Service]) {
-    let Listener { bind, protocol, service, routes } = listener;
+    let Listener { bind, protocol, accept_proxy, service, routes } = listener;
     let protocol = match protocol {
         Protocol::Http => "http",
         Protocol::Tcp => "tcp",
@@ -79,6 +83,7 @@ fn write_listener(text: &mut String, listener: &Listener, services: &[Service]) 
     text.push_str("[[listener]]\n");
     set(text, "bind", list(bind));
     set(text, "protocol", quoted(protocol));
+    set(text, "accept_proxy", list(accept_proxy));
     set_if(text, "service", service.map(name));
     for Route { host, path, headers, service } in routes {
         text.push_str("[[listener.route]]\n");
@@ -106,7 +111,8 @@ fn path_text(path: &PathPattern) -> String {
 }
 
 fn write_service(text: &mut String, service: &Service) {
-    let Service { name, balance, instances, timeout, retry, park, drain, health, sticky, run } = service;
+    let Service { name, balance, instances, timeout, retry, park, drain, health, sticky, send_proxy, run } =
+        service;
     let Timeout { connect, attempt, request, idle } = timeout;
     let Retry { attempts, budget_percent } = retry;
     let Park { time: park_time, requests } = park;
@@ -134,6 +140,12 @@ fn write_service(text: &mut String, service: &Service) {
             StickyBy::Ip => set(text, "sticky", "{ by = \"ip\" }"),
         }
     }
+    let send_proxy = match send_proxy {
+        SendProxy::Off => "off",
+        SendProxy::V1 => "v1",
+        SendProxy::V2 => "v2",
+    };
+    set(text, "send_proxy", quoted(send_proxy));
     if let Some(run) = run {
         write_run(text, name, run);
     }

@@ -18,6 +18,7 @@ use everup_core::http::response::{self, Response};
 use everup_core::http::{Framing, Parsed, Storage, Version, forward};
 
 use crate::client::{Client, Incoming};
+use crate::judge;
 use crate::local::Local;
 use crate::pool::Reuse;
 use crate::pump::{Pump, PumpEnd};
@@ -68,6 +69,7 @@ struct Attempt<'a> {
 
 /// A final answer of which the head was forwarded.
 struct Answer {
+    status: u16,
     body: Body,
     keep_client: bool,
     keep_instance: bool,
@@ -355,7 +357,7 @@ impl Attempt<'_> {
             self.local.buffers.give(out);
         }
         let keep_instance = head.keep_alive && taken == rest.len();
-        Ok(Answer { body, keep_client, keep_instance, dechunk })
+        Ok(Answer { status: head.status, body, keep_client, keep_instance, dechunk })
     }
 
     /// The rest of the body, or an end that nobody takes for its end.
@@ -402,6 +404,7 @@ impl Attempt<'_> {
 
     /// The answer went out: who keeps which connection.
     fn finish(self, answer: Answer) -> Ended {
+        judge::on_answer(self.local, &self.incoming.service, self.instance, answer.status);
         if answer.keep_instance && self.pump.is_done() {
             self.instance.pool.give(self.local.coarse_now(), self.upstream);
         }
@@ -421,6 +424,7 @@ impl Attempt<'_> {
         self.answered = true;
         self.send_to_client(&out, &bytes[head.head_bytes..])?;
         self.local.buffers.give(out);
+        judge::on_answer(self.local, &self.incoming.service, self.instance, head.status);
         Ok(Next::Tunnel)
     }
 

@@ -11,6 +11,7 @@ mod attempt;
 mod buffers;
 mod client;
 mod exchange;
+mod judge;
 mod local;
 mod park;
 mod pool;
@@ -38,7 +39,8 @@ use everup_core::ids::{Generation, InstanceId};
 use tokio::sync::{mpsc, watch as channel};
 
 pub use snapshot::{
-    Availability, InstanceShared, InstanceTable, ListenerTable, ServiceShared, ServiceTable, Snapshot,
+    Answers, Availability, InstanceShared, InstanceTable, ListenerTable, ServiceShared, ServiceTable,
+    Snapshot,
 };
 
 /// Everything the data plane needs to start.
@@ -80,6 +82,13 @@ pub enum GatewayEvent {
         address: SocketAddr,
         /// How.
         reason: Reason,
+    },
+    /// So many answers of an instance in a row were bad as `outlier.failures` allows, or a multiple of it.
+    Failing {
+        /// Which one.
+        id: InstanceId,
+        /// Where it was thought to listen.
+        address: SocketAddr,
     },
 }
 

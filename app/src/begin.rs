@@ -71,15 +71,14 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         listeners: listener_statuses(&config, &controller, sorted.addresses),
     };
     serve(sorted.admin, sorted.metrics, sender)?;
-    let mut line = KeeperLine::new(link).map_err(AppError::System)?;
-    line.send(ToKeeper::Ready, None);
+    let line = say_ready(link)?;
     if restarts > 0 {
         tracing::warn!(restarts, adopted = adopted.len(), "this worker took the place of one that died");
     }
-    let rates = config.services.iter().map(|_| Rates::default()).collect();
     Ok(Worker {
         clock,
         identity,
+        rates: config.services.iter().map(|_| Rates::default()).collect(),
         config,
         controller,
         supervisor,
@@ -88,7 +87,6 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         line: Some(line),
         orphans: None,
         shutdown: Shutdown::default(),
-        rates,
         remembered: notes_text,
         state_file: StateFile::new(state)?,
         presenter,
@@ -98,6 +96,12 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         noticed,
         commands,
     })
+}
+
+fn say_ready(link: Link) -> Result<KeeperLine, AppError> {
+    let mut line = KeeperLine::new(link).map_err(AppError::System)?;
+    line.send(ToKeeper::Ready, None);
+    Ok(line)
 }
 
 /// What the last worker left with the keeper; the first worker of a keeper finds what the last everup left.

@@ -185,7 +185,7 @@ impl InstanceShared {
     }
 
     /// Adds one to the bad answers in a row and tells how many they are now.
-    pub(crate) fn lengthen_streak(&self) -> u32 {
+    pub fn lengthen_streak(&self) -> u32 {
         self.streak.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 

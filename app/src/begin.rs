@@ -13,7 +13,7 @@ use everup_instance::Supervisor;
 use everup_link::{Adopted, Inherited, Link, Sockets, receive_start};
 use tokio::sync::mpsc;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
 use crate::controller::Controller;
 use crate::descriptors;
 use crate::error::AppError;
@@ -21,6 +21,7 @@ use crate::keeper_line::KeeperLine;
 use crate::notes::Notes;
 use crate::rates::Rates;
 use crate::shutdown::Shutdown;
+use crate::state_file::{self, StateFile};
 use crate::status::{Identity, listener_status};
 use crate::sticky_key;
 use crate::worker::{Presenter, Worker};
@@ -33,10 +34,10 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     let Inherited { config_path, keeper_pid, restarts, config_text, sockets, adopted, notes: notes_text } =
         inherited;
     let config = parse(&config_text)?;
-    let notes = Notes::read(notes_text.as_deref());
+    let now = clock.now();
+    let notes = known(notes_text.as_deref(), state, now);
     let sorted = Sorted::new(&config, sockets)?;
     let seed = seed()?;
-    let now = clock.now();
 
     let mut controller = Controller::new(&config, sorted.threads, &notes, now);
     let mut supervisor = Supervisor::new(state.join("log"), seed, &config.services)?;
@@ -45,6 +46,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         supervisor.adopt(now.time, id, *pid, *port, revision, earlier);
     }
     supervisor.instances().for_each(|process| controller.adopt(process, &notes));
+    controller.begin_outliers(now);
 
     let setup = Setup {
         limits: Limits { connections: descriptors::connections(&config.limits), ..config.limits },
@@ -69,15 +71,14 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         listeners: listener_statuses(&config, &controller, sorted.addresses),
     };
     serve(sorted.admin, sorted.metrics, sender)?;
-    let mut line = KeeperLine::new(link).map_err(AppError::System)?;
-    line.send(ToKeeper::Ready, None);
+    let line = say_ready(link)?;
     if restarts > 0 {
         tracing::warn!(restarts, adopted = adopted.len(), "this worker took the place of one that died");
     }
-    let rates = config.services.iter().map(|_| Rates::default()).collect();
     Ok(Worker {
         clock,
         identity,
+        rates: config.services.iter().map(|_| Rates::default()).collect(),
         config,
         controller,
         supervisor,
@@ -86,8 +87,8 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         line: Some(line),
         orphans: None,
         shutdown: Shutdown::default(),
-        rates,
         remembered: notes_text,
+        state_file: StateFile::new(state)?,
         presenter,
         greeted: restarts > 0,
         next_sample: now.time,
@@ -95,6 +96,20 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         noticed,
         commands,
     })
+}
+
+fn say_ready(link: Link) -> Result<KeeperLine, AppError> {
+    let mut line = KeeperLine::new(link).map_err(AppError::System)?;
+    line.send(ToKeeper::Ready, None);
+    Ok(line)
+}
+
+/// What the last worker left with the keeper; the first worker of a keeper finds what the last everup left.
+fn known(notes: Option<&str>, state: &Path, now: Now) -> Notes {
+    match notes {
+        Some(text) => Notes::read(Some(text)),
+        None => state_file::read(state, now.wall),
+    }
 }
 
 fn parse(text: &str) -> Result<Config, AppError> {

@@ -88,7 +88,7 @@ fn latencies(page: &mut Page, services: &[Service]) {
 }
 
 fn per_instance(page: &mut Page, services: &[Service]) {
-    let families: [Family<Instance>; 5] = [
+    let families: [Family<Instance>; 8] = [
         ("everup_instance_up", "gauge", "1 if the instance takes requests.", |i| {
             u64::from(i.availability() == Availability::Takes)
         }),
@@ -104,6 +104,16 @@ fn per_instance(page: &mut Page, services: &[Service]) {
         ("everup_instance_failures_total", "counter", "Attempts that ended without an answer.", |i| {
             i.shared.failures.total()
         }),
+        ("everup_instance_errors_total", "counter", "Answers of the instance with 5xx.", |i| {
+            i.shared.errors()
+        }),
+        (
+            "everup_instance_ejected",
+            "gauge",
+            "1 if the instance is left out because it answers badly.",
+            |i| u64::from(i.availability() == Availability::Ejected),
+        ),
+        ("everup_ejections_total", "counter", "How often the instance was ejected.", |i| i.ejections_total),
         ("everup_instance_restarts_total", "counter", "Processes that took the place of a dead one.", |i| {
             i.process.as_ref().map_or(0, |process| u64::from(process.restarts))
         }),

@@ -30,6 +30,7 @@ use crate::notes::Notes;
 use crate::orphans::Orphans;
 use crate::rates::Rates;
 use crate::shutdown::{Shutdown, Step};
+use crate::state_file::StateFile;
 use crate::status::{self, Identity, LOG_LINES, Moment};
 
 /// What the operator at the terminal may be told.
@@ -85,6 +86,8 @@ pub(crate) struct Worker {
     pub(crate) rates: Vec<Rates>,
     /// What the next worker would know.
     pub(crate) remembered: Option<String>,
+    /// Where the next everup will find it.
+    pub(crate) state_file: StateFile,
     pub(crate) presenter: Presenter,
     pub(crate) greeted: bool,
     pub(crate) next_sample: Time,
@@ -148,6 +151,7 @@ impl Worker {
         self.controller.renew(&self.config, &notes, now);
         let Self { supervisor, controller, .. } = self;
         supervisor.instances().for_each(|process| controller.adopt(process, &notes));
+        controller.begin_outliers(now);
         controller.watch_all();
     }
 
@@ -170,7 +174,8 @@ impl Worker {
         let looks_often = self.controller.is_draining() || self.shutdown.is_under_way();
         let look = if looks_often { self.clock.now().time + DRAIN_LOOK } else { self.next_sample };
         let supervisor = self.supervisor.next_wakeup().unwrap_or(look);
-        look.min(self.next_sample).min(supervisor)
+        let controller = self.controller.next_wakeup().unwrap_or(look);
+        look.min(self.next_sample).min(supervisor).min(controller)
     }
 
     fn handle(&mut self, news: News) {
@@ -237,6 +242,9 @@ impl Worker {
             self.next_sample = now.time + SAMPLE;
             for (service, rates) in self.controller.services().iter().zip(&mut self.rates) {
                 rates.sample(now.time, service.shared.requests.total(), || service.shared.latency.total());
+            }
+            if let Some(notes) = &self.remembered {
+                self.state_file.offer(now, notes);
             }
             let status = self.status(now);
             (self.presenter)(Notice::Summary(&status));
@@ -325,6 +333,9 @@ impl Worker {
     fn begin_shutdown(&mut self, now: Time, hasten: bool) {
         // Nobody needs to be told what to try next any more.
         self.greeted = true;
+        if let Some(notes) = &self.remembered {
+            self.state_file.freeze(self.clock.now(), notes);
+        }
         let step = self.shutdown.begin(now, self.controller.patience(), hasten);
         self.take_step(now, step);
     }
@@ -380,6 +391,7 @@ impl Worker {
 
     fn end(mut self) -> Result<(), AppError> {
         (self.presenter)(Notice::Stopped);
+        self.state_file.finish();
         if let Some(mut line) = self.line.take() {
             line.send(ToKeeper::Finished, None);
             line.finish()?;

@@ -33,6 +33,7 @@ pub(crate) fn config_of(command: &[&str]) -> Config {
         park: Park { time: second, requests: 10 },
         drain: Drain { time: second },
         health: Health { check: Check::Tcp, interval: second, timeout: second, rise: 1, fall: 1 },
+        outlier: None,
         sticky: None,
         send_proxy: SendProxy::Off,
         run: Some(Run {

@@ -8,6 +8,8 @@ use everup_gateway::Availability;
 
 use super::*;
 
+mod outlier;
+
 const CONFIG: &str = r#"
 [[listener]]
 bind = ["127.0.0.1:8080"]

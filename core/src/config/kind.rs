@@ -180,6 +180,9 @@ impl<K: Kind> Kind for OrWord<K> {
     fn range(&self) -> String {
         self.kind.range()
     }
+    fn describe(&self, parent: &Path, key: &str, sections: &mut Vec<SectionDoc>) {
+        self.kind.describe(parent, key, sections);
+    }
 }
 
 fn with_article(noun: &str) -> String {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::drain::Drain;
 use super::health::{self, Health};
 use super::instance::{self, FixedInstance};
-use super::kind::{choice, list, optional, word};
+use super::kind::{choice, list, optional, or_word, word};
 use super::nearest::nearest;
+use super::outlier::{self, Outlier};
 use super::park::Park;
 use super::reading::{Reading, Refusal, Table, Toml};
 use super::retry::Retry;
@@ -37,6 +38,8 @@ section! {
         drain: Drain = table::<Drain, _>(plain), default {}, because "every key has a default";
         /// How it is found out which instances work.
         health: Health = table(health::build), default {}, because "every key has a default";
+        /// When an instance that answers badly is left out for a while.
+        outlier: Option<Outlier> = or_word("off", table(outlier::judge)), default {}, because "every key has a default";
         /// Keeps a user with one instance.
         sticky: Option<Sticky> = optional(table(sticky::build)),
             default unset "every request is balanced on its own",
@@ -83,6 +86,8 @@ pub struct Service {
     pub drain: Drain,
     /// How it is found out which instances work.
     pub health: Health,
+    /// When an instance that answers badly is left out for a while; None: never.
+    pub outlier: Option<Outlier>,
     /// Keeps a user with one instance.
     pub sticky: Option<Sticky>,
     /// What connections to instances begin with.
@@ -127,7 +132,7 @@ impl Balance {
 }
 
 pub(super) fn build(written: Written, table: &Table<'_>, reading: &mut Reading) -> Option<Service> {
-    let Written { balance, instances, timeout, retry, park, drain, health, sticky, send_proxy, run } =
+    let Written { balance, instances, timeout, retry, park, drain, health, outlier, sticky, send_proxy, run } =
         written;
     let name = table.path.service().expect("a service's path is service.NAME");
     judge_name(name, reading);
@@ -135,7 +140,20 @@ pub(super) fn build(written: Written, table: &Table<'_>, reading: &mut Reading) 
     judge_instances(balance, table, reading);
     let instances = instances.unwrap_or_default();
     let name = Arc::from(name);
-    Some(Service { name, balance, instances, timeout, retry, park, drain, health, sticky, send_proxy, run })
+    Some(Service {
+        name,
+        balance,
+        instances,
+        timeout,
+        retry,
+        park,
+        drain,
+        health,
+        outlier,
+        sticky,
+        send_proxy,
+        run,
+    })
 }
 
 fn judge_name(name: &str, reading: &mut Reading) {

@@ -19,6 +19,7 @@ use everup_core::http::{Framing, Parsed, Storage, Version, forward};
 
 use crate::announce::announce;
 use crate::client::{Client, Incoming};
+use crate::judge;
 use crate::local::Local;
 use crate::pool::Reuse;
 use crate::pump::{Pump, PumpEnd};
@@ -72,6 +73,7 @@ struct Attempt<'a> {
 
 /// A final answer of which the head was forwarded.
 struct Answer {
+    status: u16,
     body: Body,
     keep_client: bool,
     keep_instance: bool,
@@ -388,7 +390,7 @@ impl Attempt<'_> {
         }
         let keep_instance = head.keep_alive && taken == rest.len();
         let bulk = taken >= BULK;
-        Ok(Answer { body, keep_client, keep_instance, dechunk, bulk })
+        Ok(Answer { status: head.status, body, keep_client, keep_instance, dechunk, bulk })
     }
 
     /// The rest of the body, or an end that nobody takes for its end.
@@ -468,6 +470,7 @@ impl Attempt<'_> {
 
     /// The answer went out: who keeps which connection.
     fn finish(self, answer: Answer) -> Ended {
+        judge::on_answer(self.local, &self.incoming.service, self.instance, answer.status);
         let send_proxy = self.incoming.service.settings.send_proxy;
         if answer.keep_instance && self.pump.is_done() && send_proxy == SendProxy::Off {
             self.instance.pool.give(self.local.coarse_now(), self.upstream);
@@ -488,6 +491,7 @@ impl Attempt<'_> {
         self.answered = true;
         self.send_to_client(&out, &bytes[head.head_bytes..])?;
         self.local.buffers.give(out);
+        judge::on_answer(self.local, &self.incoming.service, self.instance, head.status);
         Ok(Next::Tunnel)
     }
 

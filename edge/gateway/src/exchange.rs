@@ -8,6 +8,7 @@ use everup_core::exchange::{Decision, Exchange, Progress};
 
 use crate::attempt::{self, Ended};
 use crate::client::{After, Client, Incoming};
+use crate::judge;
 use crate::local::Local;
 use crate::park;
 use crate::service::{Instance, Tried};
@@ -57,6 +58,10 @@ impl Custody<'_> {
                 Ended::Refused { status, answered: false } => return self.answer(status).await,
                 Ended::Failed { failure, written, answered } => {
                     instance.table.shared.failures.cell(self.local.thread).add(1);
+                    if !answered {
+                        let first = self.tried.is_empty();
+                        judge::on_failure(self.local, &self.incoming, &instance, failure, first);
+                    }
                     let progress = Progress { written, replayable: !self.incoming.consumed, answered };
                     let budget = &mut self.incoming.service.budget().borrow_mut();
                     self.exchange.on_failure(self.local.now(), failure, progress, budget)

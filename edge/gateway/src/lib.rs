@@ -12,6 +12,7 @@ mod attempt;
 mod buffers;
 mod client;
 mod exchange;
+mod judge;
 mod local;
 mod park;
 mod per_client;
@@ -45,7 +46,8 @@ use tokio::sync::{mpsc, watch as channel};
 use crate::per_client::PerClient;
 
 pub use snapshot::{
-    Availability, InstanceShared, InstanceTable, ListenerTable, ServiceShared, ServiceTable, Snapshot,
+    Answers, Availability, InstanceShared, InstanceTable, ListenerTable, ServiceShared, ServiceTable,
+    Snapshot,
 };
 pub use turned_away::TurnedAway;
 
@@ -88,6 +90,13 @@ pub enum GatewayEvent {
         address: SocketAddr,
         /// How.
         reason: Reason,
+    },
+    /// So many answers of an instance in a row were bad as `outlier.failures` allows, or a multiple of it.
+    Failing {
+        /// Which one.
+        id: InstanceId,
+        /// Where it was thought to listen.
+        address: SocketAddr,
     },
 }
 

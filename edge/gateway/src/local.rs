@@ -157,7 +157,16 @@ impl Local {
     /// Reports a failed connect.
     pub(crate) fn report(&self, instance: &Instance, reason: Reason) {
         let InstanceTable { id, address, .. } = &instance.table;
-        let event = GatewayEvent::ConnectFailed { id: id.clone(), address: *address, reason };
+        self.tell(GatewayEvent::ConnectFailed { id: id.clone(), address: *address, reason });
+    }
+
+    /// Reports that an instance has answered badly so often in a row that it should be looked at.
+    pub(crate) fn report_failing(&self, instance: &Instance) {
+        let InstanceTable { id, address, .. } = &instance.table;
+        self.tell(GatewayEvent::Failing { id: id.clone(), address: *address });
+    }
+
+    fn tell(&self, event: GatewayEvent) {
         if self.events.send(event).is_err() {
             self.shared.dropped_events.fetch_add(1, Ordering::Relaxed);
         }

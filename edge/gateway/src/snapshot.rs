@@ -66,6 +66,8 @@ pub struct InstanceTable {
 pub enum Availability {
     /// It gets requests.
     Takes,
+    /// It answers badly: it gets new ones only while no other instance takes any, and finishes those it has.
+    Ejected,
     /// It gets no new ones and finishes those it has.
     Draining,
     /// It answers nobody: requests that wait for it and may be repeated are taken elsewhere.
@@ -104,6 +106,17 @@ impl ServiceShared {
     }
 }
 
+/// The answers of an instance, as far as they say how well it works.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// Whole answers with a status below 500, and tunnels.
+    pub good: Counter,
+    /// Answers with a status of 500 to 599, except those that blame the request (501, 505).
+    pub errors: Counter,
+    /// No answer: the connection was lost, the answer was malformed, or it took too long.
+    pub broken: Counter,
+}
+
 /// The counters of an instance.
 #[derive(Debug)]
 pub struct InstanceShared {
@@ -111,6 +124,10 @@ pub struct InstanceShared {
     pub requests: PerThread<Counter>,
     /// Attempts that ended without an answer.
     pub failures: PerThread<Counter>,
+    /// How it answered what is judged.
+    pub answers: PerThread<Answers>,
+    /// Bad answers in a row. Read with every answer, written only with bad ones and the first good one after them.
+    streak: CachePadded<AtomicU32>,
     in_flight: CachePadded<AtomicU32>,
     tunnels: AtomicU32,
 }
@@ -121,6 +138,8 @@ impl InstanceShared {
         Self {
             requests: PerThread::new(threads),
             failures: PerThread::new(threads),
+            answers: PerThread::new(threads),
+            streak: CachePadded::new(AtomicU32::new(0)),
             in_flight: CachePadded::new(AtomicU32::new(0)),
             tunnels: AtomicU32::new(0),
         }
@@ -134,6 +153,43 @@ impl InstanceShared {
     /// Tunnels (WebSocket and other upgrades) and TCP relays that are with it now; part of [`Self::in_flight`].
     pub fn tunnels(&self) -> u32 {
         self.tunnels.load(Ordering::Relaxed)
+    }
+
+    /// Bad answers in a row, over all threads. Threads may mix up the order of answers that come at the same time.
+    pub fn streak(&self) -> u32 {
+        self.streak.load(Ordering::Relaxed)
+    }
+
+    /// Bad answers in a row count from 0 again.
+    pub fn forgive(&self) {
+        self.streak.store(0, Ordering::Relaxed);
+    }
+
+    /// Good answers over all threads.
+    pub fn good(&self) -> u64 {
+        self.answers.cells().map(|answers| answers.good.value()).sum()
+    }
+
+    /// Answers with 5xx over all threads.
+    pub fn errors(&self) -> u64 {
+        self.answers.cells().map(|answers| answers.errors.value()).sum()
+    }
+
+    /// Missing answers over all threads.
+    pub fn broken(&self) -> u64 {
+        self.answers.cells().map(|answers| answers.broken.value()).sum()
+    }
+
+    pub(crate) fn on_good(&self, thread: usize) {
+        self.answers.cell(thread).good.add(1);
+        if self.streak() != 0 {
+            self.forgive();
+        }
+    }
+
+    /// Adds one to the bad answers in a row and tells how many they are now.
+    pub fn lengthen_streak(&self) -> u32 {
+        self.streak.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 
     pub(crate) fn enter(&self) {

@@ -22,6 +22,7 @@ fn service(name: &str, replicas: usize) -> Service {
         park: Park { time: second, requests: 10 },
         drain: Drain { time: Duration::from_secs(30) },
         health: Health { check: Check::Tcp, interval: second, timeout: second, rise: 1, fall: 1 },
+        outlier: None,
         sticky: None,
         send_proxy: SendProxy::Off,
         run: Some(Run {

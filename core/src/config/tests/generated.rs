@@ -211,11 +211,25 @@ fn service() -> impl Strategy<Value = Service> {
     let park = (ms(0..=600_000), 1usize..=1_000_000).prop_map(|(time, requests)| Park { time, requests });
     let drain = ms(0..=86_400_000).prop_map(|time| Drain { time });
     let sticky = option::of(Just(Sticky { by: StickyBy::Ip, name: "everup".to_owned() }));
+    let outlier = option::of(outlier());
     let send_proxy = prop::sample::select(&[SendProxy::Off, SendProxy::V1, SendProxy::V2][..]);
-    (instances(), timeout(), retry, park, drain, health(), sticky, send_proxy).prop_map(
-        |((balance, instances, run), timeout, retry, park, drain, health, sticky, send_proxy)| {
+    (instances(), timeout(), retry, park, drain, (health(), outlier), sticky, send_proxy).prop_map(
+        |((balance, instances, run), timeout, retry, park, drain, (health, outlier), sticky, send_proxy)| {
             let name = "".into();
-            Service { name, balance, instances, timeout, retry, park, drain, health, sticky, send_proxy, run }
+            Service {
+                name,
+                balance,
+                instances,
+                timeout,
+                retry,
+                park,
+                drain,
+                health,
+                outlier,
+                sticky,
+                send_proxy,
+                run,
+            }
         },
     )
 }
@@ -234,6 +248,34 @@ fn health() -> impl Strategy<Value = Health> {
     ];
     (check, ms(500..=3_600_000), ms(10..=500), 1u32..=100, 1u32..=100)
         .prop_map(|(check, interval, timeout, rise, fall)| Health { check, interval, timeout, rise, fall })
+}
+
+fn outlier() -> impl Strategy<Value = Outlier> {
+    let when = (option::of(2u32..=1000), option::of(100u32..=1000), 1u32..=100, option::of(1u32..=100));
+    let windows = (ms(1000..=3_600_000), ms(1000..=3_600_000), 1u32..=1_000_000, 3u32..=1024);
+    let ejection = (ms(100..=3_600_000), ms(3_600_000..=86_400_000), 0u32..=100, 0u32..=100);
+    (when, windows, ejection).prop_map(
+        |(
+            (failures, deviation, gap, flaps),
+            (window, flap_window, requests, instances),
+            (time, longest, share, panic),
+        )| {
+            Outlier {
+                failures,
+                deviation,
+                gap,
+                window,
+                requests,
+                instances,
+                flaps,
+                flap_window,
+                time,
+                longest,
+                share,
+                panic,
+            }
+        },
+    )
 }
 
 fn run() -> impl Strategy<Value = Run> {

@@ -42,6 +42,7 @@ pub(crate) fn status() -> Status {
         address: "127.0.0.1:20000".into(),
         state: InstanceState::CrashLooping,
         reason: "exited with code 1".into(),
+        returns_in_seconds: None,
         weight: 1,
         requests: 5,
         in_flight: 1,

@@ -13,6 +13,7 @@ mod custody;
 mod early;
 mod limits;
 mod malformed;
+mod outlier;
 mod parking;
 mod pipelining;
 mod proxy_protocol;

@@ -111,8 +111,20 @@ fn path_text(path: &PathPattern) -> String {
 }
 
 fn write_service(text: &mut String, service: &Service) {
-    let Service { name, balance, instances, timeout, retry, park, drain, health, sticky, send_proxy, run } =
-        service;
+    let Service {
+        name,
+        balance,
+        instances,
+        timeout,
+        retry,
+        park,
+        drain,
+        health,
+        outlier,
+        sticky,
+        send_proxy,
+        run,
+    } = service;
     let Timeout { connect, attempt, request, idle } = timeout;
     let Retry { attempts, budget_percent } = retry;
     let Park { time: park_time, requests } = park;
@@ -134,6 +146,7 @@ fn write_service(text: &mut String, service: &Service) {
     set(text, "park", format!("{{ time = {}, requests = {requests} }}", time(*park_time)));
     set(text, "drain.time", time(*drain_time));
     write_health(text, health);
+    write_outlier(text, outlier.as_ref());
     if let Some(Sticky { by, name }) = sticky {
         match by {
             StickyBy::Cookie => set(text, "sticky", format!("{{ by = \"cookie\", name = \"{name}\" }}")),
@@ -180,6 +193,40 @@ fn write_health(text: &mut String, health: &Health) {
     set(text, "health.timeout", time(*timeout));
     set(text, "health.rise", rise);
     set(text, "health.fall", fall);
+}
+
+fn write_outlier(text: &mut String, outlier: Option<&Outlier>) {
+    let Some(outlier) = outlier else {
+        return set(text, "outlier", quoted("off"));
+    };
+    let Outlier {
+        failures,
+        deviation,
+        gap,
+        window,
+        requests,
+        instances,
+        flaps,
+        flap_window,
+        time: first,
+        longest,
+        share,
+        panic,
+    } = outlier;
+    let number = |number: Option<u32>| number.map_or_else(|| quoted("off"), |number| number.to_string());
+    let percent = |percent: u32| quoted(format!("{percent}%"));
+    set(text, "outlier.failures", number(*failures));
+    set(text, "outlier.deviation", deviation.map_or_else(|| quoted("off"), percent));
+    set(text, "outlier.gap", percent(*gap));
+    set(text, "outlier.window", time(*window));
+    set(text, "outlier.requests", requests);
+    set(text, "outlier.instances", instances);
+    set(text, "outlier.flaps", number(*flaps));
+    set(text, "outlier.flap_window", time(*flap_window));
+    set(text, "outlier.time", time(*first));
+    set(text, "outlier.longest", time(*longest));
+    set(text, "outlier.share", percent(*share));
+    set(text, "outlier.panic", percent(*panic));
 }
 
 fn write_run(text: &mut String, service: &str, run: &Run) {

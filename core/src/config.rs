@@ -5,6 +5,7 @@
 //! Neither the file system nor the network is asked here: whether a user, a program or an address exists is found out
 //! by whoever uses it.
 
+mod access_log;
 mod cross;
 mod drain;
 mod health;
@@ -35,6 +36,7 @@ use std::ops::Range;
 
 use toml::de::DeTable;
 
+pub use access_log::{AccessLog, LogTo};
 pub use drain::Drain;
 pub use health::{Check, Health};
 pub use instance::FixedInstance;
@@ -56,6 +58,8 @@ pub use timeout::Timeout;
 pub struct Config {
     /// This host.
     pub node: Node,
+    /// Where requests are written down.
+    pub access_log: AccessLog,
     /// How much the gateway takes on.
     pub limits: Limits,
     /// At least one, in the order of the file.
@@ -96,9 +100,9 @@ pub fn parse(text: &str) -> Result<Config, Vec<Diagnostic>> {
     cross::judge(&mut reading, listeners);
     let mistakes = reading.into_mistakes(text);
     match written {
-        Some(root::Written { node, limits, listener, service }) if mistakes.is_empty() => {
+        Some(root::Written { node, access_log, limits, listener, service }) if mistakes.is_empty() => {
             let services = service.unwrap_or_default().into_iter().flatten().collect();
-            Ok(Config { node, limits, listeners: listener, services })
+            Ok(Config { node, access_log, limits, listeners: listener, services })
         }
         _ => {
             assert!(!mistakes.is_empty(), "what cannot be read has been told");

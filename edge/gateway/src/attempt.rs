@@ -94,6 +94,8 @@ pub(crate) async fn run(
         Ok(connected) => connected,
         Err(failure) => return Ended::Failed { failure, written: false, answered: false },
     };
+    // On the common path the connection was there, and the clock is not read for it.
+    incoming.trail.on_connected(if stale { local.coarse_now() } else { local.now() });
     instance.table.shared.requests.cell(local.thread).add(1);
     let pump = Pump::new(incoming.body.clone(), incoming.body_bytes, local.limits.body_bytes);
     let unsent = Vec::new();
@@ -113,6 +115,7 @@ pub(crate) async fn run(
     };
     let mut held = Vec::new();
     let ended = attempt.run(&mut held).await;
+    attempt.incoming.trail.bytes_in += attempt.pump.carried();
     attempt.client.watch.set_waits_for(None);
     match ended {
         Ok(answer) => attempt.finish(answer),
@@ -345,6 +348,7 @@ impl Attempt<'_> {
         let Ok(taken) = taken else { return Err(self.failed(Failure::BadAnswer)) };
         // From here on the client sees an answer; there is no way back.
         self.answered = true;
+        self.incoming.trail.on_answer(self.local.now(), head.status);
         self.client.watch.set_waits_for(None);
         if forward::response_is_untouched(head, wanted) {
             self.send_to_client(&bytes[..head.head_bytes + taken], &[])?;
@@ -419,6 +423,7 @@ impl Attempt<'_> {
         let mut out = self.local.buffers.take();
         forward::response(&mut out, head, bytes, plain);
         self.answered = true;
+        self.incoming.trail.on_answer(self.local.now(), head.status);
         self.send_to_client(&out, &bytes[head.head_bytes..])?;
         self.local.buffers.give(out);
         Ok(Next::Tunnel)
@@ -441,6 +446,7 @@ impl Attempt<'_> {
 
     /// Hands bytes to the kernel; what it does not take now is kept for [`Self::flush`].
     fn send_to_client(&mut self, first: &[u8], second: &[u8]) -> Step<()> {
+        self.incoming.trail.bytes_out += (first.len() + second.len()) as u64;
         let written = if self.unsent.is_empty() {
             self.client.stream.try_write(first, second).map_err(|_| Ended::ClientGone)?
         } else {

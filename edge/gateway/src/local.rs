@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use everup_core::config::Limits;
 use everup_core::health::Reason;
@@ -13,10 +13,12 @@ use everup_core::ids::Generation;
 use everup_core::time::Time;
 use tokio::sync::mpsc;
 
+use crate::access_log::Log;
 use crate::buffers::Buffers;
 use crate::seal::Seal;
 use crate::service::{Instance, Service, Table};
 use crate::snapshot::{Availability, InstanceTable, ServiceShared, Snapshot};
+use crate::tale::Remember;
 use crate::watch::Watches;
 use crate::{GatewayEvent, Shared};
 
@@ -29,10 +31,15 @@ pub(crate) struct Local {
     pub(crate) watches: Rc<Watches>,
     pub(crate) seal: Seal,
     pub(crate) shared: Arc<Shared>,
+    /// None: no access log.
+    pub(crate) log: Option<Log>,
+    pub(crate) remember: Remember,
     table: RefCell<Rc<Table>>,
     closing: Cell<bool>,
     coarse: Cell<Duration>,
     epoch: Instant,
+    /// The epoch, since 1970: asked anew with every sweep, for clocks are set.
+    wall_epoch: Cell<Duration>,
     seed: u64,
     next_request: Cell<u64>,
     events: mpsc::UnboundedSender<GatewayEvent>,
@@ -43,6 +50,7 @@ pub(crate) struct Local {
 pub(crate) struct Given {
     pub(crate) thread: usize,
     pub(crate) limits: Limits,
+    pub(crate) log: Option<Log>,
     pub(crate) seed: u64,
     pub(crate) seal: Seal,
     pub(crate) shared: Arc<Shared>,
@@ -52,18 +60,21 @@ pub(crate) struct Given {
 
 impl Local {
     pub(crate) fn new(given: Given) -> Self {
-        let Given { thread, limits, seed, seal, shared, events, snapshot } = given;
+        let Given { thread, limits, log, seed, seal, shared, events, snapshot } = given;
         Self {
             thread,
             limits,
             buffers: Buffers::new(),
             watches: Rc::default(),
             seal,
+            log,
+            remember: Remember::new(Arc::clone(&shared.memory), thread),
             shared,
             table: RefCell::new(Rc::new(Table::new(snapshot, None, seed))),
             closing: Cell::new(false),
             coarse: Cell::new(Duration::ZERO),
             epoch: Instant::now(),
+            wall_epoch: Cell::new(since_1970(SystemTime::now())),
             seed,
             next_request: Cell::new(0),
             events,
@@ -143,12 +154,24 @@ impl Local {
     pub(crate) fn sweep(&self) {
         let now = self.now();
         self.watches.sweep(now);
+        let wall = SystemTime::now();
+        self.wall_epoch.set(since_1970(wall).saturating_sub(now));
+        if let Some(log) = &self.log {
+            log.flush();
+        }
+        self.remember.settle(None);
+    }
+
+    /// A time of this thread as people tell it, since 1970.
+    pub(crate) fn wall(&self, time: Duration) -> Duration {
+        self.wall_epoch.get() + time
     }
 
     /// Closes idle connections to instances that are old or dead.
     pub(crate) fn prune_pools(&self) {
         let now = self.now();
         self.table().instances().for_each(|instance| instance.pool.prune(now));
+        self.remember.settle(Some(SystemTime::now()));
     }
 
     /// Reports a failed connect.
@@ -174,6 +197,10 @@ impl Local {
         write_hex(back, number);
         std::str::from_utf8(&text.0).expect("hexadecimal digits are text")
     }
+}
+
+fn since_1970(wall: SystemTime) -> Duration {
+    wall.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Room for a request id on the stack.

@@ -21,6 +21,8 @@ pub(crate) struct Pump {
     /// Bytes of content, without the framing.
     seen: u64,
     limit: Option<u64>,
+    /// Bytes read from the client, with the framing.
+    carried: u64,
 }
 
 /// Why the body cannot be carried on. Always the client's doing.
@@ -37,12 +39,17 @@ pub(crate) enum PumpEnd {
 impl Pump {
     /// `seen` bytes of its content were taken already.
     pub(crate) fn new(body: Body, seen: u64, limit: Option<u64>) -> Self {
-        Self { body, unsent: Vec::new(), sent: 0, broken: false, seen, limit }
+        Self { body, unsent: Vec::new(), sent: 0, broken: false, seen, limit, carried: 0 }
     }
 
     /// Whether the whole body was read and sent.
     pub(crate) fn is_done(&self) -> bool {
         self.body.is_done() && self.unsent.is_empty()
+    }
+
+    /// How many bytes of the body it read from the client.
+    pub(crate) fn carried(&self) -> u64 {
+        self.carried
     }
 
     /// What the instance has not taken yet; it is the caller's from now on.
@@ -110,6 +117,7 @@ impl Pump {
             Ok(taken) => taken,
             Err(malformed) => return Poll::Ready(Err(PumpEnd::Malformed(malformed))),
         };
+        self.carried += taken as u64;
         if self.limit.is_some_and(|limit| self.seen > limit) {
             return Poll::Ready(Err(PumpEnd::TooLarge));
         }

@@ -5,6 +5,7 @@
 mod stage;
 mod wire;
 
+mod access_log;
 mod acknowledge;
 mod bodies;
 mod connections;
@@ -20,4 +21,5 @@ mod shutdown;
 mod slow;
 mod sticky;
 mod tcp;
+mod trails;
 mod upgrades;

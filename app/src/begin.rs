@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use everup_admin::{Command, Commands, serve_admin, serve_metrics};
-use everup_core::config::{self, Config, Limits, LogTo};
+use everup_core::config::{self, Config, Limits, LogTo, TraceParent};
 use everup_core::keeper::{SocketRole, ToKeeper};
 use everup_gateway::{AccessLog, Gateway, ListenerSockets, Setup, open_access_log};
 use everup_instance::Supervisor;
@@ -106,6 +106,7 @@ fn setup(
     Ok(Setup {
         limits: Limits { connections: descriptors::connections(&config.limits), ..config.limits },
         access_log: access_log(&config.access_log, config_path, restarts)?,
+        makes_trace_parents: config.trace.parent == TraceParent::Make,
         sockets: Vec::new(),
         threads: 1,
         sticky_key: sticky_key::read_or_create(state)?,

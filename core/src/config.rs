@@ -30,6 +30,7 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 mod timeout;
+mod trace;
 mod units;
 
 use std::ops::Range;
@@ -52,6 +53,7 @@ pub use run::Run;
 pub use service::{Balance, Service};
 pub use sticky::{Sticky, StickyBy};
 pub use timeout::Timeout;
+pub use trace::{Trace, TraceParent};
 
 /// A whole, valid configuration. Every reference in it holds: a service that a route names exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +62,8 @@ pub struct Config {
     pub node: Node,
     /// Where requests are written down.
     pub access_log: AccessLog,
+    /// Distributed tracing.
+    pub trace: Trace,
     /// How much the gateway takes on.
     pub limits: Limits,
     /// At least one, in the order of the file.
@@ -100,9 +104,9 @@ pub fn parse(text: &str) -> Result<Config, Vec<Diagnostic>> {
     cross::judge(&mut reading, listeners);
     let mistakes = reading.into_mistakes(text);
     match written {
-        Some(root::Written { node, access_log, limits, listener, service }) if mistakes.is_empty() => {
+        Some(root::Written { node, access_log, trace, limits, listener, service }) if mistakes.is_empty() => {
             let services = service.unwrap_or_default().into_iter().flatten().collect();
-            Ok(Config { node, access_log, limits, listeners: listener, services })
+            Ok(Config { node, access_log, trace, limits, listeners: listener, services })
         }
         _ => {
             assert!(!mistakes.is_empty(), "what cannot be read has been told");

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use everup_core::config::{
     AccessLog, Balance, Check, Config, Drain, Health, Limits, Listener, Log, LogTo, Node, Park, Protocol,
-    Retry, Run, Service, Timeout,
+    Retry, Run, Service, Timeout, Trace, TraceParent,
 };
 use everup_core::ids::InstanceId;
 use everup_core::keeper::{ExitStatus, SocketRole, StopSignal, ToKeeper, ToWorker};
@@ -47,6 +47,7 @@ pub(crate) fn config_of(command: &[&str]) -> Config {
     Config {
         node: Node { name: None, state: None, admin: None, metrics: None, threads: None, user: None },
         access_log: AccessLog { to: LogTo::Off, query: false },
+        trace: Trace { parent: TraceParent::Forward },
         limits: Limits { head_bytes: 16384, head_time: second, body_bytes: None, connections: 100 },
         listeners: vec![Listener {
             bind: vec!["127.0.0.1:0".parse().unwrap()],

@@ -7,6 +7,7 @@ use super::listener::{self, Listener};
 use super::node::Node;
 use super::section::{named_tables, plain, section, table, tables};
 use super::service::{self, Service};
+use super::trace::Trace;
 
 section! {
     /// `everup.toml` is one TOML file. Durations are written "500ms", "10s", "5m", "1h"; sizes "16KiB", "10MiB", "1GiB";
@@ -16,6 +17,8 @@ section! {
         pub(super) node: Node = table::<Node, _>(plain), default {}, because "every key has a default";
         /// Where requests are written down.
         pub(super) access_log: AccessLog = table::<AccessLog, _>(plain), default {}, because "every key has a default";
+        /// Distributed tracing.
+        pub(super) trace: Trace = table::<Trace, _>(plain), default {}, because "every key has a default";
         /// The limits of the gateway.
         pub(super) limits: Limits = table::<Limits, _>(plain), default {}, because "every key has a default";
         /// What to listen at, and which service gets what comes in.

@@ -119,7 +119,9 @@ fn what_is_not_written_has_the_documented_default() {
     let bind = vec!["127.0.0.1:8080".parse().unwrap()];
     let listener = Listener { bind, protocol: Protocol::Http, service: Some(0), routes: Vec::new() };
     let access_log = AccessLog { to: LogTo::Off, query: false };
-    let config = Config { node, access_log, limits, listeners: vec![listener], services: vec![service] };
+    let trace = Trace { parent: TraceParent::Forward };
+    let config =
+        Config { node, access_log, trace, limits, listeners: vec![listener], services: vec![service] };
     assert_eq!(parse(SMALLEST), Ok(config));
 }
 

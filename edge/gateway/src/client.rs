@@ -13,7 +13,7 @@ use everup_core::http::response::Asked;
 use everup_core::http::{Framing, Parsed, Storage, Version, forward};
 
 use crate::exchange;
-use crate::local::{Local, RequestId};
+use crate::local::{Local, RequestId, TraceParent};
 use crate::reply;
 use crate::service::Service;
 use crate::sticky;
@@ -336,11 +336,15 @@ impl Client {
             Some(id) => id,
             None => local.new_request_id(&mut room),
         };
+        let mut room = TraceParent::default();
+        let trace_parent =
+            (local.makes_trace_parents && !request.is_traced()).then(|| local.new_trace_parent(&mut room));
         let origin = forward::Origin {
             client: &self.address,
             scheme: "http",
             request_id,
             fallback_host: &service.settings.name,
+            trace_parent,
         };
         forward::request(out, request, bytes, origin);
         // The id is the last line's value, before its CR LF and the empty line.

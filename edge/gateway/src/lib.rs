@@ -57,6 +57,8 @@ pub struct Setup {
     pub limits: Limits,
     /// None: no access log.
     pub access_log: Option<AccessLog>,
+    /// Requests without a valid `traceparent` get one.
+    pub makes_trace_parents: bool,
     /// The listening sockets, bound by the keeper.
     pub sockets: Vec<ListenerSockets>,
     /// How many data-plane threads; every listener has one socket for each.
@@ -192,6 +194,7 @@ impl Gateway {
                 thread,
                 limits: setup.limits.clone(),
                 log: logs.pop(),
+                makes_trace_parents: setup.makes_trace_parents,
                 sockets: per_thread.pop().expect("there is one set of sockets per thread"),
                 sticky_key: setup.sticky_key,
                 seed: everup_core::balance::hash(&(setup.worker_seed ^ thread as u64).to_le_bytes()),

@@ -33,6 +33,7 @@ pub(crate) struct Local {
     pub(crate) shared: Arc<Shared>,
     /// None: no access log.
     pub(crate) log: Option<Log>,
+    pub(crate) makes_trace_parents: bool,
     pub(crate) remember: Remember,
     table: RefCell<Rc<Table>>,
     closing: Cell<bool>,
@@ -51,6 +52,7 @@ pub(crate) struct Given {
     pub(crate) thread: usize,
     pub(crate) limits: Limits,
     pub(crate) log: Option<Log>,
+    pub(crate) makes_trace_parents: bool,
     pub(crate) seed: u64,
     pub(crate) seal: Seal,
     pub(crate) shared: Arc<Shared>,
@@ -60,7 +62,7 @@ pub(crate) struct Given {
 
 impl Local {
     pub(crate) fn new(given: Given) -> Self {
-        let Given { thread, limits, log, seed, seal, shared, events, snapshot } = given;
+        let Given { thread, limits, log, makes_trace_parents, seed, seal, shared, events, snapshot } = given;
         Self {
             thread,
             limits,
@@ -68,6 +70,7 @@ impl Local {
             watches: Rc::default(),
             seal,
             log,
+            makes_trace_parents,
             remember: Remember::new(Arc::clone(&shared.memory), thread),
             shared,
             table: RefCell::new(Rc::new(Table::new(snapshot, None, seed))),
@@ -188,6 +191,18 @@ impl Local {
         service.errors.cell(self.thread).add(1);
     }
 
+    /// Writes a new `traceparent` of version 00: random ids, not sampled, for whether to trace is not ours to say.
+    pub(crate) fn new_trace_parent<'a>(&self, text: &'a mut TraceParent) -> &'a str {
+        let number = self.next_request.get();
+        self.next_request.set(number.wrapping_add(1));
+        for (part, at) in [3, 19, 36].into_iter().enumerate() {
+            let state = self.seed ^ number.wrapping_mul(3).wrapping_add(part as u64);
+            // No id may be zero.
+            write_hex(&mut text.0[at..at + 16], split_mix(state) | 1);
+        }
+        std::str::from_utf8(&text.0).expect("hexadecimal digits and hyphens are text")
+    }
+
     /// Writes a new request id: 16 hexadecimal digits that belong to this thread of this worker and 16 that count.
     pub(crate) fn new_request_id<'a>(&self, text: &'a mut RequestId) -> &'a str {
         let number = self.next_request.get();
@@ -199,8 +214,26 @@ impl Local {
     }
 }
 
+/// Steele, Lea, Flood, "Fast splittable pseudorandom number generators": spreads a counter over all 64 bits.
+fn split_mix(state: u64) -> u64 {
+    let mut mixed = state.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
 fn since_1970(wall: SystemTime) -> Duration {
     wall.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Room for a `traceparent` on the stack.
+#[derive(Debug)]
+pub(crate) struct TraceParent([u8; 55]);
+
+impl Default for TraceParent {
+    fn default() -> Self {
+        Self(*b"00-00000000000000000000000000000000-0000000000000000-00")
+    }
 }
 
 /// Room for a request id on the stack.

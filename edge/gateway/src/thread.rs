@@ -45,6 +45,7 @@ pub(crate) struct Start {
     pub(crate) thread: usize,
     pub(crate) limits: Limits,
     pub(crate) log: Option<Log>,
+    pub(crate) makes_trace_parents: bool,
     pub(crate) sockets: Vec<ThreadSocket>,
     pub(crate) sticky_key: [u8; 32],
     pub(crate) seed: u64,
@@ -68,10 +69,32 @@ pub(crate) fn spawn(start: Start) -> std::io::Result<JoinHandle<()>> {
 }
 
 async fn run(start: Start) {
-    let Start { thread, limits, log, sockets, sticky_key, seed, orders, acknowledge, shared, events } = start;
+    let Start {
+        thread,
+        limits,
+        log,
+        makes_trace_parents,
+        sockets,
+        sticky_key,
+        seed,
+        orders,
+        acknowledge,
+        shared,
+        events,
+    } = start;
     let snapshot = Arc::clone(&orders.borrow().snapshot);
     let seal = Seal::new(&sticky_key);
-    let local = Rc::new(Local::new(Given { thread, limits, log, seed, seal, shared, events, snapshot }));
+    let local = Rc::new(Local::new(Given {
+        thread,
+        limits,
+        log,
+        makes_trace_parents,
+        seed,
+        seal,
+        shared,
+        events,
+        snapshot,
+    }));
     for socket in sockets {
         tokio::task::spawn_local(accept(Rc::clone(&local), socket));
     }

@@ -124,6 +124,7 @@ fn gateway(access_log: Option<AccessLog>) -> (Gateway, SocketAddr) {
     let setup = Setup {
         limits: config.limits,
         access_log,
+        makes_trace_parents: true,
         sockets: vec![sockets],
         threads: 1,
         sticky_key: [1; 32],

@@ -87,8 +87,8 @@ fn piece() -> impl Strategy<Value = String> {
 }
 
 fn config() -> impl Strategy<Value = Config> {
-    let config = (node(), access_log(), limits(), vec(service(), 1..4));
-    config.prop_flat_map(|(node, access_log, limits, mut services)| {
+    let config = (node(), access_log(), trace(), limits(), vec(service(), 1..4));
+    config.prop_flat_map(|(node, access_log, trace, limits, mut services)| {
         for (index, service) in services.iter_mut().enumerate() {
             service.name = format!("service-{index}").into();
         }
@@ -98,6 +98,7 @@ fn config() -> impl Strategy<Value = Config> {
             Config {
                 node: node.clone(),
                 access_log: access_log.clone(),
+                trace: trace.clone(),
                 limits: limits.clone(),
                 listeners,
                 services: services.clone(),
@@ -140,6 +141,10 @@ fn access_log() -> impl Strategy<Value = AccessLog> {
         "/[a-z/ü \"\\\\]{0,20}\\.log".prop_map(|path| LogTo::File(path.into())),
     ];
     (to, any::<bool>()).prop_map(|(to, query)| AccessLog { to, query })
+}
+
+fn trace() -> impl Strategy<Value = Trace> {
+    prop::sample::select(vec![TraceParent::Forward, TraceParent::Make]).prop_map(|parent| Trace { parent })
 }
 
 fn limits() -> impl Strategy<Value = Limits> {

@@ -21,5 +21,6 @@ mod shutdown;
 mod slow;
 mod sticky;
 mod tcp;
+mod trace;
 mod trails;
 mod upgrades;

@@ -130,6 +130,7 @@ pub(crate) struct Setting {
     threads: usize,
     states: Vec<Availability>,
     access_log: Option<AccessLog>,
+    makes_trace_parents: bool,
 }
 
 /// A gateway in front of these instances, not yet started.
@@ -144,6 +145,7 @@ pub(crate) fn before<'a>(origins: impl IntoIterator<Item = &'a Origin>) -> Setti
         tcp: true,
         threads: 1,
         access_log: None,
+        makes_trace_parents: false,
     }
 }
 
@@ -183,6 +185,12 @@ impl Setting {
         self
     }
 
+    /// Requests without a trace get one.
+    pub(crate) fn makes_trace_parents(mut self) -> Self {
+        self.makes_trace_parents = true;
+        self
+    }
+
     /// The first table's states.
     pub(crate) fn states(mut self, states: &[Availability]) -> Self {
         self.states = states.into();
@@ -190,7 +198,17 @@ impl Setting {
     }
 
     pub(crate) fn start(self) -> Stage {
-        let Self { addresses, service, limits, listener, tcp, threads, states, access_log } = self;
+        let Self {
+            addresses,
+            service,
+            limits,
+            listener,
+            tcp,
+            threads,
+            states,
+            access_log,
+            makes_trace_parents,
+        } = self;
         let instances: Vec<_> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
         let bind = "bind = [\"127.0.0.1:0\"]";
         let tcp_listener = if tcp {
@@ -209,6 +227,7 @@ impl Setting {
         let setup = Setup {
             limits: config.limits.clone(),
             access_log,
+            makes_trace_parents,
             sockets: vec![http, tcp_sockets],
             threads,
             sticky_key: [1; 32],

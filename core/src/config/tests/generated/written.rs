@@ -8,10 +8,16 @@ use crate::config::units::TIME;
 use crate::config::*;
 
 pub(super) fn written(config: &Config) -> String {
-    let Config { node, access_log, limits, listeners, services } = config;
+    let Config { node, access_log, trace, limits, listeners, services } = config;
     let mut text = String::new();
     write_node(&mut text, node);
     write_access_log(&mut text, access_log);
+    let Trace { parent } = trace;
+    let parent = match parent {
+        TraceParent::Forward => "forward",
+        TraceParent::Make => "make",
+    };
+    writeln!(text, "[trace]\nparent = \"{parent}\"").unwrap();
     write_limits(&mut text, limits);
     listeners.iter().for_each(|listener| write_listener(&mut text, listener, services));
     services.iter().for_each(|service| write_service(&mut text, service));

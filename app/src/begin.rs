@@ -6,9 +6,9 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use everup_admin::{Command, Commands, serve_admin, serve_metrics};
-use everup_core::config::{self, Config, Limits};
+use everup_core::config::{self, Config, Limits, LogTo, TraceParent};
 use everup_core::keeper::{SocketRole, ToKeeper};
-use everup_gateway::{Gateway, ListenerSockets, Setup};
+use everup_gateway::{AccessLog, Gateway, ListenerSockets, Setup, open_access_log};
 use everup_instance::Supervisor;
 use everup_link::{Adopted, Inherited, Link, Sockets, receive_start};
 use tokio::sync::mpsc;
@@ -49,11 +49,9 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     controller.begin_outliers(now);
 
     let setup = Setup {
-        limits: Limits { connections: descriptors::connections(&config.limits), ..config.limits },
         sockets: sorted.listeners,
         threads: sorted.threads,
-        sticky_key: sticky_key::read_or_create(state)?,
-        worker_seed: seed,
+        ..setup(&config, Path::new(&config_path), restarts, state, seed)?
     };
     let (events, noticed) = mpsc::unbounded_channel();
     let gateway = Gateway::start(setup, controller.first_table(), events)?;
@@ -110,6 +108,44 @@ fn known(notes: Option<&str>, state: &Path, now: Now) -> Notes {
         Some(text) => Notes::read(Some(text)),
         None => state_file::read(state, now.wall),
     }
+}
+
+/// What the data plane needs, but for its sockets.
+fn setup(
+    config: &Config,
+    config_path: &Path,
+    restarts: u32,
+    state: &Path,
+    seed: u64,
+) -> Result<Setup, AppError> {
+    Ok(Setup {
+        limits: Limits { connections: descriptors::connections(&config.limits), ..config.limits },
+        access_log: access_log(&config.access_log, config_path, restarts)?,
+        makes_trace_parents: config.trace.parent == TraceParent::Make,
+        sockets: Vec::new(),
+        threads: 1,
+        sticky_key: sticky_key::read_or_create(state)?,
+        worker_seed: seed,
+    })
+}
+
+/// Where requests are written down. A file that cannot be written is told before anything serves; later, traffic does not
+/// depend on it: the lines are dropped and counted until it can.
+fn access_log(
+    settings: &config::AccessLog,
+    config_path: &Path,
+    restarts: u32,
+) -> Result<Option<AccessLog>, AppError> {
+    let config::AccessLog { to, query } = settings;
+    let file = match to {
+        LogTo::Off => return Ok(None),
+        LogTo::Stdout => None,
+        LogTo::File(file) => Some(config_path.parent().unwrap_or_else(|| Path::new("")).join(file)),
+    };
+    if let Some(path) = file.as_ref().filter(|_| restarts == 0) {
+        open_access_log(path).map_err(|source| AppError::AccessLog { path: path.clone(), source })?;
+    }
+    Ok(Some(AccessLog { file, query: *query }))
 }
 
 fn parse(text: &str) -> Result<Config, AppError> {

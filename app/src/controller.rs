@@ -456,9 +456,10 @@ impl TryFrom<Command> for Order {
             Command::Drain { id, wait, reply } => Ok(Self::Drain { id, wait, reply }),
             Command::Undrain { id, reply } => Ok(Self::Undrain { id, reply }),
             Command::Kill { id, reply } => Ok(Self::Kill { id, reply }),
-            question @ (Command::Status { .. } | Command::Metrics { .. } | Command::Ready { .. }) => {
-                Err(question)
-            }
+            question @ (Command::Status { .. }
+            | Command::Explain { .. }
+            | Command::Metrics { .. }
+            | Command::Ready { .. }) => Err(question),
         }
     }
 }

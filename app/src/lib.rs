@@ -12,6 +12,7 @@ mod controller;
 mod descriptors;
 mod drain;
 mod error;
+mod explain;
 mod keeper_line;
 mod metrics;
 mod notes;

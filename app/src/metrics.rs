@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use everup_core::config::{Listener, Protocol};
 use everup_gateway::{Availability, TurnedAway};
 
 use crate::service::{Instance, Service};
@@ -18,12 +19,20 @@ pub(crate) struct Process {
     pub(crate) turned_away: TurnedAway,
     pub(crate) generation: u64,
     pub(crate) worker_restarts: u32,
+    pub(crate) dropped_lines: u64,
+}
+
+/// What the routes of every listener got; the last number of a listener is of its own service.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Routes<'a> {
+    pub(crate) listeners: &'a [Listener],
+    pub(crate) requests: &'a [Vec<u64>],
 }
 
 /// The whole page.
-pub(crate) fn page(process: Process, services: &[Service]) -> String {
+pub(crate) fn page(process: Process, routes: Routes<'_>, services: &[Service]) -> String {
     let mut page = Page::default();
-    let Process { connections, turned_away, generation, worker_restarts } = process;
+    let Process { connections, turned_away, generation, worker_restarts, dropped_lines } = process;
     page.family("everup_build_info", "gauge", "The version that runs; always 1.");
     page.sample("everup_build_info", &[("version", VERSION)], 1);
     page.family("everup_connections", "gauge", "Client connections open now.");
@@ -37,7 +46,12 @@ pub(crate) fn page(process: Process, services: &[Service]) -> String {
     page.sample("everup_table_generation", &[], generation);
     page.family("everup_worker_restarts_total", "counter", "Workers that died and were replaced.");
     page.sample("everup_worker_restarts_total", &[], u64::from(worker_restarts));
+    let help = "Lines that the access log could not write in time, or at all.";
+    page.family("everup_access_log_dropped_total", "counter", help);
+    page.sample("everup_access_log_dropped_total", &[], dropped_lines);
+    per_route(&mut page, routes, services);
     per_service(&mut page, services);
+    statuses(&mut page, services);
     latencies(&mut page, services);
     per_instance(&mut page, services);
     page.text
@@ -66,6 +80,41 @@ fn per_service(page: &mut Page, services: &[Service]) {
         page.family(name, kind, help);
         for service in services {
             page.sample(name, &[("service", &service.settings.name)], value(service));
+        }
+    }
+}
+
+/// Listeners and routes are numbered as they stand in the file, from 1.
+fn per_route(page: &mut Page, routes: Routes<'_>, services: &[Service]) {
+    let name = "everup_route_requests_total";
+    page.family(name, "counter", "Requests that a route of an http listener took.");
+    for (number, (listener, requests)) in routes.listeners.iter().zip(routes.requests).enumerate() {
+        let by_route =
+            listener.routes.iter().enumerate().map(|(at, route)| ((at + 1).to_string(), route.service));
+        let by_default = listener.service.map(|service| ("default".to_owned(), service));
+        if listener.protocol != Protocol::Http {
+            continue;
+        }
+        let counts = requests
+            .iter()
+            .take(listener.routes.len())
+            .chain(requests.last().filter(|_| by_default.is_some()));
+        for ((route, service), count) in by_route.chain(by_default).zip(counts) {
+            let number = (number + 1).to_string();
+            let service = &*services[service].settings.name;
+            page.sample(name, &[("listener", &number), ("route", &route), ("service", service)], *count);
+        }
+    }
+}
+
+fn statuses(page: &mut Page, services: &[Service]) {
+    let name = "everup_responses_total";
+    page.family(name, "counter", "Answers by the class of their status, also those of everup itself.");
+    for service in services {
+        for class in 1..=5 {
+            let count = service.shared.statuses.cells().map(|cell| cell.value(class)).sum::<u64>();
+            let label = format!("{class}xx");
+            page.sample(name, &[("service", &service.settings.name), ("code_class", &label)], count);
         }
     }
 }
@@ -195,9 +244,16 @@ mod tests {
 
     #[test]
     fn every_sample_stands_below_its_family_and_no_series_stands_twice() {
-        let process =
-            Process { connections: 3, turned_away: TurnedAway::default(), generation: 7, worker_restarts: 1 };
-        let page = page(process, &services());
+        let process = Process {
+            connections: 3,
+            turned_away: TurnedAway::default(),
+            generation: 7,
+            worker_restarts: 1,
+            dropped_lines: 2,
+        };
+        let listeners = crate::controller::tests::listeners();
+        let routes = Routes { listeners: &listeners, requests: &[vec![5]] };
+        let page = page(process, routes, &services());
         let (mut family, mut families, mut series) = (String::new(), HashSet::new(), HashSet::new());
         for line in page.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {
@@ -223,9 +279,14 @@ mod tests {
         for ms in [0, 3, 20_000] {
             services[0].shared.latency.cell(0).record(Duration::from_millis(ms));
         }
-        let process =
-            Process { connections: 0, turned_away: TurnedAway::default(), generation: 0, worker_restarts: 0 };
-        let page = page(process, &services);
+        let process = Process {
+            connections: 0,
+            turned_away: TurnedAway::default(),
+            generation: 0,
+            worker_restarts: 0,
+            dropped_lines: 0,
+        };
+        let page = page(process, Routes { listeners: &[], requests: &[] }, &services);
         let bucket = |le: &str, n| {
             let line =
                 format!("everup_request_duration_seconds_bucket{{service=\"shop\",le=\"{le}\"}} {n}\n");

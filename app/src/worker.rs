@@ -8,8 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
 
-use everup_admin::api::{InstanceState, Status};
-use everup_admin::{Command, NotReady};
+use everup_admin::api::{Explanation, InstanceState, Status};
+use everup_admin::{Command, NotReady, Refusal};
 use everup_core::config::Config;
 use everup_core::ids::Generation;
 use everup_core::keeper::{ToKeeper, ToWorker};
@@ -24,6 +24,7 @@ use crate::begin::begin;
 use crate::clock::{Clock, Now};
 use crate::controller::{Controller, DRAIN_LOOK, Input, Order, Output};
 use crate::error::AppError;
+use crate::explain;
 use crate::keeper_line::KeeperLine;
 use crate::metrics;
 use crate::notes::Notes;
@@ -227,6 +228,7 @@ impl Worker {
         match Order::try_from(command) {
             Ok(order) => self.controller.handle(now, Input::Order(order)),
             Err(Command::Status { reply }) => drop(reply.send(self.status(now))),
+            Err(Command::Explain { id, reply }) => drop(reply.send(self.explain(id))),
             Err(Command::Metrics { reply }) => drop(reply.send(self.metrics_page())),
             Err(Command::Ready { reply }) => drop(reply.send(self.ready())),
             Err(Command::Drain { .. } | Command::Undrain { .. } | Command::Kill { .. }) => {
@@ -423,14 +425,23 @@ impl Worker {
         status::status(&self.identity, moment, self.controller.services(), &self.rates, last_lines)
     }
 
+    fn explain(&self, id: String) -> Result<Explanation, Refusal> {
+        let tales = self.gateway.as_ref().map_or_else(Vec::new, |gateway| gateway.recall(&id));
+        explain::explanation(id, &tales)
+    }
+
     fn metrics_page(&self) -> String {
+        let gateway = self.gateway.as_ref();
         let process = metrics::Process {
             connections: self.connections(),
             turned_away: self.gateway.as_ref().map(Gateway::turned_away).unwrap_or_default(),
             generation: self.controller.generation().0,
             worker_restarts: self.identity.worker_restarts,
+            dropped_lines: gateway.map_or(0, Gateway::dropped_lines),
         };
-        metrics::page(process, self.controller.services())
+        let routes = gateway.map_or_else(Vec::new, Gateway::route_requests);
+        let routes = metrics::Routes { listeners: &self.config.listeners, requests: &routes };
+        metrics::page(process, routes, self.controller.services())
     }
 }
 

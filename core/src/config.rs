@@ -5,6 +5,7 @@
 //! Neither the file system nor the network is asked here: whether a user, a program or an address exists is found out
 //! by whoever uses it.
 
+mod access_log;
 mod cross;
 mod drain;
 mod health;
@@ -30,12 +31,14 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 mod timeout;
+mod trace;
 mod units;
 
 use std::ops::Range;
 
 use toml::de::DeTable;
 
+pub use access_log::{AccessLog, LogTo};
 pub use drain::Drain;
 pub use health::{Check, Health};
 pub use instance::FixedInstance;
@@ -52,12 +55,17 @@ pub use run::Run;
 pub use service::{Balance, SendProxy, Service};
 pub use sticky::{Sticky, StickyBy};
 pub use timeout::Timeout;
+pub use trace::{Trace, TraceParent};
 
 /// A whole, valid configuration. Every reference in it holds: a service that a route names exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// This host.
     pub node: Node,
+    /// Where requests are written down.
+    pub access_log: AccessLog,
+    /// Distributed tracing.
+    pub trace: Trace,
     /// How much the gateway takes on.
     pub limits: Limits,
     /// At least one, in the order of the file.
@@ -98,9 +106,9 @@ pub fn parse(text: &str) -> Result<Config, Vec<Diagnostic>> {
     cross::judge(&mut reading, listeners);
     let mistakes = reading.into_mistakes(text);
     match written {
-        Some(root::Written { node, limits, listener, service }) if mistakes.is_empty() => {
+        Some(root::Written { node, access_log, trace, limits, listener, service }) if mistakes.is_empty() => {
             let services = service.unwrap_or_default().into_iter().flatten().collect();
-            Ok(Config { node, limits, listeners: listener, services })
+            Ok(Config { node, access_log, trace, limits, listeners: listener, services })
         }
         _ => {
             assert!(!mistakes.is_empty(), "what cannot be read has been told");

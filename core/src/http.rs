@@ -11,6 +11,7 @@ pub mod forward;
 mod head;
 pub mod request;
 pub mod response;
+mod trace;
 
 pub use head::{HEADER_COUNT, Headers, Storage, Version};
 

@@ -21,13 +21,29 @@ impl Table {
 
     /// The index of the service that gets this request; None if no route matches and there is no default.
     pub fn lookup(&self, request: &Request<'_, '_>) -> Option<usize> {
-        let Some(_) = self.routes.first() else { return self.default };
+        self.lookup_route(request).map(|(service, _)| service)
+    }
+
+    /// The same, with the index of the route that brings it there; None for the default.
+    pub fn lookup_route(&self, request: &Request<'_, '_>) -> Option<(usize, Option<usize>)> {
+        let by_default = || self.default.map(|service| (service, None));
+        if self.routes.is_empty() {
+            return by_default();
+        }
         let host = request.host.map_or("", without_port);
         let path = request.path();
-        self.routes
-            .iter()
-            .find(|route| matches(route, host, path, request))
-            .map_or(self.default, |route| Some(route.service))
+        let found = self.routes.iter().position(|route| matches(route, host, path, request));
+        found.map_or_else(by_default, |index| Some((self.routes[index].service, Some(index))))
+    }
+
+    /// How many routes there are.
+    pub fn len(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// Whether there is no route, so that everything goes to the default service.
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty()
     }
 
     /// The service of a listener that has no requests to look at.

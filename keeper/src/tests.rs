@@ -12,8 +12,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use everup_core::config::{
-    Balance, Check, Config, Drain, Health, Limits, Listener, Log, Node, Park, Protocol, Retry, Run,
-    SendProxy, Service, Timeout,
+    AccessLog, Balance, Check, Config, Drain, Health, Limits, Listener, Log, LogTo, Node, Park, Protocol,
+    Retry, Run, SendProxy, Service, Timeout, Trace, TraceParent,
 };
 use everup_core::ids::InstanceId;
 use everup_core::keeper::{ExitStatus, SocketRole, StopSignal, ToKeeper, ToWorker};
@@ -48,6 +48,8 @@ pub(crate) fn config_of(command: &[&str]) -> Config {
     };
     Config {
         node: Node { name: None, state: None, admin: None, metrics: None, threads: None, user: None },
+        access_log: AccessLog { to: LogTo::Off, query: false },
+        trace: Trace { parent: TraceParent::Forward },
         limits: Limits {
             head_bytes: 16384,
             head_time: second,

@@ -282,6 +282,28 @@ impl<T> Choice<T> {
     }
 }
 
+/// `true` or `false`.
+pub(super) struct Flag;
+
+/// Yes or no.
+pub(super) fn flag() -> Flag {
+    Flag
+}
+
+impl Kind for Flag {
+    type Value = bool;
+    fn read(&self, value: &Toml<'_>, place: Place<'_>, reading: &mut Reading) -> Option<bool> {
+        let flag = value.get_ref().as_bool();
+        if flag.is_none() {
+            wrong_type(value, place, "true or false", "write it without quotes", reading);
+        }
+        flag
+    }
+    fn name(&self) -> String {
+        "`true` or `false`".to_owned()
+    }
+}
+
 /// `true`, if written at all.
 pub(super) struct True;
 

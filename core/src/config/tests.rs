@@ -145,7 +145,10 @@ fn what_is_not_written_has_the_documented_default() {
         service: Some(0),
         routes: Vec::new(),
     };
-    let config = Config { node, limits, listeners: vec![listener], services: vec![service] };
+    let access_log = AccessLog { to: LogTo::Off, query: false };
+    let trace = Trace { parent: TraceParent::Forward };
+    let config =
+        Config { node, access_log, trace, limits, listeners: vec![listener], services: vec![service] };
     assert_eq!(parse(SMALLEST), Ok(config));
 }
 

@@ -4,6 +4,7 @@
 use super::head::tokens;
 use super::request::Request;
 use super::response::Response;
+use super::trace::Parent;
 use super::{Headers, Version};
 
 /// Fields that a Connection header must not make us drop: leaving one out would change what the request means or
@@ -22,6 +23,8 @@ pub struct Origin<'a> {
     pub request_id: &'a str,
     /// The Host for an HTTP/1.0 request that names none.
     pub fallback_host: &'a str,
+    /// A new `traceparent`, in place of what the client sent.
+    pub trace_parent: Option<&'a str>,
 }
 
 /// Appends the request's head as the instance gets it to `out`. The body's framing is unchanged.
@@ -34,6 +37,9 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, buffer: &[u8], orig
     out.extend_from_slice(request.target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let plain = !request.hop_by_hop && !request.forwarded && request.untouched_target;
+    let sends_trace = request.trace_parent != Parent::Absent || request.trace_state;
+    let drops_trace = origin.trace_parent.is_some() && sends_trace;
+    let plain = plain && !drops_trace;
     let mut forwarded_for: Option<&[u8]> = None;
     if plain {
         if let Some(start) = request.headers.iter().next().map(|(name, _)| offset(buffer, name.as_bytes())) {
@@ -46,6 +52,12 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, buffer: &[u8], orig
                 if let Some(last) = forwarded_for.replace(value) {
                     return Keep::Rewritten(last);
                 }
+                return Keep::Drop;
+            }
+            // A state belongs to its parent (section 4.3).
+            let is_trace =
+                || ["traceparent", "tracestate"].iter().any(|field| name.eq_ignore_ascii_case(field));
+            if drops_trace && is_trace() {
                 return Keep::Drop;
             }
             keep_in_request(request, name)
@@ -66,6 +78,9 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, buffer: &[u8], orig
     line(out, "X-Forwarded-Proto", &[origin.scheme.as_bytes()]);
     if let Some(host) = request.host {
         line(out, "X-Forwarded-Host", &[host.as_bytes()]);
+    }
+    if let Some(parent) = origin.trace_parent {
+        line(out, "traceparent", &[parent.as_bytes()]);
     }
     line(out, "X-Request-Id", &[origin.request_id.as_bytes()]);
     out.extend_from_slice(b"\r\n");

@@ -1,6 +1,7 @@
 //! Reading a request head. What comes out is unambiguous: one host, one target, one length, or it is refused.
 
 use super::head::{Fields, lines_end_with_crlf, malformed};
+use super::trace::Parent;
 use super::{Framing, Headers, Malformed, Parsed, Storage, Version};
 
 /// A request head, as a view into the receive buffer.
@@ -33,12 +34,19 @@ pub struct Request<'h, 'b> {
     pub(super) connection_names_others: bool,
     pub(super) forwarded: bool,
     pub(super) untouched_target: bool,
+    pub(super) trace_parent: Parent,
+    pub(super) trace_state: bool,
 }
 
 impl Request<'_, '_> {
     /// Whether sending this request twice is the same as sending it once (RFC 9110 section 9.2.2).
     pub fn is_idempotent(&self) -> bool {
         matches!(self.method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE")
+    }
+
+    /// Whether it belongs to a trace: it has one valid `traceparent` (W3C Trace Context).
+    pub fn is_traced(&self) -> bool {
+        self.trace_parent == Parent::Valid
     }
 
     /// The target without its query.
@@ -87,6 +95,8 @@ pub fn parse<'h, 'b>(
         hop_by_hop: fields.hop_by_hop,
         connection_names_others: fields.connection_names_others,
         forwarded: fields.forwarded,
+        trace_parent: fields.trace_parent,
+        trace_state: fields.trace_state,
         untouched_target: origin_form.len() == target.len(),
     }))
 }

@@ -44,6 +44,7 @@ fn http_request(bytes: &[u8]) {
         scheme: "http",
         request_id: "id",
         fallback_host: "fallback.example",
+        trace_parent: None,
     };
     forward::request(&mut sent, &taken, bytes, origin);
 

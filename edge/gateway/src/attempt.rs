@@ -102,6 +102,8 @@ pub(crate) async fn run(
         Ok(connected) => connected,
         Err(failure) => return Ended::Failed { failure, written: false, answered: false },
     };
+    // On the common path the connection was there, and the clock is not read for it.
+    incoming.trail.on_connected(if stale { local.coarse_now() } else { local.now() });
     instance.table.shared.requests.cell(local.thread).add(1);
     let pump = Pump::new(local, incoming.body.clone(), incoming.body_bytes, incoming.awaits_continue);
     let unsent = Vec::new();
@@ -122,6 +124,7 @@ pub(crate) async fn run(
     };
     let mut held = Vec::new();
     let ended = attempt.run(&mut held).await;
+    attempt.incoming.trail.bytes_in += attempt.pump.carried();
     attempt.client.watch.set_waits_for(None);
     match ended {
         Ok(answer) => attempt.finish(answer),
@@ -379,6 +382,7 @@ impl Attempt<'_> {
         let Ok(taken) = taken else { return Err(self.failed(Failure::BadAnswer)) };
         // From here on the client sees an answer; there is no way back.
         self.answered = true;
+        self.incoming.trail.on_answer(self.local.now(), head.status);
         self.client.watch.set_waits_for(None);
         if forward::response_is_untouched(head, wanted) {
             self.send_to_client(&bytes[..head.head_bytes + taken], &[])?;
@@ -489,6 +493,7 @@ impl Attempt<'_> {
         let mut out = self.local.buffers.take();
         forward::response(&mut out, head, bytes, plain);
         self.answered = true;
+        self.incoming.trail.on_answer(self.local.now(), head.status);
         self.send_to_client(&out, &bytes[head.head_bytes..])?;
         self.local.buffers.give(out);
         judge::on_answer(self.local, &self.incoming.service, self.instance, head.status);
@@ -512,6 +517,7 @@ impl Attempt<'_> {
 
     /// Hands bytes to the kernel; what it does not take now is kept for [`Self::flush`].
     fn send_to_client(&mut self, first: &[u8], second: &[u8]) -> Step<()> {
+        self.incoming.trail.bytes_out += (first.len() + second.len()) as u64;
         let written = if self.unsent.is_empty() {
             self.client.stream.try_write(first, second).map_err(|_| Ended::ClientGone)?
         } else {

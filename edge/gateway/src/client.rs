@@ -15,13 +15,15 @@ use everup_core::http::{Framing, Parsed, Storage, Version, forward};
 use everup_core::proxy_protocol::Ends;
 
 use crate::exchange;
-use crate::local::{Local, RequestId};
+use crate::local::{Local, RequestId, TraceParent};
 use crate::per_client::{self, Entry};
 use crate::proxied;
 use crate::reply;
 use crate::service::Service;
 use crate::sticky;
 use crate::stream::Stream;
+use crate::tell;
+use crate::trail::{Note, Trail};
 use crate::turned_away::Reason;
 use crate::watch::{Signal, Watched};
 
@@ -83,6 +85,8 @@ pub(crate) struct Incoming {
     pub(crate) wish: Option<u64>,
     /// When its head was whole.
     pub(crate) started: Duration,
+    /// How it goes.
+    pub(crate) trail: Trail,
     request_id: Range<usize>,
 }
 
@@ -104,18 +108,20 @@ pub(crate) enum After {
 }
 
 /// A request that is refused before any service has seen it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Refusal {
     status: u16,
     why: &'static str,
     /// The next request may come; it begins so many bytes after this one. None: nobody can tell where.
     next: Option<usize>,
     head: bool,
+    /// What was asked for, as far as it is known.
+    asked: Option<Note>,
 }
 
 impl Refusal {
     const fn fatal(status: u16, why: &'static str) -> Self {
-        Self { status, why, next: None, head: false }
+        Self { status, why, next: None, head: false, asked: None }
     }
 }
 
@@ -131,6 +137,7 @@ pub(crate) enum Entered {
 }
 
 /// What came of waiting for a request.
+#[expect(clippy::large_enum_variant, reason = "a box would cost an allocation for each request")]
 enum Arrived {
     Request(Incoming),
     Refused(Refusal),
@@ -152,10 +159,7 @@ pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, pee
                 client.idle = incoming.service.settings.timeout.idle;
                 exchange::run(&local, &mut client, incoming).await
             }
-            Arrived::Refused(Refusal { status, why, next, head }) => {
-                let keep = next.is_some() && !local.is_closing();
-                client.reply(&local, status, why, "", head, keep).await
-            }
+            Arrived::Refused(refusal) => client.refuse(&local, refusal).await,
             Arrived::Closed => After::Gone,
         };
         client.served = true;
@@ -227,7 +231,7 @@ impl Client {
     /// Tells a client that it has too many connections. Not longer than that takes.
     async fn turn_away(mut self, local: &Local) {
         let why = "too many connections from your address";
-        if self.reply(local, 429, why, "", false, false).await == After::Close {
+        if self.reply(local, 429, why, "", false, false).await.0 == After::Close {
             self.linger(local).await;
         }
     }
@@ -355,17 +359,26 @@ impl Client {
     ) -> Result<(Incoming, usize), Refusal> {
         let table = local.table();
         let routes = table.snapshot.listeners.get(self.listener).map(|listener| &listener.routes);
-        let found =
-            routes.and_then(|routes| routes.lookup(request)).and_then(|index| table.services.get(index));
-        let service = Rc::clone(found.ok_or_else(|| Refusal {
-            status: 404,
-            why: "no route leads from here to a service",
-            next: (request.framing == Framing::Empty && request.keep_alive).then_some(request.head_bytes),
-            head: request.method == "HEAD",
-        })?);
+        let found = routes.and_then(|routes| routes.lookup_route(request));
+        let found = found.and_then(|(index, route)| Some((table.services.get(index)?, route)));
+        let Some((service, route)) = found else {
+            let next = request.framing == Framing::Empty && request.keep_alive;
+            return Err(Refusal {
+                status: 404,
+                why: "no route leads from here to a service",
+                next: next.then_some(request.head_bytes),
+                head: request.method == "HEAD",
+                asked: Some(note(local, request)),
+            });
+        };
+        let service = Rc::clone(service);
         let limit = local.limits.body_bytes.unwrap_or(u64::MAX);
+        let too_large = || Refusal {
+            asked: Some(note(local, request)),
+            ..Refusal::fatal(413, "the request's body is too large")
+        };
         if matches!(request.framing, Framing::Length(length) if length > limit) {
-            return Err(Refusal::fatal(413, "the request's body is too large"));
+            return Err(too_large());
         }
         let mut out = local.buffers.take();
         let request_id = self.write_head(local, &mut out, request, bytes, &service);
@@ -376,8 +389,10 @@ impl Client {
             .take(rest, |piece| content += piece.len() as u64)
             .map_err(|malformed| Refusal::fatal(400, explain(malformed)))?;
         if content > limit {
-            return Err(Refusal::fatal(413, "the request's body is too large"));
+            return Err(too_large());
         }
+        local.shared.count_route(local.thread, self.listener, route);
+        let used = request.head_bytes + taken;
         out.extend_from_slice(&rest[..taken]);
         let incoming = Incoming {
             wish: sticky::wish(local, &service, request),
@@ -393,9 +408,10 @@ impl Client {
             keep_alive: request.keep_alive,
             idempotent: request.is_idempotent() && !request.upgrade,
             started: local.now(),
+            trail: Trail::new(note(local, request), self.listener, route, used as u64),
             request_id,
         };
-        Ok((incoming, request.head_bytes + taken))
+        Ok((incoming, used))
     }
 
     /// Writes the head for the instance; returns where the request id stands in it.
@@ -412,11 +428,15 @@ impl Client {
             Some(id) => id,
             None => local.new_request_id(&mut room),
         };
+        let mut room = TraceParent::default();
+        let trace_parent =
+            (local.makes_trace_parents && !request.is_traced()).then(|| local.new_trace_parent(&mut room));
         let origin = forward::Origin {
             client: &self.address,
             scheme: "http",
             request_id,
             fallback_host: &service.settings.name,
+            trace_parent,
         };
         forward::request(out, request, bytes, origin);
         // The id is the last line's value, before its CR LF and the empty line.
@@ -424,7 +444,16 @@ impl Client {
         end - request_id.len()..end
     }
 
-    /// Sends an answer of ours.
+    /// Answers what no service has seen.
+    async fn refuse(&mut self, local: &Local, refusal: Refusal) -> After {
+        let Refusal { status, why, next, head, asked } = refusal;
+        let keep = next.is_some() && !local.is_closing();
+        let (after, sent) = self.reply(local, status, why, "", head, keep).await;
+        tell::refused(local, self, asked.as_ref(), status, sent);
+        after
+    }
+
+    /// Sends an answer of ours; returns how many bytes of it went out, too.
     pub(crate) async fn reply(
         &mut self,
         local: &Local,
@@ -433,7 +462,7 @@ impl Client {
         request_id: &str,
         head: bool,
         keep: bool,
-    ) -> After {
+    ) -> (After, u64) {
         let mut out = local.buffers.take();
         reply::write(&mut out, status, why, request_id, head, !keep);
         self.watch.set_deadline(Some(local.coarse_now() + self.idle));
@@ -442,11 +471,11 @@ impl Client {
             let Self { stream, watch, .. } = self;
             match watch.wait(|cx| stream.poll_write(cx, &out[at..])).await {
                 Ok(Ok(written)) => at += written,
-                Ok(Err(_)) | Err(_) => return After::Gone,
+                Ok(Err(_)) | Err(_) => return (After::Gone, at as u64),
             }
         }
         local.buffers.give(out);
-        if keep { After::Keep } else { After::Close }
+        (if keep { After::Keep } else { After::Close }, at as u64)
     }
 
     /// Reads and forgets what the client still sends, for a short while, so that it sees our last answer.
@@ -467,6 +496,11 @@ impl Client {
 /// IPv4 as IPv4, also where a socket says it in IPv6 form.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// What is asked for, for the access log and for `explain`.
+fn note(local: &Local, request: &Request<'_, '_>) -> Note {
+    Note::new(local.buffers.take(), request, local.log.as_ref().is_some_and(|log| log.query))
 }
 
 /// A head that is over the limit: the status says which part of it.

@@ -27,6 +27,8 @@ pub(crate) struct Pump {
     pace: Pace,
     /// The client waits for `100 Continue`: that nothing comes is not its doing.
     awaits_continue: bool,
+    /// Bytes read from the client, with the framing.
+    carried: u64,
 }
 
 /// Why the body cannot be carried on. Always the client's doing.
@@ -45,7 +47,17 @@ impl Pump {
     pub(crate) fn new(local: &Local, body: Body, seen: u64, awaits_continue: bool) -> Self {
         let pace = Pace::new(local.coarse_now(), local.limits.body_rate);
         let limit = local.limits.body_bytes;
-        Self { body, unsent: Vec::new(), sent: 0, broken: false, seen, limit, pace, awaits_continue }
+        Self {
+            body,
+            unsent: Vec::new(),
+            sent: 0,
+            broken: false,
+            seen,
+            limit,
+            pace,
+            awaits_continue,
+            carried: 0,
+        }
     }
 
     /// When [`Self::is_too_slow`] is to be asked next.
@@ -71,6 +83,11 @@ impl Pump {
     /// Whether the whole body was read and sent.
     pub(crate) fn is_done(&self) -> bool {
         self.body.is_done() && self.unsent.is_empty()
+    }
+
+    /// How many bytes of the body it read from the client.
+    pub(crate) fn carried(&self) -> u64 {
+        self.carried
     }
 
     /// What the instance has not taken yet; it is the caller's from now on.
@@ -140,6 +157,7 @@ impl Pump {
             Ok(taken) => taken,
             Err(malformed) => return Poll::Ready(Err(PumpEnd::Malformed(malformed))),
         };
+        self.carried += taken as u64;
         if self.limit.is_some_and(|limit| self.seen > limit) {
             return Poll::Ready(Err(PumpEnd::TooLarge));
         }

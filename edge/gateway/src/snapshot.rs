@@ -85,10 +85,30 @@ pub struct ServiceShared {
     pub retries: PerThread<Counter>,
     /// Requests that wait for an instance now.
     pub parked: PerThread<Gauge>,
+    /// What clients were answered, also by everup itself.
+    pub statuses: PerThread<StatusClasses>,
     /// From the request's head to the last byte of its answer.
     pub latency: PerThread<Histogram>,
     pub(crate) parked_now: AtomicUsize,
     pub(crate) displaced: Mutex<Displaced>,
+}
+
+/// Answers by the first digit of their status.
+#[derive(Debug, Default)]
+pub struct StatusClasses([Counter; 5]);
+
+impl StatusClasses {
+    /// Counts an answer; one that never came has no class.
+    pub(crate) fn count(&self, status: u16) {
+        if let Some(counter) = self.0.get(usize::from(status / 100).wrapping_sub(1)) {
+            counter.add(1);
+        }
+    }
+
+    /// Answers of the class 1 (1xx) to 5 (5xx).
+    pub fn value(&self, class: usize) -> u64 {
+        self.0.get(class.wrapping_sub(1)).map_or(0, Counter::value)
+    }
 }
 
 impl ServiceShared {
@@ -99,6 +119,7 @@ impl ServiceShared {
             errors: PerThread::new(threads),
             retries: PerThread::new(threads),
             parked: PerThread::new(threads),
+            statuses: PerThread::new(threads),
             latency: PerThread::new(threads),
             parked_now: AtomicUsize::new(0),
             displaced: Mutex::new(Displaced::default()),

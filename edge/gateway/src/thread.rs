@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch as channel};
 
+use crate::access_log::Log;
 use crate::client;
 use crate::local::{Given, Local};
 use crate::seal::Seal;
@@ -43,6 +44,8 @@ pub(crate) struct ThreadSocket {
 pub(crate) struct Start {
     pub(crate) thread: usize,
     pub(crate) limits: Limits,
+    pub(crate) log: Option<Log>,
+    pub(crate) makes_trace_parents: bool,
     pub(crate) sockets: Vec<ThreadSocket>,
     pub(crate) sticky_key: [u8; 32],
     pub(crate) seed: u64,
@@ -66,10 +69,32 @@ pub(crate) fn spawn(start: Start) -> std::io::Result<JoinHandle<()>> {
 }
 
 async fn run(start: Start) {
-    let Start { thread, limits, sockets, sticky_key, seed, orders, acknowledge, shared, events } = start;
+    let Start {
+        thread,
+        limits,
+        log,
+        makes_trace_parents,
+        sockets,
+        sticky_key,
+        seed,
+        orders,
+        acknowledge,
+        shared,
+        events,
+    } = start;
     let snapshot = Arc::clone(&orders.borrow().snapshot);
     let seal = Seal::new(&sticky_key);
-    let local = Rc::new(Local::new(Given { thread, limits, seed, seal, shared, events, snapshot }));
+    let local = Rc::new(Local::new(Given {
+        thread,
+        limits,
+        log,
+        makes_trace_parents,
+        seed,
+        seal,
+        shared,
+        events,
+        snapshot,
+    }));
     for socket in sockets {
         tokio::task::spawn_local(accept(Rc::clone(&local), socket));
     }

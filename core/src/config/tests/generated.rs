@@ -87,14 +87,22 @@ fn piece() -> impl Strategy<Value = String> {
 }
 
 fn config() -> impl Strategy<Value = Config> {
-    (node(), limits(), vec(service(), 1..4)).prop_flat_map(|(node, limits, mut services)| {
+    let config = (node(), access_log(), trace(), limits(), vec(service(), 1..4));
+    config.prop_flat_map(|(node, access_log, trace, limits, mut services)| {
         for (index, service) in services.iter_mut().enumerate() {
             service.name = format!("service-{index}").into();
         }
         let count = services.len();
         vec(listener(count), 0..3).prop_map(move |mut listeners| {
             listeners.push(listener_that_uses_every_service(count));
-            Config { node: node.clone(), limits: limits.clone(), listeners, services: services.clone() }
+            Config {
+                node: node.clone(),
+                access_log: access_log.clone(),
+                trace: trace.clone(),
+                limits: limits.clone(),
+                listeners,
+                services: services.clone(),
+            }
         })
     })
 }
@@ -130,6 +138,19 @@ fn node() -> impl Strategy<Value = Node> {
     (name(), path(), path(), metrics, option::of(1usize..=256), name()).prop_map(
         |(name, state, admin, metrics, threads, user)| Node { name, state, admin, metrics, threads, user },
     )
+}
+
+fn access_log() -> impl Strategy<Value = AccessLog> {
+    let to = prop_oneof![
+        Just(LogTo::Off),
+        Just(LogTo::Stdout),
+        "/[a-z/ü \"\\\\]{0,20}\\.log".prop_map(|path| LogTo::File(path.into())),
+    ];
+    (to, any::<bool>()).prop_map(|(to, query)| AccessLog { to, query })
+}
+
+fn trace() -> impl Strategy<Value = Trace> {
+    prop::sample::select(vec![TraceParent::Forward, TraceParent::Make]).prop_map(|parent| Trace { parent })
 }
 
 fn limits() -> impl Strategy<Value = Limits> {

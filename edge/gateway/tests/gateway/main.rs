@@ -5,6 +5,7 @@
 mod stage;
 mod wire;
 
+mod access_log;
 mod acknowledge;
 mod bodies;
 mod connections;
@@ -22,4 +23,6 @@ mod shutdown;
 mod slow;
 mod sticky;
 mod tcp;
+mod trace;
+mod trails;
 mod upgrades;

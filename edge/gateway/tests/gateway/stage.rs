@@ -1,6 +1,7 @@
 //! A gateway without the rest of everup: instances are scripts, tables are published by the test.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -10,8 +11,8 @@ use everup_core::config::{self, Config};
 use everup_core::ids::{Generation, InstanceId};
 use everup_core::route;
 use everup_gateway::{
-    Availability, Gateway, GatewayEvent, InstanceShared, InstanceTable, ListenerSockets, ListenerTable,
-    ServiceShared, ServiceTable, Setup, Snapshot,
+    AccessLog, Availability, Gateway, GatewayEvent, InstanceShared, InstanceTable, ListenerSockets,
+    ListenerTable, ServiceShared, ServiceTable, Setup, Snapshot,
 };
 use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc;
@@ -129,6 +130,8 @@ pub(crate) struct Setting {
     tcp_listener: String,
     threads: usize,
     states: Vec<Availability>,
+    access_log: Option<AccessLog>,
+    makes_trace_parents: bool,
 }
 
 /// A gateway in front of these instances, not yet started.
@@ -143,6 +146,8 @@ pub(crate) fn before<'a>(origins: impl IntoIterator<Item = &'a Origin>) -> Setti
         tcp: true,
         tcp_listener: String::new(),
         threads: 1,
+        access_log: None,
+        makes_trace_parents: false,
     }
 }
 
@@ -182,6 +187,18 @@ impl Setting {
         self
     }
 
+    /// With an access log in this file.
+    pub(crate) fn access_log(mut self, file: &Path, query: bool) -> Self {
+        self.access_log = Some(AccessLog { file: Some(file.to_owned()), query });
+        self
+    }
+
+    /// Requests without a trace get one.
+    pub(crate) fn makes_trace_parents(mut self) -> Self {
+        self.makes_trace_parents = true;
+        self
+    }
+
     /// The first table's states.
     pub(crate) fn states(mut self, states: &[Availability]) -> Self {
         self.states = states.into();
@@ -189,7 +206,18 @@ impl Setting {
     }
 
     pub(crate) fn start(self) -> Stage {
-        let Self { addresses, service, limits, listener, tcp, tcp_listener, threads, states } = self;
+        let Self {
+            addresses,
+            service,
+            limits,
+            listener,
+            tcp,
+            tcp_listener,
+            threads,
+            states,
+            access_log,
+            makes_trace_parents,
+        } = self;
         let instances: Vec<_> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
         let bind = "bind = [\"127.0.0.1:0\"]";
         let tcp_section = if tcp {
@@ -207,6 +235,8 @@ impl Setting {
         let (tcp_sockets, tcp) = sockets(1, config::Protocol::Tcp, threads);
         let setup = Setup {
             limits: config.limits.clone(),
+            access_log,
+            makes_trace_parents,
             sockets: vec![http, tcp_sockets],
             threads,
             sticky_key: [1; 32],
@@ -275,6 +305,11 @@ fn snapshot(
 impl Stage {
     pub(crate) fn connect(&self) -> Wire {
         Wire::to(self.address)
+    }
+
+    /// Ends the gateway.
+    pub(crate) fn stop(&mut self) {
+        self.gateway.take().unwrap().stop();
     }
 
     pub(crate) fn gateway(&self) -> &Gateway {

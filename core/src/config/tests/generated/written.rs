@@ -8,9 +8,16 @@ use crate::config::units::{RATE, TIME};
 use crate::config::*;
 
 pub(super) fn written(config: &Config) -> String {
-    let Config { node, limits, listeners, services } = config;
+    let Config { node, access_log, trace, limits, listeners, services } = config;
     let mut text = String::new();
     write_node(&mut text, node);
+    write_access_log(&mut text, access_log);
+    let Trace { parent } = trace;
+    let parent = match parent {
+        TraceParent::Forward => "forward",
+        TraceParent::Make => "make",
+    };
+    writeln!(text, "[trace]\nparent = \"{parent}\"").unwrap();
     write_limits(&mut text, limits);
     listeners.iter().for_each(|listener| write_listener(&mut text, listener, services));
     services.iter().for_each(|service| write_service(&mut text, service));
@@ -54,6 +61,18 @@ fn write_node(text: &mut String, node: &Node) {
     set_if(text, "metrics", metrics.map(quoted));
     set_if(text, "threads", *threads);
     set_if(text, "user", user.as_ref().map(quoted));
+}
+
+fn write_access_log(text: &mut String, access_log: &AccessLog) {
+    let AccessLog { to, query } = access_log;
+    text.push_str("[access_log]\n");
+    let to = match to {
+        LogTo::Off => quoted("off"),
+        LogTo::Stdout => quoted("stdout"),
+        LogTo::File(file) => path(file),
+    };
+    set(text, "to", to);
+    set(text, "query", query);
 }
 
 fn write_limits(text: &mut String, limits: &Limits) {

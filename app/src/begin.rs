@@ -50,7 +50,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         limits: Limits { connections: descriptors::connections(&config.limits), ..config.limits },
         sockets: sorted.listeners,
         threads: sorted.threads,
-        sticky_key: sticky_key::read_or_create(state)?,
+        sticky_keys: sticky_key::read_or_create(state)?.into(),
         worker_seed: seed,
     };
     let (events, noticed) = mpsc::unbounded_channel();

@@ -128,7 +128,10 @@ fn a_service_that_everup_runs_has_defaults_too() {
         SMALLEST.replace("instances = [\"10.0.0.1:80\"]", "run.command = [\"shop\"]\nsticky.by = \"cookie\"");
     let Service { instances, run, sticky, .. } = parse(&text).unwrap().services.remove(0);
     assert!(instances.is_empty());
-    assert_eq!(sticky, Some(Sticky { by: StickyBy::Cookie, name: "everup".to_owned() }));
+    assert_eq!(
+        sticky,
+        Some(Sticky { by: StickyBy::Cookie, name: "everup".to_owned(), idle: None, lifetime: None })
+    );
     let expected = Run {
         command: vec!["shop".to_owned()],
         directory: None,
@@ -261,4 +264,20 @@ fn the_committed_reference_is_the_generated_one() {
     let committed = include_str!("../../../docs/reference/settings.md");
     let regenerate = "cargo run -- reference --markdown > docs/reference/settings.md";
     assert!(markdown(&reference()) == committed, "docs/reference/settings.md is out of date: {regenerate}");
+}
+
+#[test]
+fn users_are_known_by_what_requests_bring() {
+    let by = |text: &str| {
+        let text = format!(
+            "[[listener]]\nbind = [\"127.0.0.1:0\"]\nservice = \"shop\"\n[service.shop]\n\
+             instances = [\"10.0.0.1:80\"]\nsticky = {{ by = \"{text}\", idle = \"30m\" }}\n"
+        );
+        let text = if text.contains("header:") { text.replace(", idle = \"30m\"", "") } else { text };
+        parse(&text).expect("it is valid").services[0].sticky.clone().expect("it is sticky")
+    };
+    assert_eq!(by("header:X-User").by, StickyBy::Header("x-user".to_owned()));
+    let session = by("app-cookie:JSESSIONID");
+    assert_eq!(session.by, StickyBy::AppCookie("JSESSIONID".to_owned()));
+    assert_eq!(session.idle, Some(Duration::from_secs(1800)));
 }

@@ -326,8 +326,10 @@ impl Attempt<'_> {
             && head.framing != Framing::UntilClose
             && !dechunk
             && self.pump.is_done();
-        let cookie =
-            sticky::set_cookie(self.local, &self.incoming.service, self.incoming.wish, self.instance);
+        let Incoming { service, wish, .. } = &*self.incoming;
+        sticky::learn(self.local, service, self.instance, head.headers);
+        let secure = self.client.secure;
+        let cookie = sticky::set_cookie(self.local, service, *wish, self.instance, head.headers, secure);
         let wanted = forward::Answer {
             client: self.incoming.version,
             close: !keep_client,

@@ -16,7 +16,7 @@ use crate::exchange;
 use crate::local::{Local, RequestId};
 use crate::reply;
 use crate::service::Service;
-use crate::sticky;
+use crate::sticky::{self, Wish};
 use crate::stream::Stream;
 use crate::watch::{Signal, Watched};
 
@@ -39,6 +39,8 @@ pub(crate) struct Client {
     /// The client's address as text.
     pub(crate) address: String,
     pub(crate) hash: u64,
+    /// It speaks TLS with us.
+    pub(crate) secure: bool,
     /// Read already, but belonging to what comes after the current request.
     pub(crate) carry: Vec<u8>,
     idle: Duration,
@@ -64,8 +66,8 @@ pub(crate) struct Incoming {
     pub(crate) version: Version,
     pub(crate) keep_alive: bool,
     pub(crate) idempotent: bool,
-    /// The identity of the instance that the client's cookie names.
-    pub(crate) wish: Option<u64>,
+    /// What it wishes for, for the sake of stickiness.
+    pub(crate) wish: Wish,
     /// When its head was whole.
     pub(crate) started: Duration,
     request_id: Range<usize>,
@@ -141,7 +143,18 @@ impl Client {
         let watch = local.watches.enter();
         let peer = peer.to_canonical();
         let (address, hash) = (peer.to_string(), ip_hash::client_hash(peer));
-        Self { stream, watch, listener, address, hash, carry: Vec::new(), idle: IDLE_TIME, served: false }
+        let secure = false;
+        Self {
+            stream,
+            watch,
+            listener,
+            address,
+            hash,
+            secure,
+            carry: Vec::new(),
+            idle: IDLE_TIME,
+            served: false,
+        }
     }
 
     /// Waits for the next request's head.
@@ -289,7 +302,7 @@ impl Client {
         }
         out.extend_from_slice(&rest[..taken]);
         let incoming = Incoming {
-            wish: sticky::wish(local, &service, request),
+            wish: sticky::wish(local, &service, request, self.secure),
             service,
             out,
             body,
@@ -326,7 +339,11 @@ impl Client {
             request_id,
             fallback_host: &service.settings.name,
         };
-        forward::request(out, request, bytes, origin);
+        let changes = forward::Changes {
+            without_cookie: sticky::hidden_cookie(service),
+            ..forward::Changes::default()
+        };
+        forward::changed_request(out, request, bytes, origin, changes);
         // The id is the last line's value, before its CR LF and the empty line.
         let end = out.len() - 4;
         end - request_id.len()..end

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use everup_core::config::Limits;
 use everup_core::health::Reason;
@@ -85,6 +85,11 @@ impl Local {
     /// The same in core's terms.
     pub(crate) fn time(&self) -> Time {
         Time::ZERO + self.now()
+    }
+
+    /// Seconds since 1970: what hosts, and workers before and after this one, agree on.
+    pub(crate) fn unix_seconds(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
     }
 
     pub(crate) fn table(&self) -> Rc<Table> {

@@ -44,7 +44,7 @@ pub(crate) struct Start {
     pub(crate) thread: usize,
     pub(crate) limits: Limits,
     pub(crate) sockets: Vec<ThreadSocket>,
-    pub(crate) sticky_key: [u8; 32],
+    pub(crate) sticky_keys: Arc<[[u8; 32]]>,
     pub(crate) seed: u64,
     pub(crate) orders: channel::Receiver<Orders>,
     pub(crate) acknowledge: channel::Sender<Generation>,
@@ -66,9 +66,9 @@ pub(crate) fn spawn(start: Start) -> std::io::Result<JoinHandle<()>> {
 }
 
 async fn run(start: Start) {
-    let Start { thread, limits, sockets, sticky_key, seed, orders, acknowledge, shared, events } = start;
+    let Start { thread, limits, sockets, sticky_keys, seed, orders, acknowledge, shared, events } = start;
     let snapshot = Arc::clone(&orders.borrow().snapshot);
-    let seal = Seal::new(&sticky_key);
+    let seal = Seal::new(&sticky_keys);
     let local = Rc::new(Local::new(Given { thread, limits, seed, seal, shared, events, snapshot }));
     for socket in sockets {
         tokio::task::spawn_local(accept(Rc::clone(&local), socket));

@@ -125,7 +125,7 @@ fn gateway() -> (Gateway, SocketAddr) {
         limits: config.limits,
         sockets: vec![sockets],
         threads: 1,
-        sticky_key: [1; 32],
+        sticky_keys: [[1; 32]].into(),
         worker_seed: 7,
     };
     let (events, _) = tokio::sync::mpsc::unbounded_channel();

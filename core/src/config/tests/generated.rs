@@ -194,13 +194,18 @@ fn service() -> impl Strategy<Value = Service> {
         (1u32..=16, 0u32..=100).prop_map(|(attempts, budget_percent)| Retry { attempts, budget_percent });
     let park = (ms(0..=600_000), 1usize..=1_000_000).prop_map(|(time, requests)| Park { time, requests });
     let drain = ms(0..=86_400_000).prop_map(|time| Drain { time });
-    let sticky = option::of(Just(Sticky { by: StickyBy::Ip, name: "everup".to_owned() }));
+    let sticky = option::of(sticky());
     (instances(), timeout(), retry, park, drain, health(), sticky).prop_map(
         |((balance, instances, run), timeout, retry, park, drain, health, sticky)| {
             let name = "".into();
             Service { name, balance, instances, timeout, retry, park, drain, health, sticky, run }
         },
     )
+}
+
+fn sticky() -> impl Strategy<Value = Sticky> {
+    // A listener of the generated configuration may be a tcp one, which knows addresses only.
+    Just(Sticky { by: StickyBy::Ip, name: "everup".to_owned(), idle: None, lifetime: None })
 }
 
 fn timeout() -> impl Strategy<Value = Timeout> {

@@ -128,15 +128,27 @@ fn write_service(text: &mut String, service: &Service) {
     set(text, "park", format!("{{ time = {}, requests = {requests} }}", time(*park_time)));
     set(text, "drain.time", time(*drain_time));
     write_health(text, health);
-    if let Some(Sticky { by, name }) = sticky {
-        match by {
-            StickyBy::Cookie => set(text, "sticky", format!("{{ by = \"cookie\", name = \"{name}\" }}")),
-            StickyBy::Ip => set(text, "sticky", "{ by = \"ip\" }"),
-        }
+    if let Some(sticky) = sticky {
+        write_sticky(text, sticky);
     }
     if let Some(run) = run {
         write_run(text, name, run);
     }
+}
+
+fn write_sticky(text: &mut String, sticky: &Sticky) {
+    let Sticky { by, name, idle, lifetime } = sticky;
+    match by {
+        StickyBy::Cookie => {
+            set(text, "sticky.by", quoted("cookie"));
+            set(text, "sticky.name", quoted(name));
+        }
+        StickyBy::Ip => set(text, "sticky.by", quoted("ip")),
+        StickyBy::Header(field) => set(text, "sticky.by", quoted(format!("header:{field}"))),
+        StickyBy::AppCookie(cookie) => set(text, "sticky.by", quoted(format!("app-cookie:{cookie}"))),
+    }
+    set_if(text, "sticky.idle", idle.map(time));
+    set_if(text, "sticky.lifetime", lifetime.map(time));
 }
 
 fn balance_text(balance: Balance) -> String {

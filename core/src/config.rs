@@ -7,6 +7,7 @@
 
 mod cross;
 mod drain;
+mod edits;
 mod health;
 mod instance;
 mod kind;
@@ -17,6 +18,7 @@ mod nearest;
 mod node;
 mod park;
 mod reading;
+mod redirect;
 mod reference;
 mod retry;
 mod root;
@@ -36,6 +38,7 @@ use std::ops::Range;
 use toml::de::DeTable;
 
 pub use drain::Drain;
+pub use edits::{Edits, FieldEdits, Prefix};
 pub use health::{Check, Health};
 pub use instance::FixedInstance;
 pub use limits::Limits;
@@ -43,6 +46,7 @@ pub use listener::{Listener, Protocol};
 pub use log::Log;
 pub use node::Node;
 pub use park::Park;
+pub use redirect::{Piece, Redirect};
 pub use reference::{LaterDoc, SectionDoc, SettingDoc, markdown, reference, sections_named};
 pub use retry::Retry;
 pub use route::{HostPattern, PathPattern, Route};

@@ -3,37 +3,62 @@
 //! Paths are compared as they were sent, without the query; nothing is decoded or normalised, because the instance
 //! will see the same bytes.
 
-use crate::config::{HostPattern, Listener, PathPattern, Route};
+use std::sync::Arc;
+
+use crate::config::{HostPattern, Listener, PathPattern, Redirect, Route};
 use crate::http::request::Request;
+
+pub use edits::{Edits, location};
+
+mod edits;
 
 /// The routes of one listener.
 #[derive(Clone, Debug)]
 pub struct Table {
-    routes: Vec<Route>,
+    routes: Vec<(Route, Option<Arc<Edits>>)>,
     default: Option<usize>,
 }
 
 impl Table {
     /// The table of a listener as configured.
     pub fn new(listener: &Listener) -> Self {
-        Self { routes: listener.routes.clone(), default: listener.service }
+        let prepared = |route: &Route| (route.clone(), Edits::prepare(&route.edits).map(Arc::new));
+        Self { routes: listener.routes.iter().map(prepared).collect(), default: listener.service }
     }
 
-    /// The index of the service that gets this request; None if no route matches and there is no default.
-    pub fn lookup(&self, request: &Request<'_, '_>) -> Option<usize> {
-        let Some(_) = self.routes.first() else { return self.default };
+    /// Where this request goes; None if no route matches and there is no default.
+    pub fn lookup(&self, request: &Request<'_, '_>) -> Option<Goes<'_>> {
+        let default = self.default.map(|service| Goes::To { service, edits: None });
+        let Some(_) = self.routes.first() else { return default };
         let host = request.host.map_or("", without_port);
         let path = request.path();
-        self.routes
-            .iter()
-            .find(|route| matches(route, host, path, request))
-            .map_or(self.default, |route| Some(route.service))
+        self.routes.iter().find(|(route, _)| matches(route, host, path, request)).map_or(
+            default,
+            |(route, edits)| match (&route.redirect, route.service) {
+                (Some(redirect), _) => Some(Goes::Redirect(redirect)),
+                (None, service) => service.map(|service| Goes::To { service, edits: edits.as_ref() }),
+            },
+        )
     }
 
     /// The service of a listener that has no requests to look at.
     pub fn default_service(&self) -> Option<usize> {
         self.default
     }
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Goes<'t> {
+    /// To a service.
+    To {
+        /// Its index.
+        service: usize,
+        /// What is changed on the way.
+        edits: Option<&'t Arc<Edits>>,
+    },
+    /// Nowhere: the client is sent elsewhere.
+    Redirect(&'t Redirect),
 }
 
 fn matches(route: &Route, host: &str, path: &str, request: &Request<'_, '_>) -> bool {

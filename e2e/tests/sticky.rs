@@ -131,7 +131,7 @@ fn an_application_gets_its_own_cookies_and_not_ours() {
 fn a_new_key_in_front_seals_and_the_old_one_still_opens() {
     let (_origins, mut everup) = sticky("cookie");
     let first = get(everup.address(), "/");
-    let path = everup.state().join("sticky.key");
+    let path = everup.directory().join("state/sticky.key");
     let old = std::fs::read_to_string(&path).unwrap();
     let new = "5a".repeat(32);
     restart_worker_with(&mut everup, &format!("{new}\n{old}"));
@@ -145,8 +145,8 @@ fn a_new_key_in_front_seals_and_the_old_one_still_opens() {
 }
 
 fn restart_worker_with(everup: &mut Everup, keys: &str) {
-    std::fs::write(everup.state().join("sticky.key"), keys).unwrap();
-    let worker = everup_e2e::Process::with_id(everup.status().worker_pid).unwrap();
+    std::fs::write(everup.directory().join("state/sticky.key"), keys).expect("the state can be written");
+    let worker = everup_e2e::Process::with_id(everup.status().worker_pid).expect("the worker runs");
     worker.kill();
     everup.wait_until("another worker serves", |status| status.ready && status.worker_pid != worker.pid);
     everup.wait_all_up();
@@ -160,7 +160,7 @@ fn by_a_header_field_a_user_has_one_instance_through_every_worker() {
     };
     let homes: Vec<String> = (0..12).map(|user| of(&everup, user)).collect();
     assert!(homes.iter().any(|home| *home != homes[0]), "{homes:?}");
-    let key = std::fs::read_to_string(everup.state().join("sticky.key")).unwrap();
+    let key = std::fs::read_to_string(everup.directory().join("state/sticky.key")).unwrap();
     restart_worker_with(&mut everup, &key);
     for (user, home) in homes.iter().enumerate() {
         assert_eq!(of(&everup, user), *home);

@@ -157,7 +157,7 @@ fn services_keep_the_order_of_the_file() {
     let config = parse(&text).unwrap();
     assert_eq!(config.services.iter().map(|service| &*service.name).collect::<Vec<_>>(), ["shop", "a"]);
     assert_eq!(config.listeners[0].service, Some(0));
-    assert_eq!(config.listeners[0].routes[0].service, 1);
+    assert_eq!(config.listeners[0].routes[0].service, Some(1));
 }
 
 #[test]
@@ -211,6 +211,9 @@ fn in_section(path: &str, line: &str) -> String {
         "" => format!("{line}\n"),
         "[[service.shop.instances]]" => format!("[service.shop]\ninstances = [{{ {line} }}]\n"),
         "[[listener.route]]" => format!("[[listener]]\n{path}\n{line}\n"),
+        _ if path.starts_with("[listener.route.") => {
+            format!("[[listener]]\n[[listener.route]]\n{path}\n{line}\n")
+        }
         _ => format!("{path}\n{line}\n"),
     }
 }

@@ -348,11 +348,12 @@ impl Attempt<'_> {
         // From here on the client sees an answer; there is no way back.
         self.answered = true;
         self.client.watch.set_waits_for(None);
-        if forward::response_is_untouched(head, wanted) {
+        let edits = self.incoming.edits.as_ref().and_then(|edits| edits.response.as_ref());
+        if edits.is_none() && forward::response_is_untouched(head, wanted) {
             self.send_to_client(&bytes[..head.head_bytes + taken], &[])?;
         } else {
             let mut out = self.local.buffers.take();
-            forward::response(&mut out, head, bytes, wanted);
+            forward::edited_response(&mut out, head, bytes, wanted, edits);
             self.send_to_client(&out, if dechunk { &data } else { &rest[..taken] })?;
             self.local.buffers.give(out);
         }

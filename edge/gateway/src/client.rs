@@ -4,13 +4,16 @@
 use std::net::IpAddr;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use everup_core::balance::ip_hash;
+use everup_core::config::Redirect;
 use everup_core::http::body::Body;
 use everup_core::http::request::{self, Request};
 use everup_core::http::response::Asked;
 use everup_core::http::{Framing, Parsed, Storage, Version, forward};
+use everup_core::route::{self, Edits, Goes};
 
 use crate::exchange;
 use crate::local::{Local, RequestId};
@@ -66,6 +69,8 @@ pub(crate) struct Incoming {
     pub(crate) version: Version,
     pub(crate) keep_alive: bool,
     pub(crate) idempotent: bool,
+    /// What its route changes.
+    pub(crate) edits: Option<Arc<Edits>>,
     /// What it wishes for, for the sake of stickiness.
     pub(crate) wish: Wish,
     /// When its head was whole.
@@ -90,19 +95,21 @@ pub(crate) enum After {
     Gone,
 }
 
-/// A request that is refused before any service has seen it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A request that is refused, or sent elsewhere, before any service has seen it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Refusal {
     status: u16,
     why: &'static str,
     /// The next request may come; it begins so many bytes after this one. None: nobody can tell where.
     next: Option<usize>,
     head: bool,
+    /// Where the client is sent.
+    location: Option<String>,
 }
 
 impl Refusal {
     const fn fatal(status: u16, why: &'static str) -> Self {
-        Self { status, why, next: None, head: false }
+        Self { status, why, next: None, head: false, location: None }
     }
 }
 
@@ -123,9 +130,12 @@ pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, pee
                 client.idle = incoming.service.settings.timeout.idle;
                 exchange::run(&local, &mut client, incoming).await
             }
-            Arrived::Refused(Refusal { status, why, next, head }) => {
+            Arrived::Refused(Refusal { status, why, next, head, location }) => {
                 let keep = next.is_some() && !local.is_closing();
-                client.reply(&local, status, why, "", head, keep).await
+                match location {
+                    Some(location) => client.redirect(&local, status, &location, keep).await,
+                    None => client.reply(&local, status, why, "", head, keep).await,
+                }
             }
             Arrived::Closed => After::Gone,
         };
@@ -277,20 +287,20 @@ impl Client {
     ) -> Result<(Incoming, usize), Refusal> {
         let table = local.table();
         let routes = table.snapshot.listeners.get(self.listener).map(|listener| &listener.routes);
-        let found =
-            routes.and_then(|routes| routes.lookup(request)).and_then(|index| table.services.get(index));
-        let service = Rc::clone(found.ok_or_else(|| Refusal {
-            status: 404,
-            why: "no route leads from here to a service",
-            next: (request.framing == Framing::Empty && request.keep_alive).then_some(request.head_bytes),
-            head: request.method == "HEAD",
-        })?);
+        let (index, edits) = match routes.and_then(|routes| routes.lookup(request)) {
+            Some(Goes::To { service, edits }) => (Some(service), edits.map(Arc::clone)),
+            Some(Goes::Redirect(redirect)) => return Err(redirected(redirect, request)),
+            None => (None, None),
+        };
+        let found = index.and_then(|index| table.services.get(index));
+        let service =
+            Rc::clone(found.ok_or_else(|| unserved(request, 404, "no route leads from here to a service"))?);
         let limit = local.limits.body_bytes.unwrap_or(u64::MAX);
         if matches!(request.framing, Framing::Length(length) if length > limit) {
             return Err(Refusal::fatal(413, "the request's body is too large"));
         }
         let mut out = local.buffers.take();
-        let request_id = self.write_head(local, &mut out, request, bytes, &service);
+        let request_id = self.write_head(local, &mut out, request, bytes, &service, edits.as_deref());
         let mut body = Body::new(request.framing);
         let rest = &bytes[request.head_bytes..];
         let mut content = 0;
@@ -304,6 +314,7 @@ impl Client {
         let incoming = Incoming {
             wish: sticky::wish(local, &service, request, self.secure),
             service,
+            edits,
             out,
             body,
             body_bytes: content,
@@ -327,6 +338,7 @@ impl Client {
         request: &Request<'_, '_>,
         bytes: &[u8],
         service: &Service,
+        edits: Option<&Edits>,
     ) -> Range<usize> {
         let mut room = RequestId::default();
         let request_id = match request.request_id {
@@ -339,9 +351,11 @@ impl Client {
             request_id,
             fallback_host: &service.settings.name,
         };
+        let target = edits.and_then(|edits| edits.target(request.target));
         let changes = forward::Changes {
+            target: target.as_deref(),
             without_cookie: sticky::hidden_cookie(service),
-            ..forward::Changes::default()
+            edits: edits.and_then(|edits| edits.request.as_ref()),
         };
         forward::changed_request(out, request, bytes, origin, changes);
         // The id is the last line's value, before its CR LF and the empty line.
@@ -361,6 +375,17 @@ impl Client {
     ) -> After {
         let mut out = local.buffers.take();
         reply::write(&mut out, status, why, request_id, head, !keep);
+        self.send(local, out, keep).await
+    }
+
+    /// Sends the client elsewhere.
+    async fn redirect(&mut self, local: &Local, status: u16, location: &str, keep: bool) -> After {
+        let mut out = local.buffers.take();
+        reply::write_redirect(&mut out, status, location, !keep);
+        self.send(local, out, keep).await
+    }
+
+    async fn send(&mut self, local: &Local, out: Vec<u8>, keep: bool) -> After {
         self.watch.set_deadline(Some(local.coarse_now() + self.idle));
         let mut at = 0;
         while at < out.len() {
@@ -386,6 +411,19 @@ impl Client {
                 Ok(0) | Err(_) => return,
             }
         }
+    }
+}
+
+/// A request that no service gets. If it has no body, the next one may follow it.
+fn unserved(request: &Request<'_, '_>, status: u16, why: &'static str) -> Refusal {
+    let next = (request.framing == Framing::Empty && request.keep_alive).then_some(request.head_bytes);
+    Refusal { status, why, next, head: request.method == "HEAD", location: None }
+}
+
+fn redirected(redirect: &Redirect, request: &Request<'_, '_>) -> Refusal {
+    match route::location(redirect, request) {
+        Some(location) => Refusal { location: Some(location), ..unserved(request, redirect.status, "") },
+        None => unserved(request, 400, "the redirect needs a Host"),
     }
 }
 

@@ -80,14 +80,38 @@ fn write_listener(text: &mut String, listener: &Listener, services: &[Service]) 
     set(text, "bind", list(bind));
     set(text, "protocol", quoted(protocol));
     set_if(text, "service", service.map(name));
-    for Route { host, path, headers, service } in routes {
+    for Route { host, path, headers, service, redirect, edits } in routes {
         text.push_str("[[listener.route]]\n");
         set_if(text, "host", host.as_ref().map(host_text));
         set_if(text, "path", path.as_ref().map(path_text));
-        let headers: Vec<_> =
-            headers.iter().map(|(name, value)| format!("{name} = {}", quoted(value))).collect();
-        set(text, "headers", format!("{{ {} }}", headers.join(", ")));
-        set(text, "service", name(*service));
+        set(text, "headers", pairs(headers));
+        set_if(text, "service", service.map(name));
+        if let Some(Redirect { to, status }) = redirect {
+            let to: String = to.iter().map(ToString::to_string).collect();
+            set(text, "redirect", format!("{{ to = {}, status = {status} }}", quoted(to)));
+        } else {
+            write_edits(text, edits);
+        }
+    }
+}
+
+fn pairs(pairs: &[(String, String)]) -> String {
+    let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("{name} = {}", quoted(value))).collect();
+    format!("{{ {} }}", pairs.join(", "))
+}
+
+fn write_edits(text: &mut String, edits: &Edits) {
+    let Edits { request, response, prefix } = edits;
+    for (which, FieldEdits { set: replaced, add, remove }) in [("", request), ("response_", response)] {
+        set(text, &format!("{which}set_headers"), pairs(replaced));
+        set(text, &format!("{which}add_headers"), pairs(add));
+        set(text, &format!("{which}remove_headers"), list(remove));
+    }
+    if let Some(Prefix { from, to }) = prefix {
+        match to.is_empty() {
+            true => set(text, "strip_prefix", quoted(from)),
+            false => set(text, "rewrite_prefix", format!("{{ from = \"{from}/\", to = \"{to}\" }}")),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use everup_gateway::Availability::{Down, Takes};
 
-use crate::stage::{Origin, Stage, before};
+use crate::stage::{Origin, Stage, before, until};
 use crate::wire::{Message, ok};
 
 fn three() -> [Origin; 3] {
@@ -182,32 +182,16 @@ fn a_cookie_is_renewed_in_time_and_over_after_its_idle_time() {
     let origins = three();
     let stage = before(&origins).service("sticky = { by = \"cookie\", idle = \"2s\" }").http_only().start();
     let first = ask(&stage, None);
-    let (home, mut given) = (first.text(), cookie(&first).unwrap());
-    let begun = std::time::Instant::now();
-    let mut renewals = 0;
-    // Longer than the idle time, with a visit every now and then.
-    while begun.elapsed() < std::time::Duration::from_millis(3500) {
+    let (home, given) = (first.text(), cookie(&first).unwrap());
+    until("the cookie is renewed", || {
         let answer = ask(&stage, Some(&given));
-        assert_eq!(answer.text(), home);
-        if let Some(renewed) = cookie(&answer) {
-            renewals += 1;
-            given = renewed;
-        }
-        std::thread::park_timeout(std::time::Duration::from_millis(50));
-    }
-    assert!((1..=4).contains(&renewals), "{renewals}");
-    let end = std::time::Instant::now() + std::time::Duration::from_millis(3100);
-    while std::time::Instant::now() < end {
-        std::thread::park_timeout(end - std::time::Instant::now());
-    }
-    // Balanced anew, each time with a new cookie: the old one is over.
-    let mut names: Vec<String> = (0..3)
-        .map(|_| {
-            let answer = ask(&stage, Some(&given));
-            assert!(cookie(&answer).is_some());
-            answer.text()
-        })
-        .collect();
-    names.sort();
-    assert_eq!(names, ["a", "b", "c"]);
+        let renewed = cookie(&answer);
+        assert!(renewed.is_some() || answer.text() == home);
+        renewed.is_some()
+    });
+    until("the first cookie is over", || {
+        let answer = ask(&stage, Some(&given));
+        assert!(cookie(&answer).is_some());
+        answer.text() != home
+    });
 }

@@ -124,7 +124,7 @@ fn setup(
         makes_trace_parents: config.trace.parent == TraceParent::Make,
         sockets: Vec::new(),
         threads: 1,
-        sticky_key: sticky_key::read_or_create(state)?,
+        sticky_keys: sticky_key::read_or_create(state)?.into(),
         worker_seed: seed,
     })
 }

@@ -91,7 +91,7 @@ fn per_route(page: &mut Page, routes: Routes<'_>, services: &[Service]) {
     for (number, (listener, requests)) in routes.listeners.iter().zip(routes.requests).enumerate() {
         let by_route =
             listener.routes.iter().enumerate().map(|(at, route)| ((at + 1).to_string(), route.service));
-        let by_default = listener.service.map(|service| ("default".to_owned(), service));
+        let by_default = listener.service.map(|service| ("default".to_owned(), Some(service)));
         if listener.protocol != Protocol::Http {
             continue;
         }
@@ -101,7 +101,8 @@ fn per_route(page: &mut Page, routes: Routes<'_>, services: &[Service]) {
             .chain(requests.last().filter(|_| by_default.is_some()));
         for ((route, service), count) in by_route.chain(by_default).zip(counts) {
             let number = (number + 1).to_string();
-            let service = &*services[service].settings.name;
+            // A redirect brings nobody to a service; an empty label is no label.
+            let service = service.map_or("", |service| &services[service].settings.name);
             page.sample(name, &[("listener", &number), ("route", &route), ("service", service)], *count);
         }
     }

@@ -7,6 +7,8 @@
 
 pub mod body;
 pub mod chunked;
+pub mod cookie;
+pub mod edit;
 pub mod forward;
 mod head;
 pub mod request;

@@ -3,37 +3,53 @@
 //! Paths are compared as they were sent, without the query; nothing is decoded or normalised, because the instance
 //! will see the same bytes.
 
-use crate::config::{HostPattern, Listener, PathPattern, Route};
+use std::sync::Arc;
+
+use crate::config::{HostPattern, Listener, PathPattern, Redirect, Route};
 use crate::http::request::Request;
+
+pub use edits::{Edits, location};
+
+mod edits;
 
 /// The routes of one listener.
 #[derive(Clone, Debug)]
 pub struct Table {
-    routes: Vec<Route>,
+    routes: Vec<(Route, Option<Arc<Edits>>)>,
     default: Option<usize>,
 }
 
 impl Table {
     /// The table of a listener as configured.
     pub fn new(listener: &Listener) -> Self {
-        Self { routes: listener.routes.clone(), default: listener.service }
+        let prepared = |route: &Route| (route.clone(), Edits::prepare(&route.edits).map(Arc::new));
+        Self { routes: listener.routes.iter().map(prepared).collect(), default: listener.service }
     }
 
-    /// The index of the service that gets this request; None if no route matches and there is no default.
-    pub fn lookup(&self, request: &Request<'_, '_>) -> Option<usize> {
-        self.lookup_route(request).map(|(service, _)| service)
+    /// Where this request goes; None if no route matches and there is no default.
+    pub fn lookup(&self, request: &Request<'_, '_>) -> Option<Goes<'_>> {
+        self.lookup_route(request).map(|(goes, _)| goes)
     }
 
     /// The same, with the index of the route that brings it there; None for the default.
-    pub fn lookup_route(&self, request: &Request<'_, '_>) -> Option<(usize, Option<usize>)> {
-        let by_default = || self.default.map(|service| (service, None));
+    pub fn lookup_route(&self, request: &Request<'_, '_>) -> Option<(Goes<'_>, Option<usize>)> {
+        let by_default = || self.default.map(|service| (Goes::To { service, edits: None }, None));
         if self.routes.is_empty() {
             return by_default();
         }
         let host = request.host.map_or("", without_port);
         let path = request.path();
-        let found = self.routes.iter().position(|route| matches(route, host, path, request));
-        found.map_or_else(by_default, |index| Some((self.routes[index].service, Some(index))))
+        let mut routes = self.routes.iter().enumerate();
+        let Some((index, (route, edits))) =
+            routes.find(|(_, (route, _))| matches(route, host, path, request))
+        else {
+            return by_default();
+        };
+        let goes = match (&route.redirect, route.service) {
+            (Some(redirect), _) => Some(Goes::Redirect(redirect)),
+            (None, service) => service.map(|service| Goes::To { service, edits: edits.as_ref() }),
+        };
+        goes.map(|goes| (goes, Some(index)))
     }
 
     /// How many routes there are.
@@ -50,6 +66,20 @@ impl Table {
     pub fn default_service(&self) -> Option<usize> {
         self.default
     }
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Goes<'t> {
+    /// To a service.
+    To {
+        /// Its index.
+        service: usize,
+        /// What is changed on the way.
+        edits: Option<&'t Arc<Edits>>,
+    },
+    /// Nowhere: the client is sent elsewhere.
+    Redirect(&'t Redirect),
 }
 
 fn matches(route: &Route, host: &str, path: &str, request: &Request<'_, '_>) -> bool {

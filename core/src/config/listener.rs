@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::kind::{choice, list, network, optional, own_address};
 use super::reading::{Reading, Table};
 use super::route::{self, Route};
-use super::section::{plain, section, tables};
+use super::section::{section, tables};
 use super::service::service_name;
 use crate::network::Network;
 
@@ -27,7 +27,7 @@ section! {
             default unset "none: what no route takes is answered with 404",
             because "a tcp listener must have one: it has no routes";
         /// The routes of an http listener. The first that matches takes the request.
-        pub routes as route: Vec<Route> = tables::<Route, _>(MAX_ROUTES, plain), default [],
+        pub routes as route: Vec<Route> = tables::<route::Written, _>(MAX_ROUTES, route::build), default [],
             because "they are tried in the order of the file";
     }
     later { tls }

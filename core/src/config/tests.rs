@@ -158,7 +158,10 @@ fn a_service_that_everup_runs_has_defaults_too() {
         SMALLEST.replace("instances = [\"10.0.0.1:80\"]", "run.command = [\"shop\"]\nsticky.by = \"cookie\"");
     let Service { instances, run, sticky, .. } = parse(&text).unwrap().services.remove(0);
     assert!(instances.is_empty());
-    assert_eq!(sticky, Some(Sticky { by: StickyBy::Cookie, name: "everup".to_owned() }));
+    assert_eq!(
+        sticky,
+        Some(Sticky { by: StickyBy::Cookie, name: "everup".to_owned(), idle: None, lifetime: None })
+    );
     let expected = Run {
         command: vec!["shop".to_owned()],
         directory: None,
@@ -184,7 +187,7 @@ fn services_keep_the_order_of_the_file() {
     let config = parse(&text).unwrap();
     assert_eq!(config.services.iter().map(|service| &*service.name).collect::<Vec<_>>(), ["shop", "a"]);
     assert_eq!(config.listeners[0].service, Some(0));
-    assert_eq!(config.listeners[0].routes[0].service, 1);
+    assert_eq!(config.listeners[0].routes[0].service, Some(1));
 }
 
 #[test]
@@ -238,6 +241,9 @@ fn in_section(path: &str, line: &str) -> String {
         "" => format!("{line}\n"),
         "[[service.shop.instances]]" => format!("[service.shop]\ninstances = [{{ {line} }}]\n"),
         "[[listener.route]]" => format!("[[listener]]\n{path}\n{line}\n"),
+        _ if path.starts_with("[listener.route.") => {
+            format!("[[listener]]\n[[listener.route]]\n{path}\n{line}\n")
+        }
         _ => format!("{path}\n{line}\n"),
     }
 }
@@ -291,4 +297,20 @@ fn the_committed_reference_is_the_generated_one() {
     let committed = include_str!("../../../docs/reference/settings.md");
     let regenerate = "cargo run -- reference --markdown > docs/reference/settings.md";
     assert!(markdown(&reference()) == committed, "docs/reference/settings.md is out of date: {regenerate}");
+}
+
+#[test]
+fn users_are_known_by_what_requests_bring() {
+    let by = |text: &str| {
+        let text = format!(
+            "[[listener]]\nbind = [\"127.0.0.1:0\"]\nservice = \"shop\"\n[service.shop]\n\
+             instances = [\"10.0.0.1:80\"]\nsticky = {{ by = \"{text}\", idle = \"30m\" }}\n"
+        );
+        let text = if text.contains("header:") { text.replace(", idle = \"30m\"", "") } else { text };
+        parse(&text).expect("it is valid").services[0].sticky.clone().expect("it is sticky")
+    };
+    assert_eq!(by("header:X-User").by, StickyBy::Header("x-user".to_owned()));
+    let session = by("app-cookie:JSESSIONID");
+    assert_eq!(session.by, StickyBy::AppCookie("JSESSIONID".to_owned()));
+    assert_eq!(session.idle, Some(Duration::from_secs(1800)));
 }

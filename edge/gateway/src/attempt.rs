@@ -363,8 +363,10 @@ impl Attempt<'_> {
             && head.framing != Framing::UntilClose
             && !dechunk
             && self.pump.is_done();
-        let cookie =
-            sticky::set_cookie(self.local, &self.incoming.service, self.incoming.wish, self.instance);
+        let Incoming { service, wish, .. } = &*self.incoming;
+        sticky::learn(self.local, service, self.instance, head.headers);
+        let secure = self.client.secure;
+        let cookie = sticky::set_cookie(self.local, service, *wish, self.instance, head.headers, secure);
         let wanted = forward::Answer {
             client: self.incoming.version,
             close: !keep_client,
@@ -384,11 +386,12 @@ impl Attempt<'_> {
         self.answered = true;
         self.incoming.trail.on_answer(self.local.now(), head.status);
         self.client.watch.set_waits_for(None);
-        if forward::response_is_untouched(head, wanted) {
+        let edits = self.incoming.edits.as_ref().and_then(|edits| edits.response.as_ref());
+        if edits.is_none() && forward::response_is_untouched(head, wanted) {
             self.send_to_client(&bytes[..head.head_bytes + taken], &[])?;
         } else {
             let mut out = self.local.buffers.take();
-            forward::response(&mut out, head, bytes, wanted);
+            forward::edited_response(&mut out, head, bytes, wanted, edits);
             self.send_to_client(&out, if dechunk { &data } else { &rest[..taken] })?;
             self.local.buffers.give(out);
         }

@@ -5,14 +5,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use everup_core::balance::ip_hash;
+use everup_core::config::Redirect;
 use everup_core::http::body::Body;
 use everup_core::http::request::{self, Request};
 use everup_core::http::response::Asked;
 use everup_core::http::{Framing, Parsed, Storage, Version, forward};
 use everup_core::proxy_protocol::Ends;
+use everup_core::route::{self, Edits, Goes};
 
 use crate::exchange;
 use crate::local::{Local, RequestId, TraceParent};
@@ -20,7 +23,7 @@ use crate::per_client::{self, Entry};
 use crate::proxied;
 use crate::reply;
 use crate::service::Service;
-use crate::sticky;
+use crate::sticky::{self, Wish};
 use crate::stream::Stream;
 use crate::tell;
 use crate::trail::{Note, Trail};
@@ -54,6 +57,8 @@ pub(crate) struct Client {
     pub(crate) hash: u64,
     /// Counts it for its client as long as it lives.
     _place: Option<per_client::Place>,
+    /// It speaks TLS with us.
+    pub(crate) secure: bool,
     /// Read already, but belonging to what comes after the current request.
     pub(crate) carry: Vec<u8>,
     idle: Duration,
@@ -81,8 +86,10 @@ pub(crate) struct Incoming {
     pub(crate) version: Version,
     pub(crate) keep_alive: bool,
     pub(crate) idempotent: bool,
-    /// The identity of the instance that the client's cookie names.
-    pub(crate) wish: Option<u64>,
+    /// What its route changes.
+    pub(crate) edits: Option<Arc<Edits>>,
+    /// What it wishes for, for the sake of stickiness.
+    pub(crate) wish: Wish,
     /// When its head was whole.
     pub(crate) started: Duration,
     /// How it goes.
@@ -107,7 +114,7 @@ pub(crate) enum After {
     Gone,
 }
 
-/// A request that is refused before any service has seen it.
+/// A request that is refused, or sent elsewhere, before any service has seen it.
 #[derive(Debug)]
 struct Refusal {
     status: u16,
@@ -117,11 +124,13 @@ struct Refusal {
     head: bool,
     /// What was asked for, as far as it is known.
     asked: Option<Note>,
+    /// Where the client is sent.
+    location: Option<String>,
 }
 
 impl Refusal {
     const fn fatal(status: u16, why: &'static str) -> Self {
-        Self { status, why, next: None, head: false, asked: None }
+        Self { status, why, next: None, head: false, asked: None, location: None }
     }
 }
 
@@ -184,6 +193,7 @@ impl Client {
             address: source.ip().to_string(),
             hash: ip_hash::client_hash(source.ip()),
             _place: None,
+            secure: false,
             carry: Vec::new(),
             idle: IDLE_TIME,
             served: false,
@@ -359,19 +369,17 @@ impl Client {
     ) -> Result<(Incoming, usize), Refusal> {
         let table = local.table();
         let routes = table.snapshot.listeners.get(self.listener).map(|listener| &listener.routes);
-        let found = routes.and_then(|routes| routes.lookup_route(request));
-        let found = found.and_then(|(index, route)| Some((table.services.get(index)?, route)));
-        let Some((service, route)) = found else {
-            let next = request.framing == Framing::Empty && request.keep_alive;
-            return Err(Refusal {
-                status: 404,
-                why: "no route leads from here to a service",
-                next: next.then_some(request.head_bytes),
-                head: request.method == "HEAD",
-                asked: Some(note(local, request)),
-            });
+        let (index, edits, route) = match routes.and_then(|routes| routes.lookup_route(request)) {
+            Some((Goes::To { service, edits }, route)) => (Some(service), edits.map(Arc::clone), route),
+            Some((Goes::Redirect(redirect), route)) => {
+                local.shared.count_route(local.thread, self.listener, route);
+                return Err(redirected(local, redirect, request));
+            }
+            None => (None, None, None),
         };
-        let service = Rc::clone(service);
+        let found = index.and_then(|index| table.services.get(index));
+        let unserved = || unserved(local, request, 404, "no route leads from here to a service");
+        let service = Rc::clone(found.ok_or_else(unserved)?);
         let limit = local.limits.body_bytes.unwrap_or(u64::MAX);
         let too_large = || Refusal {
             asked: Some(note(local, request)),
@@ -381,7 +389,7 @@ impl Client {
             return Err(too_large());
         }
         let mut out = local.buffers.take();
-        let request_id = self.write_head(local, &mut out, request, bytes, &service);
+        let request_id = self.write_head(local, &mut out, request, bytes, &service, edits.as_deref());
         let mut body = Body::new(request.framing);
         let rest = &bytes[request.head_bytes..];
         let mut content = 0;
@@ -395,8 +403,9 @@ impl Client {
         let used = request.head_bytes + taken;
         out.extend_from_slice(&rest[..taken]);
         let incoming = Incoming {
-            wish: sticky::wish(local, &service, request),
+            wish: sticky::wish(local, &service, request, self.secure),
             service,
+            edits,
             out,
             body,
             body_bytes: content,
@@ -422,6 +431,7 @@ impl Client {
         request: &Request<'_, '_>,
         bytes: &[u8],
         service: &Service,
+        edits: Option<&Edits>,
     ) -> Range<usize> {
         let mut room = RequestId::default();
         let request_id = match request.request_id {
@@ -438,7 +448,13 @@ impl Client {
             fallback_host: &service.settings.name,
             trace_parent,
         };
-        forward::request(out, request, bytes, origin);
+        let target = edits.and_then(|edits| edits.target(request.target));
+        let changes = forward::Changes {
+            target: target.as_deref(),
+            without_cookie: sticky::hidden_cookie(service),
+            edits: edits.and_then(|edits| edits.request.as_ref()),
+        };
+        forward::changed_request(out, request, bytes, origin, changes);
         // The id is the last line's value, before its CR LF and the empty line.
         let end = out.len() - 4;
         end - request_id.len()..end
@@ -446,9 +462,12 @@ impl Client {
 
     /// Answers what no service has seen.
     async fn refuse(&mut self, local: &Local, refusal: Refusal) -> After {
-        let Refusal { status, why, next, head, asked } = refusal;
+        let Refusal { status, why, next, head, asked, location } = refusal;
         let keep = next.is_some() && !local.is_closing();
-        let (after, sent) = self.reply(local, status, why, "", head, keep).await;
+        let (after, sent) = match location {
+            Some(location) => self.redirect(local, status, &location, keep).await,
+            None => self.reply(local, status, why, "", head, keep).await,
+        };
         tell::refused(local, self, asked.as_ref(), status, sent);
         after
     }
@@ -465,6 +484,17 @@ impl Client {
     ) -> (After, u64) {
         let mut out = local.buffers.take();
         reply::write(&mut out, status, why, request_id, head, !keep);
+        self.send(local, out, keep).await
+    }
+
+    /// Sends the client elsewhere.
+    async fn redirect(&mut self, local: &Local, status: u16, location: &str, keep: bool) -> (After, u64) {
+        let mut out = local.buffers.take();
+        reply::write_redirect(&mut out, status, location, !keep);
+        self.send(local, out, keep).await
+    }
+
+    async fn send(&mut self, local: &Local, out: Vec<u8>, keep: bool) -> (After, u64) {
         self.watch.set_deadline(Some(local.coarse_now() + self.idle));
         let mut at = 0;
         while at < out.len() {
@@ -501,6 +531,28 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 /// What is asked for, for the access log and for `explain`.
 fn note(local: &Local, request: &Request<'_, '_>) -> Note {
     Note::new(local.buffers.take(), request, local.log.as_ref().is_some_and(|log| log.query))
+}
+
+/// A request that no service gets. If it has no body, the next one may follow it.
+fn unserved(local: &Local, request: &Request<'_, '_>, status: u16, why: &'static str) -> Refusal {
+    let next = (request.framing == Framing::Empty && request.keep_alive).then_some(request.head_bytes);
+    Refusal {
+        status,
+        why,
+        next,
+        head: request.method == "HEAD",
+        asked: Some(note(local, request)),
+        location: None,
+    }
+}
+
+fn redirected(local: &Local, redirect: &Redirect, request: &Request<'_, '_>) -> Refusal {
+    match route::location(redirect, request) {
+        Some(location) => {
+            Refusal { location: Some(location), ..unserved(local, request, redirect.status, "") }
+        }
+        None => unserved(local, request, 400, "the redirect needs a Host"),
+    }
 }
 
 /// A head that is over the limit: the status says which part of it.

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use everup_core::exchange::{Decision, Exchange, Progress};
+use everup_core::exchange::{Decision, Exchange, Failure, Progress};
 
 use crate::attempt::{self, Ended};
 use crate::client::{After, Client, Incoming};
@@ -58,6 +58,7 @@ impl Custody<'_> {
             self.incoming.trail.on_attempt(self.local.coarse_now(), &instance, self.local.generation());
             let ended =
                 attempt::run(self.local, self.client, &mut self.incoming, &instance, self.until).await;
+            let idle_end = matches!(ended, Ended::Failed { failure: Failure::Stale, .. });
             let decision = match ended {
                 Ended::Answered { keep } => {
                     return self.end(Verdict::Answered, if keep { After::Keep } else { After::Close });
@@ -79,6 +80,11 @@ impl Custody<'_> {
                 }
             };
             match decision {
+                // An idle connection that ended says nothing of its instance: a user who is kept there stays. It happens
+                // once per request, for the next attempt takes a new connection.
+                Decision::Retry { .. } if idle_end && self.incoming.service.settings.sticky.is_some() => {
+                    self.incoming.service = self.local.current(&self.incoming.service);
+                }
                 Decision::Retry { reuse } => self.note_tried(&instance, reuse),
                 Decision::Park => {
                     self.note_tried(&instance, true);

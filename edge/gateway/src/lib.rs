@@ -72,8 +72,8 @@ pub struct Setup {
     pub sockets: Vec<ListenerSockets>,
     /// How many data-plane threads; every listener has one socket for each.
     pub threads: usize,
-    /// Seals sticky cookies; the same after a restart, or every user moves.
-    pub sticky_key: [u8; 32],
+    /// Keys of sticky cookies: the first seals, all open. The same after a restart, or every user moves.
+    pub sticky_keys: Arc<[[u8; 32]]>,
     /// Random: makes request ids unique and keeps threads from choosing in step.
     pub worker_seed: u64,
 }
@@ -217,7 +217,7 @@ impl Gateway {
                 log: logs.pop(),
                 makes_trace_parents: setup.makes_trace_parents,
                 sockets: per_thread.pop().expect("there is one set of sockets per thread"),
-                sticky_key: setup.sticky_key,
+                sticky_keys: Arc::clone(&setup.sticky_keys),
                 seed: everup_core::balance::hash(&(setup.worker_seed ^ thread as u64).to_le_bytes()),
                 orders: orders_seen.clone(),
                 acknowledge,

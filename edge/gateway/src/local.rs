@@ -104,6 +104,11 @@ impl Local {
         Time::ZERO + self.now()
     }
 
+    /// Seconds since 1970: what hosts, and workers before and after this one, agree on.
+    pub(crate) fn unix_seconds(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    }
+
     pub(crate) fn table(&self) -> Rc<Table> {
         Rc::clone(&self.table.borrow())
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crossbeam_utils::CachePadded;
-use everup_core::affinity::Displaced;
+use everup_core::affinity::{DISPLACED, Homes, LEARNED};
 use everup_core::config;
 use everup_core::ids::{Generation, InstanceId};
 use everup_core::network::Network;
@@ -90,7 +90,10 @@ pub struct ServiceShared {
     /// From the request's head to the last byte of its answer.
     pub latency: PerThread<Histogram>,
     pub(crate) parked_now: AtomicUsize,
-    pub(crate) displaced: Mutex<Displaced>,
+    /// Users who are not where their address or header draws them.
+    pub(crate) displaced: Mutex<Homes>,
+    /// Sessions of the application, by its cookie.
+    pub(crate) learned: Mutex<Homes>,
 }
 
 /// Answers by the first digit of their status.
@@ -122,7 +125,8 @@ impl ServiceShared {
             statuses: PerThread::new(threads),
             latency: PerThread::new(threads),
             parked_now: AtomicUsize::new(0),
-            displaced: Mutex::new(Displaced::default()),
+            displaced: Mutex::new(Homes::new(DISPLACED)),
+            learned: Mutex::new(Homes::new(LEARNED)),
         }
     }
 }

@@ -62,7 +62,7 @@ async fn find_instance(
     let mut tried: Vec<Tried> = Vec::new();
     let since = local.now();
     loop {
-        let Some(instance) = sticky::pick(local, &service, None, client.hash, &tried) else {
+        let Some(instance) = sticky::pick(local, &service, sticky::Wish::Nothing, client.hash, &tried) else {
             let seen = local.generation();
             if park::park(local, &client.watch, &service, seen, since).await.is_err() {
                 local.count_error(&service.shared);

@@ -47,7 +47,7 @@ pub(crate) struct Start {
     pub(crate) log: Option<Log>,
     pub(crate) makes_trace_parents: bool,
     pub(crate) sockets: Vec<ThreadSocket>,
-    pub(crate) sticky_key: [u8; 32],
+    pub(crate) sticky_keys: Arc<[[u8; 32]]>,
     pub(crate) seed: u64,
     pub(crate) orders: channel::Receiver<Orders>,
     pub(crate) acknowledge: channel::Sender<Generation>,
@@ -75,7 +75,7 @@ async fn run(start: Start) {
         log,
         makes_trace_parents,
         sockets,
-        sticky_key,
+        sticky_keys,
         seed,
         orders,
         acknowledge,
@@ -83,7 +83,7 @@ async fn run(start: Start) {
         events,
     } = start;
     let snapshot = Arc::clone(&orders.borrow().snapshot);
-    let seal = Seal::new(&sticky_key);
+    let seal = Seal::new(&sticky_keys);
     let local = Rc::new(Local::new(Given {
         thread,
         limits,

@@ -130,7 +130,7 @@ fn gateway(access_log: Option<AccessLog>) -> (Gateway, SocketAddr) {
         makes_trace_parents: true,
         sockets: vec![sockets],
         threads: 1,
-        sticky_key: [1; 32],
+        sticky_keys: [[1; 32]].into(),
         worker_seed: 7,
     };
     let (events, _) = tokio::sync::mpsc::unbounded_channel();

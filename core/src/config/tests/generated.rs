@@ -110,7 +110,7 @@ fn config() -> impl Strategy<Value = Config> {
 fn listener_that_uses_every_service(count: usize) -> Listener {
     let route = |service| {
         let path = Some(PathPattern::Exact(format!("/{service}")));
-        Route { host: None, path, headers: Vec::new(), service }
+        Route { path, service: Some(service), ..Route::default() }
     };
     let routes = (0..count).map(route).collect();
     Listener {
@@ -198,9 +198,39 @@ fn route(services: usize) -> impl Strategy<Value = Route> {
         "/[a-z%/.]{0,9}".prop_map(PathPattern::Prefix)
     ];
     let headers = btree_map("x-[a-z]{1,5}", "[a-z\"=]{0,5}", 0..3);
-    (option::of(host), option::of(path), headers, 0..services).prop_map(|(host, path, headers, service)| {
-        Route { host, path, headers: headers.into_iter().collect(), service }
-    })
+    (option::of(host), option::of(path), headers, goes(services)).prop_map(
+        |(host, path, headers, (service, redirect, edits))| {
+            let headers = headers.into_iter().collect();
+            Route { host, path, headers, service, redirect, edits }
+        },
+    )
+}
+
+fn goes(services: usize) -> impl Strategy<Value = (Option<usize>, Option<Redirect>, Edits)> {
+    let pairs =
+        || btree_map("X-[a-z_]{1,5}", "[a-z\"=]{0,5}", 0..3).prop_map(|pairs| pairs.into_iter().collect());
+    let fields = || {
+        (pairs(), pairs(), vec("[a-z]{6,7}", 0..3)).prop_map(|(set, add, remove)| {
+            let remove = remove.into_iter().map(|name| format!("x{name}")).collect();
+            FieldEdits { set, add, remove }
+        })
+    };
+    let prefix = option::of(("/[a-z]{1,5}", "(/[a-z]{1,5})?").prop_map(|(from, to)| Prefix { from, to }));
+    let edits = (fields(), fields(), prefix).prop_map(|(request, response, prefix)| Edits {
+        request,
+        response,
+        prefix,
+    });
+    let text = |text: &str| Piece::Text(text.to_owned());
+    let to = prop_oneof![
+        Just(std::vec![text("https://"), Piece::Host, Piece::Path, Piece::Query]),
+        Just(std::vec![text("/new"), Piece::Path]),
+        Just(std::vec![text("http://a.example:8080/x?"), Piece::Query]),
+    ];
+    let status = prop::sample::select(&[301_u16, 302, 303, 307, 308][..]);
+    let redirect =
+        (to, status).prop_map(|(to, status)| (None, Some(Redirect { to, status }), Edits::default()));
+    prop_oneof![(0..services, edits).prop_map(|(service, edits)| (Some(service), None, edits)), redirect]
 }
 
 /// How instances are chosen, and which there are.
@@ -231,7 +261,7 @@ fn service() -> impl Strategy<Value = Service> {
         (1u32..=16, 0u32..=100).prop_map(|(attempts, budget_percent)| Retry { attempts, budget_percent });
     let park = (ms(0..=600_000), 1usize..=1_000_000).prop_map(|(time, requests)| Park { time, requests });
     let drain = ms(0..=86_400_000).prop_map(|time| Drain { time });
-    let sticky = option::of(Just(Sticky { by: StickyBy::Ip, name: "everup".to_owned() }));
+    let sticky = option::of(sticky());
     let outlier = option::of(outlier());
     let send_proxy = prop::sample::select(&[SendProxy::Off, SendProxy::V1, SendProxy::V2][..]);
     (instances(), timeout(), retry, park, drain, (health(), outlier), sticky, send_proxy).prop_map(
@@ -253,6 +283,11 @@ fn service() -> impl Strategy<Value = Service> {
             }
         },
     )
+}
+
+fn sticky() -> impl Strategy<Value = Sticky> {
+    // A listener of the generated configuration may be a tcp one, which knows addresses only.
+    Just(Sticky { by: StickyBy::Ip, name: "everup".to_owned(), idle: None, lifetime: None })
 }
 
 fn timeout() -> impl Strategy<Value = Timeout> {

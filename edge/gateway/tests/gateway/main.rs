@@ -12,6 +12,7 @@ mod connections;
 mod continues;
 mod custody;
 mod early;
+mod edits;
 mod limits;
 mod malformed;
 mod outlier;

@@ -239,7 +239,7 @@ impl Setting {
             makes_trace_parents,
             sockets: vec![http, tcp_sockets],
             threads,
-            sticky_key: [1; 32],
+            sticky_keys: [[1; 32]].into(),
             worker_seed: 7,
         };
         let service = Arc::new(ServiceShared::new(threads));

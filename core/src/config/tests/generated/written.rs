@@ -104,14 +104,38 @@ fn write_listener(text: &mut String, listener: &Listener, services: &[Service]) 
     set(text, "protocol", quoted(protocol));
     set(text, "accept_proxy", list(accept_proxy));
     set_if(text, "service", service.map(name));
-    for Route { host, path, headers, service } in routes {
+    for Route { host, path, headers, service, redirect, edits } in routes {
         text.push_str("[[listener.route]]\n");
         set_if(text, "host", host.as_ref().map(host_text));
         set_if(text, "path", path.as_ref().map(path_text));
-        let headers: Vec<_> =
-            headers.iter().map(|(name, value)| format!("{name} = {}", quoted(value))).collect();
-        set(text, "headers", format!("{{ {} }}", headers.join(", ")));
-        set(text, "service", name(*service));
+        set(text, "headers", pairs(headers));
+        set_if(text, "service", service.map(name));
+        if let Some(Redirect { to, status }) = redirect {
+            let to: String = to.iter().map(ToString::to_string).collect();
+            set(text, "redirect", format!("{{ to = {}, status = {status} }}", quoted(to)));
+        } else {
+            write_edits(text, edits);
+        }
+    }
+}
+
+fn pairs(pairs: &[(String, String)]) -> String {
+    let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("{name} = {}", quoted(value))).collect();
+    format!("{{ {} }}", pairs.join(", "))
+}
+
+fn write_edits(text: &mut String, edits: &Edits) {
+    let Edits { request, response, prefix } = edits;
+    for (which, FieldEdits { set: replaced, add, remove }) in [("", request), ("response_", response)] {
+        set(text, &format!("{which}set_headers"), pairs(replaced));
+        set(text, &format!("{which}add_headers"), pairs(add));
+        set(text, &format!("{which}remove_headers"), list(remove));
+    }
+    if let Some(Prefix { from, to }) = prefix {
+        match to.is_empty() {
+            true => set(text, "strip_prefix", quoted(from)),
+            false => set(text, "rewrite_prefix", format!("{{ from = \"{from}/\", to = \"{to}\" }}")),
+        }
     }
 }
 
@@ -166,11 +190,8 @@ fn write_service(text: &mut String, service: &Service) {
     set(text, "drain.time", time(*drain_time));
     write_health(text, health);
     write_outlier(text, outlier.as_ref());
-    if let Some(Sticky { by, name }) = sticky {
-        match by {
-            StickyBy::Cookie => set(text, "sticky", format!("{{ by = \"cookie\", name = \"{name}\" }}")),
-            StickyBy::Ip => set(text, "sticky", "{ by = \"ip\" }"),
-        }
+    if let Some(sticky) = sticky {
+        write_sticky(text, sticky);
     }
     let send_proxy = match send_proxy {
         SendProxy::Off => "off",
@@ -181,6 +202,21 @@ fn write_service(text: &mut String, service: &Service) {
     if let Some(run) = run {
         write_run(text, name, run);
     }
+}
+
+fn write_sticky(text: &mut String, sticky: &Sticky) {
+    let Sticky { by, name, idle, lifetime } = sticky;
+    match by {
+        StickyBy::Cookie => {
+            set(text, "sticky.by", quoted("cookie"));
+            set(text, "sticky.name", quoted(name));
+        }
+        StickyBy::Ip => set(text, "sticky.by", quoted("ip")),
+        StickyBy::Header(field) => set(text, "sticky.by", quoted(format!("header:{field}"))),
+        StickyBy::AppCookie(cookie) => set(text, "sticky.by", quoted(format!("app-cookie:{cookie}"))),
+    }
+    set_if(text, "sticky.idle", idle.map(time));
+    set_if(text, "sticky.lifetime", lifetime.map(time));
 }
 
 fn balance_text(balance: Balance) -> String {

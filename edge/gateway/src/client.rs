@@ -146,7 +146,6 @@ pub(crate) enum Entered {
 }
 
 /// What came of waiting for a request.
-#[expect(clippy::large_enum_variant, reason = "a box would cost an allocation for each request")]
 enum Arrived {
     Request(Incoming),
     Refused(Refusal),

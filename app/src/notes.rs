@@ -30,6 +30,9 @@ pub(crate) struct Note {
     verdict: Verdict,
     #[serde(default, skip_serializing_if = "is_default")]
     draining: bool,
+    /// The weight that the operator gave it, instead of the configured one.
+    #[serde(default, skip_serializing_if = "is_default")]
+    weight: Option<u32>,
     /// The process that the verdict is about, if everup runs the instance.
     #[serde(default, skip_serializing_if = "is_default")]
     pid: Option<u32>,
@@ -95,17 +98,19 @@ impl Notes {
         }
     }
 
-    /// What is noted of an instance whose process now is `pid` (None: everup does not run it). A drain holds whatever
+    /// What is noted of an instance whose process now is `pid` (None: everup does not run it). A drain and a weight hold whatever
     /// became of the process; the verdict only for the same one.
     pub(crate) fn restored(&self, id: &InstanceId, pid: Option<u32>) -> Restored {
         let note = self.services.get(&id.service).and_then(|instances| instances.get(&id.instance));
-        let Some(Note { verdict, draining, pid: noted, seen_up, restarts, since }) = note.cloned() else {
+        let Some(Note { verdict, draining, weight, pid: noted, seen_up, restarts, since }) = note.cloned()
+        else {
             return Restored::default();
         };
         let same = noted == pid;
         Restored {
             verdict: if same { verdict } else { Verdict::Unknown },
             draining,
+            weight,
             seen_up: same && seen_up,
             restarts,
             since: same.then(|| UNIX_EPOCH + Duration::from_secs(since)),
@@ -118,6 +123,7 @@ impl Notes {
 pub(crate) struct Restored {
     pub(crate) verdict: Verdict,
     pub(crate) draining: bool,
+    pub(crate) weight: Option<u32>,
     pub(crate) seen_up: bool,
     pub(crate) restarts: u32,
     pub(crate) since: Option<SystemTime>,
@@ -125,17 +131,24 @@ pub(crate) struct Restored {
 
 impl Default for Restored {
     fn default() -> Self {
-        Self { verdict: Verdict::Unknown, draining: false, seen_up: false, restarts: 0, since: None }
+        Self {
+            verdict: Verdict::Unknown,
+            draining: false,
+            weight: None,
+            seen_up: false,
+            restarts: 0,
+            since: None,
+        }
     }
 }
 
 impl Note {
     /// A note on what is known of an instance whose process is `pid`.
     pub(crate) fn new(known: Restored, pid: Option<u32>) -> Self {
-        let Restored { verdict, draining, seen_up, restarts, since } = known;
+        let Restored { verdict, draining, weight, seen_up, restarts, since } = known;
         // A clock that stands before 1970 is noted as 1970.
         let since = since.and_then(|since| since.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-        Self { verdict, draining, pid, seen_up, restarts, since: since.as_secs() }
+        Self { verdict, draining, weight, pid, seen_up, restarts, since: since.as_secs() }
     }
 }
 
@@ -147,7 +160,8 @@ mod tests {
 
     fn note(name: &str, verdict: Verdict, draining: bool, pid: Option<u32>) -> (InstanceId, Note) {
         let since = Some(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
-        let known = Restored { verdict, draining, seen_up: true, restarts: 2, since };
+        let weight = draining.then_some(3);
+        let known = Restored { verdict, draining, weight, seen_up: true, restarts: 2, since };
         (InstanceId::new("shop", name), Note::new(known, pid))
     }
 
@@ -167,7 +181,7 @@ mod tests {
         assert_eq!((first.verdict, first.draining, first.restarts), (Verdict::Up, false, 2));
         assert_eq!(first.since, Some(UNIX_EPOCH + Duration::from_secs(1_800_000_000)));
         let second = notes.restored(&InstanceId::new("shop", "shop-2"), None);
-        assert_eq!((second.verdict, second.draining), (down, true));
+        assert_eq!((second.verdict, second.draining, second.weight), (down, true, Some(3)));
     }
 
     #[test]

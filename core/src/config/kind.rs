@@ -274,6 +274,28 @@ impl<T> Choice<T> {
     }
 }
 
+/// `true` or `false`.
+pub(super) struct Boolean;
+
+/// See [`Boolean`].
+pub(super) fn boolean() -> Boolean {
+    Boolean
+}
+
+impl Kind for Boolean {
+    type Value = bool;
+    fn read(&self, value: &Toml<'_>, place: Place<'_>, reading: &mut Reading) -> Option<bool> {
+        let read = value.get_ref().as_bool();
+        if read.is_none() {
+            wrong_type(value, place, "true or false", "write true or false, without quotes", reading);
+        }
+        read
+    }
+    fn name(&self) -> String {
+        "`true` or `false`".to_owned()
+    }
+}
+
 /// `true`, if written at all.
 pub(super) struct True;
 

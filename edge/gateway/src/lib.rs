@@ -15,6 +15,7 @@ mod local;
 mod park;
 mod pool;
 mod pump;
+mod queue;
 mod relay;
 mod reply;
 mod seal;
@@ -31,6 +32,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use everup_core::config::{Limits, Protocol};
 use everup_core::health::Reason;
@@ -110,8 +112,10 @@ pub(crate) struct Orders {
 }
 
 /// What all data-plane threads share. Written per connection, not per request.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Shared {
+    /// From when all threads count time, so that what one notes another can read.
+    pub(crate) epoch: Instant,
     pub(crate) connections: AtomicUsize,
     pub(crate) dropped_events: AtomicUsize,
 }
@@ -136,7 +140,11 @@ impl Gateway {
         events: mpsc::UnboundedSender<GatewayEvent>,
     ) -> Result<Self, GatewayError> {
         let threads = setup.threads.max(1);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            epoch: Instant::now(),
+            connections: AtomicUsize::new(0),
+            dropped_events: AtomicUsize::new(0),
+        });
         let first_orders = Orders { snapshot: Arc::new(first), closing: false, stop: false };
         let (orders, orders_seen) = channel::channel(first_orders);
         let mut per_thread = split_sockets(setup.sockets, threads)?;

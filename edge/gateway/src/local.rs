@@ -53,6 +53,7 @@ pub(crate) struct Given {
 impl Local {
     pub(crate) fn new(given: Given) -> Self {
         let Given { thread, limits, seed, seal, shared, events, snapshot } = given;
+        let epoch = shared.epoch;
         Self {
             thread,
             limits,
@@ -62,15 +63,15 @@ impl Local {
             shared,
             table: RefCell::new(Rc::new(Table::new(snapshot, None, seed))),
             closing: Cell::new(false),
-            coarse: Cell::new(Duration::ZERO),
-            epoch: Instant::now(),
+            coarse: Cell::new(epoch.elapsed()),
+            epoch,
             seed,
             next_request: Cell::new(0),
             events,
         }
     }
 
-    /// The time since the thread began; reads the clock.
+    /// The time since the data plane began; reads the clock.
     pub(crate) fn now(&self) -> Duration {
         let now = self.epoch.elapsed();
         self.coarse.set(now);
@@ -127,6 +128,10 @@ impl Local {
             self.watches.judged_down(|key| down.contains(&key));
         }
         self.watches.table_changed();
+        // Whoever waits for a place may find one in this table, or none at all.
+        for service in &table.services {
+            service.shared.queue.call(|wants| service.has_room(wants));
+        }
     }
 
     /// From now on every answer is its connection's last.
@@ -143,6 +148,9 @@ impl Local {
     pub(crate) fn sweep(&self) {
         let now = self.now();
         self.watches.sweep(now);
+        for service in self.table().services.iter().filter(|service| service.is_warming()) {
+            service.warm(self.epoch + now);
+        }
     }
 
     /// Closes idle connections to instances that are old or dead.

@@ -9,7 +9,7 @@ use everup_core::config::{Sticky, StickyBy};
 use everup_core::http::request::Request;
 
 use crate::local::Local;
-use crate::service::{Instance, Service, Tried};
+use crate::service::{Instance, Picked, Service, Tried};
 
 /// The instance (by identity) that the request's cookie names.
 pub(crate) fn wish(local: &Local, service: &Service, request: &Request<'_, '_>) -> Option<u64> {
@@ -30,42 +30,46 @@ pub(crate) fn pick(
     wish: Option<u64>,
     client_hash: u64,
     tried: &[Tried],
-) -> Option<Rc<Instance>> {
+    called: bool,
+) -> Picked {
+    let balanced = || service.pick(client_hash, tried, local.coarse_now(), called);
     match &service.settings.sticky {
-        None => service.pick(client_hash, tried),
-        Some(Sticky { by: StickyBy::Cookie, .. }) => wish
-            .and_then(|identity| service.takes_identity(identity, tried))
-            .or_else(|| service.pick(client_hash, tried)),
-        Some(Sticky { by: StickyBy::Ip, .. }) => pick_by_ip(local, service, client_hash, tried),
+        None => balanced(),
+        Some(Sticky { by: StickyBy::Cookie, .. }) => {
+            wish.and_then(|identity| service.takes_identity(identity, tried, called)).unwrap_or_else(balanced)
+        }
+        Some(Sticky { by: StickyBy::Ip, .. }) => pick_by_ip(local, service, client_hash, tried, called),
     }
 }
 
-/// Where the client's address draws it, unless it had to move away from there before.
-fn pick_by_ip(local: &Local, service: &Service, client_hash: u64, tried: &[Tried]) -> Option<Rc<Instance>> {
+/// Where the client's address draws it, unless it had to move away from there before. Slow starts do not matter: a user
+/// has one place.
+fn pick_by_ip(local: &Local, service: &Service, client_hash: u64, tried: &[Tried], called: bool) -> Picked {
     let now = local.time();
     let mut displaced = service.shared.displaced.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(instance) =
-        displaced.home(now, client_hash).and_then(|identity| service.takes_identity(identity, tried))
-    {
-        return Some(instance);
+    let home = displaced.home(now, client_hash);
+    if let Some(picked) = home.and_then(|identity| service.takes_identity(identity, tried, called)) {
+        return picked;
     }
-    let all: Vec<Candidate> =
-        service.instances.iter().enumerate().map(|(index, instance)| instance.candidate(index)).collect();
-    let unable: Vec<usize> = (0..all.len())
-        .filter(|&index| {
-            let instance = &service.instances[index];
-            !instance.takes() || tried.iter().any(|tried| tried.key == instance.key() && !tried.reuse)
-        })
+    let instances = service.instances.iter().enumerate();
+    let all: Vec<Candidate> = instances
+        .filter(|(_, instance)| instance.table.backup == service.backups_serve)
+        .map(|(index, instance)| instance.table.candidate(index))
         .collect();
-    let drawn = ip_hash::pick(&all, client_hash, &[]);
-    let index = ip_hash::pick(&all, client_hash, &unable)?;
-    let instance = Rc::clone(&service.instances[index]);
+    let able = |one: &Candidate| {
+        let instance = &service.instances[one.index];
+        instance.takes() && !tried.iter().any(|tried| tried.key == instance.key() && !tried.reuse)
+    };
+    let drawn = ip_hash::pick(&all, client_hash, |_| true);
+    let Some(index) = ip_hash::pick(&all, client_hash, able) else { return Picked::Park };
+    let instance: &Rc<Instance> = &service.instances[index];
     if drawn == Some(index) {
         displaced.forget(client_hash);
     } else {
         displaced.remember(now, client_hash, instance.identity);
     }
-    Some(instance)
+    drop(displaced);
+    service.enter(instance, called)
 }
 
 /// The Set-Cookie value for a user who went elsewhere than the cookie wished, or had none.

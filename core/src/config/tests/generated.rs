@@ -173,7 +173,9 @@ fn instances() -> impl Strategy<Value = Instances> {
     let weighted = prop_oneof![
         Just(Balance::WeightedRoundRobin),
         Just(Balance::WeightedLeastConnections),
-        Just(Balance::IpHash)
+        Just(Balance::IpHash),
+        Just(Balance::Maglev),
+        Just(Balance::P2cEwma)
     ];
     let equal = prop_oneof![Just(Balance::RoundRobin), Just(Balance::LeastConnections)];
     let fixed = prop_oneof![
@@ -182,7 +184,8 @@ fn instances() -> impl Strategy<Value = Instances> {
     ];
     let fixed = fixed.prop_map(|(balance, weights)| {
         let address = |index: usize| SocketAddr::from(([10, 0, 0, 1], 80 + u16::try_from(index).unwrap()));
-        let instance = |(index, weight)| FixedInstance { address: address(index), weight };
+        let instance =
+            |(index, weight)| FixedInstance { address: address(index), weight, backup: index % 3 == 2 };
         (balance, weights.into_iter().enumerate().map(instance).collect(), None)
     });
     let run = run().prop_map(|run| (Balance::LeastConnections, Vec::new(), Some(run)));
@@ -195,10 +198,26 @@ fn service() -> impl Strategy<Value = Service> {
     let park = (ms(0..=600_000), 1usize..=1_000_000).prop_map(|(time, requests)| Park { time, requests });
     let drain = ms(0..=86_400_000).prop_map(|time| Drain { time });
     let sticky = option::of(Just(Sticky { by: StickyBy::Ip, name: "everup".to_owned() }));
-    (instances(), timeout(), retry, park, drain, health(), sticky).prop_map(
-        |((balance, instances, run), timeout, retry, park, drain, health, sticky)| {
-            let name = "".into();
-            Service { name, balance, instances, timeout, retry, park, drain, health, sticky, run }
+    let queue = (ms(0..=600_000), 0usize..=1_000_000).prop_map(|(time, requests)| Queue { time, requests });
+    let limits = (option::of(1u32..=1_000_000), queue, ms(0..=3_600_000));
+    (instances(), timeout(), retry, park, limits, drain, health(), sticky).prop_map(
+        |((balance, instances, run), timeout, retry, park, limits, drain, health, sticky)| {
+            let (max_connections, queue, slow_start) = limits;
+            Service {
+                name: "".into(),
+                balance,
+                instances,
+                timeout,
+                retry,
+                park,
+                max_connections,
+                queue,
+                slow_start,
+                drain,
+                health,
+                sticky,
+                run,
+            }
         },
     )
 }

@@ -15,6 +15,7 @@ mod limits;
 mod malformed;
 mod parking;
 mod pipelining;
+mod queue;
 mod random;
 mod shutdown;
 mod slow;

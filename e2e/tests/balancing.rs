@@ -150,3 +150,25 @@ fn a_weight_that_means_nothing_is_refused() {
     assert_eq!(refused.code, Some(1));
     assert!(refused.err.contains("does not heed weights"), "{refused:?}");
 }
+
+#[test]
+fn an_instance_that_came_back_starts_slowly_if_it_is_told_to() {
+    let mut origins: Vec<Origin> = ["a", "b", "c"].map(Origin::start).into();
+    let config = Config::shop(origins.iter().map(Origin::address)).set("slow_start = \"10m\"");
+    let mut everup = Everup::with(config).start();
+    everup.wait_all_up();
+    assert_eq!(
+        who(&everup, 30),
+        counts([("a", 10), ("b", 10), ("c", 10)]),
+        "nobody is spared when all are new"
+    );
+    origins[1].die();
+    let name = origins[1].address().to_string();
+    everup.wait_for(&name, InstanceState::Down);
+    origins[1].revive();
+    everup.wait_for(&name, InstanceState::Up);
+    let answered = who(&everup, 300);
+    // A tenth of the others' turns at first: 14 of 300 on average.
+    let of_b = answered.get("b").copied().unwrap_or(0);
+    assert!((1..=45).contains(&of_b), "{answered:?}");
+}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use everup_gateway::Availability::{Down, Takes};
 
-use crate::stage::{Gate, Origin, before, until};
+use crate::stage::{Gate, Origin, Stage, before, until};
 use crate::wire::{get, ok, post};
 
 /// An instance that answers when the gate opens, and knows how many requests it had at once.
@@ -150,6 +150,38 @@ fn a_user_who_is_kept_with_an_instance_waits_for_it_and_lets_others_pass() {
     }
     gate.open();
     assert_eq!((first.answer().text(), second.answer().text()), ("a".into(), "a".into()));
+}
+
+/// How many answers a second so many clients get that send one request after the other.
+fn goodput(stage: &Stage, clients: usize, time: Duration) -> f64 {
+    let answered = AtomicUsize::new(0);
+    let started = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..clients {
+            scope.spawn(|| {
+                let mut client = stage.connect();
+                while started.elapsed() < time {
+                    answered.fetch_add(usize::from(client.get("/").status() == 200), Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    answered.into_inner() as f64 / started.elapsed().as_secs_f64()
+}
+
+/// The figure is printed; the bound leaves room for a machine that has other things to do.
+#[test]
+fn goodput_does_not_collapse_at_twice_the_capacity() {
+    let origin = Origin::answering(|_| {
+        thread::park_timeout(Duration::from_millis(5));
+        ok("a")
+    });
+    let service = "max_connections = 8\nqueue = { requests = 4 }";
+    let stage = before([&origin]).threads(2).service(service).start();
+    let peak = goodput(&stage, 8, Duration::from_secs(1));
+    let overloaded = goodput(&stage, 16, Duration::from_secs(1));
+    println!("peak {peak:.0}/s, at twice the clients {overloaded:.0}/s: {:.0} %", 100.0 * overloaded / peak);
+    assert!(overloaded >= 0.5 * peak, "{overloaded} of {peak}");
 }
 
 /// At twice what the instance can do, it works at its full capacity, and every request has an end. Counted, not timed:

@@ -68,7 +68,10 @@ impl<'a> Custody<'a> {
                 Ended::Answered { keep } => return if keep { After::Keep } else { After::Close },
                 Ended::ClientGone => return After::Gone,
                 Ended::Refused { answered: true, .. } => return After::Gone,
-                Ended::Refused { status, answered: false } => return self.answer(status).await,
+                Ended::Refused { status, answered: false } => {
+                    drop(in_flight);
+                    return self.answer(status).await;
+                }
                 Ended::Failed { failure, written, answered } => {
                     instance.table.shared.failures.cell(self.local.thread).add(1);
                     self.note_failure(instance, began);
@@ -86,7 +89,11 @@ impl<'a> Custody<'a> {
                         return self.answer(503).await;
                     }
                 }
-                Decision::Answer(status) => return self.answer(status).await,
+                Decision::Answer(status) => {
+                    // A client that reads slowly what we say must not keep the instance's place.
+                    drop(in_flight);
+                    return self.answer(status).await;
+                }
                 Decision::Cut => {
                     self.local.count_error(&self.incoming.service.shared);
                     return After::Gone;

@@ -2,6 +2,7 @@
 //! (`max_connections`), so the capacity is known; what is beyond it waits in the queue or is refused at once.
 
 use std::fs;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ const SERVICE_TIME: Duration = Duration::from_millis(25);
 const QUEUE_TIME: Duration = Duration::from_millis(500);
 /// How long a step of the search for the peak lasts.
 const STEP: Duration = Duration::from_secs(4);
+/// How often the worker's memory is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 /// Requests that begin and end an overload are no part of it.
 const EDGE: Duration = Duration::from_secs(1);
 
@@ -78,8 +81,10 @@ struct Measured {
 fn step(everup: &Everup, rate: f64, lasting: Duration, worker: u32) -> Measured {
     let load = everup.load("/").rate(rate).lasting(lasting);
     let running = load.start().expect("the load can start");
-    let sampler = sample_memory(worker, lasting);
+    let (measuring, over) = mpsc::channel();
+    let sampler = sample_memory(worker, over);
     let ledger = running.finish().expect("the load does not panic");
+    drop(measuring);
     let memory = sampler.join().expect("reading a file does not panic");
     let settled = ledger.between(EDGE, lasting.saturating_sub(EDGE));
     let seconds = lasting.saturating_sub(EDGE * 2).as_secs_f64();
@@ -109,15 +114,14 @@ fn slowest_refusal(ledger: &Ledger) -> Duration {
     refusals.map(|entry| entry.took).max().unwrap_or_default()
 }
 
-/// The most memory (bytes) that the process holds at the looks taken in this time.
-fn sample_memory(pid: u32, lasting: Duration) -> JoinHandle<u64> {
+/// The most memory (bytes) that the process holds at the looks taken until `over` is dropped.
+fn sample_memory(pid: u32, over: Receiver<()>) -> JoinHandle<u64> {
     std::thread::spawn(move || {
-        const LOOKS: u32 = 50;
-        let looks = (0..LOOKS).map(|_| {
-            std::thread::sleep(lasting / LOOKS);
-            resident(pid)
-        });
-        looks.max().unwrap_or_default()
+        let mut most = resident(pid);
+        while over.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+            most = most.max(resident(pid));
+        }
+        most
     })
 }
 

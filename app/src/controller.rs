@@ -457,6 +457,7 @@ impl TryFrom<Command> for Order {
             Command::Undrain { id, reply } => Ok(Self::Undrain { id, reply }),
             Command::Kill { id, reply } => Ok(Self::Kill { id, reply }),
             question @ (Command::Status { .. }
+            | Command::Events { .. }
             | Command::Explain { .. }
             | Command::Metrics { .. }
             | Command::Ready { .. }) => Err(question),

@@ -29,6 +29,7 @@ pub(crate) struct Journal {
 struct Known {
     state: InstanceState,
     restarts: u32,
+    weight: u32,
 }
 
 impl Journal {
@@ -89,6 +90,10 @@ impl Journal {
             };
             self.note(wall, EventKind::Restarted, Some(instance), text);
         }
+        if before.weight != after.weight {
+            let text = format!("has weight {} instead of {}", after.weight, before.weight);
+            self.note(wall, EventKind::Weighed, Some(instance), text);
+        }
         let is_told = is_restarted && after.state == InstanceState::Starting;
         if before.state != after.state && !is_told {
             let (kind, text) = in_words(before.state, after.state, &instance.reason());
@@ -119,7 +124,7 @@ fn instances(services: &[Service]) -> impl Iterator<Item = &Instance> {
 
 fn known(instance: &Instance) -> Known {
     let restarts = instance.process.as_ref().map_or(0, |process| process.restarts);
-    Known { state: instance.state(), restarts }
+    Known { state: instance.state(), restarts, weight: instance.weight() }
 }
 
 /// An event that an instance came from one state into another.

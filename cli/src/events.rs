@@ -41,6 +41,7 @@ pub(crate) fn colour(kind: EventKind) -> Colour {
         EventKind::WorkerStarted
         | EventKind::Stopping
         | EventKind::Drained
+        | EventKind::Weighed
         | EventKind::Starting
         | EventKind::Stopped
         | EventKind::Other => Colour::Dim,

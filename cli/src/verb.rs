@@ -11,4 +11,5 @@ pub(crate) mod status;
 #[cfg(feature = "top")]
 pub(crate) mod top;
 pub(crate) mod undrain;
+pub(crate) mod weight;
 pub(crate) mod worker;

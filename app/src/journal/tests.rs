@@ -91,6 +91,13 @@ fn a_drain_and_its_end_are_told() {
 }
 
 #[test]
+fn another_weight_is_told() {
+    let (mut services, mut journal) = stage();
+    services[0].instances[1].weighed = Some(1);
+    assert_eq!(told(&mut journal, &services), ["10.0.0.2:9001 weighed has weight 1 instead of 3"]);
+}
+
+#[test]
 fn a_process_that_died_and_was_started_at_once_is_one_event() {
     let (mut services, mut journal) = stage();
     let instance = &mut services[1].instances[0];

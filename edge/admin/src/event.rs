@@ -54,6 +54,8 @@ pub enum EventKind {
     Draining,
     /// It was drained, and nothing is in flight on it.
     Drained,
+    /// It has another weight, by order.
+    Weighed,
     /// Its process was started.
     Starting,
     /// Its process had ended by itself and was started again.

@@ -57,7 +57,7 @@ impl Columns {
         errors: Option<f64>,
         palette: Palette,
     ) -> Line<'static> {
-        let ServiceStatus { name, requests_per_second, in_flight, parked, instances, .. } = service;
+        let ServiceStatus { name, requests_per_second, in_flight, parked, queued, instances, .. } = service;
         let up = instances.iter().filter(|one| one.state == InstanceState::Up).count();
         let colour = match up {
             0 => Colour::Red,
@@ -74,6 +74,9 @@ impl Columns {
         ];
         if *parked > 0 {
             spans.push(Span::styled(format!("  {parked} parked"), palette.style(Colour::Yellow)));
+        }
+        if *queued > 0 {
+            spans.push(Span::styled(format!("  {queued} queued"), palette.style(Colour::Yellow)));
         }
         if let Some(errors) = errors.filter(|errors| *errors > 0.0) {
             spans.push(Span::styled(format!("  {errors:.1} errors/s"), palette.style(Colour::Red)));
@@ -123,13 +126,21 @@ impl Columns {
 
 /// What is unusual about an instance, the most important first.
 fn remarks(instance: &InstanceStatus) -> String {
-    let InstanceStatus { reason, returns_in_seconds, restarts, tunnels, pid, revision, .. } = instance;
+    let InstanceStatus {
+        reason, returns_in_seconds, weight, backup, restarts, tunnels, pid, revision, ..
+    } = instance;
     let mut remarks = Vec::new();
     if !reason.is_empty() {
         remarks.push(printable(reason));
     }
     if let Some(left) = returns_in_seconds {
         remarks.push(format!("returns in {left:.0} s"));
+    }
+    if *backup {
+        remarks.push("backup".to_owned());
+    }
+    if *weight != 1 {
+        remarks.push(format!("weight {weight}"));
     }
     if *restarts > 0 {
         remarks.push(counted(*restarts, "restart"));

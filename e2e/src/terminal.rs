@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
+use rustix::termios::{LocalModes, OptionalActions, Termios, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 
 use crate::binary::everup_binary;
 use crate::process::Process;
@@ -123,6 +123,30 @@ impl Terminal {
     pub fn resize(&self, columns: u16, rows: u16) {
         self.shown().screen.screen_mut().set_size(lines(rows), lines(columns));
         tcsetwinsize(&self.ours, size(columns, rows)).expect("the terminal takes a size");
+    }
+
+    /// Whether it gives its reader whole lines, as terminals usually do.
+    ///
+    /// # Panics
+    /// When the terminal is gone.
+    pub fn reads_lines(&self) -> bool {
+        tcgetattr(&self.theirs).expect("it is a terminal").local_modes.contains(LocalModes::ICANON)
+    }
+
+    /// Writes onto the terminal, as another program does that does not mind whose it is.
+    ///
+    /// # Panics
+    /// When the terminal is gone.
+    pub fn scribble(&self, text: &str) {
+        rustix::io::write(&self.theirs, text.as_bytes()).expect("the terminal takes a few letters");
+    }
+
+    /// Sets what the terminal does with keys to what it was before the verb, as a shell does that comes to the front.
+    ///
+    /// # Panics
+    /// When the terminal is gone.
+    pub fn set_as_before(&self) {
+        tcsetattr(&self.theirs, OptionalActions::Now, &self.before).expect("it is a terminal");
     }
 
     /// Signals the verb.

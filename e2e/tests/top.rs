@@ -1,7 +1,7 @@
 //! `everup top` on a real terminal: what a person sees, what keys do, and that the terminal is theirs again afterwards.
 
 use everup_e2e::api::InstanceState;
-use everup_e2e::{Config, Everup, Start, Terminal, everup};
+use everup_e2e::{Config, Everup, Start, Terminal, everup, until};
 use rustix::process::Signal;
 
 fn top_of(everup: &Everup, columns: u16, rows: u16) -> Terminal {
@@ -105,6 +105,50 @@ fn a_worker_that_died_is_told_among_the_events() {
     top.wait_for("worker replaced 1 time");
     // What happened before is still there.
     top.wait_for("everup serves");
+}
+
+#[test]
+fn it_takes_the_terminal_again_after_it_was_stopped() {
+    let everup = running();
+    let mut top = top_of(&everup, 80, 24);
+    top.wait_for("2 of 2 up");
+    top.signal(Signal::STOP);
+    top.set_as_before();
+    top.signal(Signal::CONT);
+    until("keys are read one by one", || !top.reads_lines());
+    top.press("?");
+    top.wait_for("drain it (asks first)");
+    top.press("\x03");
+    assert_eq!(top.wait_for_end(), Some(0));
+    top.wait_restored();
+}
+
+#[test]
+fn what_another_program_wrote_over_it_is_drawn_anew_on_demand() {
+    let everup = running();
+    let top = top_of(&everup, 80, 24);
+    top.wait_for("2 of 2 up");
+    top.scribble("\x1b[2Jthe printer is on fire");
+    top.wait_until("it is overwritten", |text| text.contains("on fire") && !text.contains("2 of 2 up"));
+    top.press("\x0c");
+    top.wait_until("it is drawn anew", |text| !text.contains("on fire") && text.contains("2 of 2 up"));
+}
+
+#[test]
+fn a_load_is_seen_as_rates_and_latencies() {
+    let everup = running();
+    let load = everup.load("/whoami").start().unwrap();
+    let top = top_of(&everup, 120, 24);
+    let has_rate = |line: &str| {
+        line.split_whitespace().nth(3).is_some_and(|rate| rate.parse::<f64>().is_ok_and(|rate| rate > 5.0))
+    };
+    top.wait_until("both instances have a rate, and the service latencies", |text| {
+        let lines =
+            |name: &str| text.lines().find(|line| line.trim_start().starts_with(name)).map(str::to_owned);
+        let busy = ["shop-1", "shop-2"].iter().all(|name| lines(name).is_some_and(|line| has_rate(&line)));
+        busy && lines("shop ").is_some_and(|line| line.contains("p99") && line.contains(" ms"))
+    });
+    load.stop().unwrap();
 }
 
 #[test]

@@ -75,7 +75,11 @@ impl Top {
                     Happened::Resized => continue,
                 },
                 Some(answer) = self.answers.join_next() => answered(answer),
-                () = signals.received() => return Ok(()),
+                () = any_of(&mut signals.ends) => return Ok(()),
+                _ = signals.go_on.recv() => {
+                    screen.take_again()?;
+                    continue;
+                }
                 _ = looks.tick() => {
                     self.look();
                     continue;
@@ -141,27 +145,32 @@ fn answered(answer: Result<Input, JoinError>) -> Input {
     })
 }
 
-/// What ends it from outside, in order: the terminal is restored.
-struct Signals([Signal; 4]);
+struct Signals {
+    /// What ends it from outside, in order: the terminal is restored.
+    ends: [Signal; 4],
+    /// It was stopped and goes on.
+    go_on: Signal,
+}
 
 impl Signals {
     fn new() -> anyhow::Result<Self> {
         let on = |kind| signal(kind).context("cannot wait for signals");
-        Ok(Self([
+        let ends = [
             on(SignalKind::terminate())?,
             on(SignalKind::hangup())?,
             on(SignalKind::interrupt())?,
             on(SignalKind::quit())?,
-        ]))
+        ];
+        let go_on = on(SignalKind::from_raw(rustix::process::Signal::CONT.as_raw()))?;
+        Ok(Self { ends, go_on })
     }
+}
 
-    async fn received(&mut self) {
-        let [terminate, hangup, interrupt, quit] = &mut self.0;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = quit.recv() => {}
-        }
+async fn any_of([terminate, hangup, interrupt, quit]: &mut [Signal; 4]) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+        _ = interrupt.recv() => {}
+        _ = quit.recv() => {}
     }
 }

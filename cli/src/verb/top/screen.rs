@@ -14,6 +14,7 @@ use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
+use ratatui::layout::{Position, Rect};
 use ratatui::{Frame, Terminal};
 use tokio::sync::mpsc;
 
@@ -55,7 +56,17 @@ impl Screen {
 
     /// Forgets what is shown: the next picture is written whole.
     pub(super) fn clear(&mut self) -> anyhow::Result<()> {
-        self.terminal.clear().context("cannot write to the terminal")
+        // Its own `clear` asks the terminal where the cursor is, and the answer would come among the keys.
+        let size = self.terminal.size().context("cannot ask the terminal for its size")?;
+        self.terminal.resize(Rect::from((Position::ORIGIN, size))).context("cannot write to the terminal")
+    }
+
+    /// Takes the terminal over again after the process was stopped and went on: a shell had it meanwhile.
+    pub(super) fn take_again(&mut self) -> anyhow::Result<()> {
+        // It remembers what it has set, and sets nothing twice.
+        disable_raw_mode().and_then(|()| enable_raw_mode()).context("cannot take over the terminal")?;
+        execute!(io::stdout(), EnterAlternateScreen, Hide).context("cannot write to the terminal")?;
+        self.clear()
     }
 
     /// The next key or change of size. Safe to drop and ask again.

@@ -73,9 +73,10 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, now: SystemTime, palett
         Mode::Help => popup::draw(frame, area, "everup top", popup::HELP),
         Mode::Confirm { id, is_last } => {
             let question = format!("Drain {id}? It gets no new requests until it is undrained.");
-            let warning =
-                if *is_last { "Nobody else of the service takes requests: they will wait." } else { "" };
-            popup::draw(frame, area, "y: drain   any other key: no", &[&printable(&question), warning]);
+            let question = printable(&question);
+            let warning = "Nobody else of the service takes requests: they will wait.";
+            let lines = if *is_last { vec![question.as_str(), warning] } else { vec![question.as_str()] };
+            popup::draw(frame, area, "y: drain   any other key: no", &lines);
         }
     }
 }

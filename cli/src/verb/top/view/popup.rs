@@ -15,7 +15,7 @@ pub(super) const HELP: &[&str] = &[
     "s              sort instances",
     "p              pause the picture, and go on",
     "Ctrl-L         draw anew",
-    "q, Esc         quit",
+    "q, Esc, Ctrl-C quit",
     "",
     "REQ/S is over the last 5 s, p50 and p99 over the last 30 s.",
     "A drain goes on after you quit.",

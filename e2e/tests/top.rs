@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 fn top_of(everup: &Everup, columns: u16, rows: u16) -> Terminal {
     let admin = everup.admin();
-    Terminal::start(columns, rows, &["top", "--admin", admin.to_str().unwrap()], &[])
+    Terminal::start(columns, rows, &["top", "--admin", admin.to_str().expect("a path of letters")], &[])
 }
 
 fn running() -> Everup {

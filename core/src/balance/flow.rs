@@ -33,9 +33,9 @@ impl Flow {
     pub(super) fn expected(&mut self, now: Duration, others: usize) -> Option<Duration> {
         self.turn(now);
         let current = (self.served, now.saturating_sub(self.since));
-        let waits = [Some(current), self.before].into_iter().flatten().filter_map(|(served, time)| {
-            (served >= ENOUGH).then(|| time.mul_f64(others as f64 / f64::from(served)))
-        });
+        let telling =
+            [Some(current), self.before].into_iter().flatten().filter(|(served, _)| *served >= ENOUGH);
+        let waits = telling.map(|(served, time)| time.mul_f64(others as f64 / f64::from(served)));
         waits.min()
     }
 

@@ -15,7 +15,7 @@ use everup_core::exchange::Failure;
 use everup_core::health::Reason;
 use everup_core::http::body::Body;
 use everup_core::http::response::{self, Response};
-use everup_core::http::{Framing, Parsed, Storage, Version, forward};
+use everup_core::http::{Framing, Parsed, Version, forward};
 
 use crate::announce::announce;
 use crate::client::{Client, Incoming};
@@ -313,7 +313,7 @@ impl Attempt<'_> {
             bytes = &joined;
         }
         while !bytes.is_empty() {
-            let mut storage = Storage::new();
+            let mut storage = local.buffers.lines();
             let parsed = response::parse(bytes, &mut storage, self.incoming.asked);
             let Ok(parsed) = parsed else { return Err(self.failed(Failure::BadAnswer)) };
             let Parsed::Whole(head) = parsed else {
@@ -391,6 +391,8 @@ impl Attempt<'_> {
         // From here on the client sees an answer; there is no way back.
         self.answered = true;
         self.incoming.trail.on_answer(self.local.now(), head.status);
+        // From here on it counts: if there is nothing to wait for, the answer ends when it comes.
+        self.client.watch.has_waited();
         self.client.watch.set_waits_for(None);
         let edits = self.incoming.edits.as_ref().and_then(|edits| edits.response.as_ref());
         if edits.is_none() && forward::response_is_untouched(head, wanted) {
@@ -418,6 +420,9 @@ impl Attempt<'_> {
     }
 
     async fn forward_body(&mut self, mut answer: Answer) -> Step<Answer> {
+        if !answer.body.is_done() {
+            self.client.watch.set_waited();
+        }
         while !answer.body.is_done() {
             self.deadline = self.idle_deadline();
             self.client.watch.set_deadline(Some(self.deadline));

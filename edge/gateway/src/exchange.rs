@@ -22,7 +22,7 @@ use crate::tell;
 struct Custody<'a> {
     local: &'a Local,
     client: &'a mut Client,
-    incoming: Incoming,
+    incoming: &'a mut Incoming,
     exchange: Exchange,
     tried: Vec<Tried>,
     parked_since: Option<Duration>,
@@ -32,7 +32,7 @@ struct Custody<'a> {
 }
 
 /// Finds an instance for the request, carries it there and the answer back.
-pub(crate) async fn run(local: &Local, client: &mut Client, incoming: Incoming) -> After {
+pub(crate) async fn run(local: &Local, client: &mut Client, incoming: &mut Incoming) -> After {
     let settings = &incoming.service.settings;
     let exchange = Exchange::new(incoming.idempotent, settings.retry.attempts);
     let until = incoming.started + settings.timeout.request;
@@ -40,13 +40,10 @@ pub(crate) async fn run(local: &Local, client: &mut Client, incoming: Incoming) 
     incoming.service.shared.requests.cell(local.thread).add(1);
     let mut custody = Custody::new(local, client, incoming, exchange, until);
     let after = custody.run().await;
-    let Custody { client, mut incoming, .. } = custody;
-    let ended = local.now();
-    tell::over(local, client, &mut incoming, ended);
-    let Incoming { service, out, started, trail, .. } = incoming;
-    service.shared.latency.cell(local.thread).record(ended.saturating_sub(started));
-    local.buffers.give(out);
-    local.buffers.give(trail.note.into_text());
+    let Custody { client, incoming, .. } = custody;
+    let ended = if client.watch.has_waited() { local.now() } else { local.coarse_now() };
+    tell::over(local, client, incoming, ended);
+    local.buffers.give(std::mem::take(&mut incoming.out));
     after
 }
 
@@ -54,7 +51,7 @@ impl<'a> Custody<'a> {
     fn new(
         local: &'a Local,
         client: &'a mut Client,
-        incoming: Incoming,
+        incoming: &'a mut Incoming,
         exchange: Exchange,
         until: Duration,
     ) -> Self {
@@ -71,7 +68,7 @@ impl<'a> Custody<'a> {
             let instance = in_flight.instance();
             let began = self.local.coarse_now();
             self.incoming.trail.on_attempt(began, instance, self.local.generation());
-            let ended = attempt::run(self.local, self.client, &mut self.incoming, instance, self.until).await;
+            let ended = attempt::run(self.local, self.client, self.incoming, instance, self.until).await;
             let idle_end = matches!(ended, Ended::Failed { failure: Failure::Stale, .. });
             let decision = match ended {
                 Ended::Answered { keep } => {
@@ -88,7 +85,7 @@ impl<'a> Custody<'a> {
                     self.note_failure(instance, began);
                     if !answered {
                         let first = self.tried.is_empty();
-                        judge::on_failure(self.local, &self.incoming, instance, failure, first);
+                        judge::on_failure(self.local, self.incoming, instance, failure, first);
                     }
                     let progress = Progress { written, replayable: !self.incoming.consumed, answered };
                     let now = self.local.now();

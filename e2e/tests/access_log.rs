@@ -41,7 +41,7 @@ fn every_request_is_in_the_file_beside_the_configuration_without_its_query() {
     for line in [
         "everup_access_log_dropped_total 0",
         "everup_responses_total{service=\"shop\",code_class=\"2xx\"} 2",
-        "everup_route_requests_total{listener=\"1\",route=\"default\",service=\"shop\"} 2",
+        "everup_route_requests_total{listener=\"127.0.0.1:0\",route=\"default\",service=\"shop\"} 2",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }

@@ -104,7 +104,7 @@ fn the_exemplar_of_a_slow_request_leads_to_what_explain_tells_of_it() {
     assert_eq!(exemplars.len(), 2, "{exemplars:#?}");
     for line in exemplars {
         let escaped = fitting.replace('\\', "\\\\").replace('"', "\\\"");
-        assert!(line.contains(&format!("le=\"0.5\"}} 2 # {{request_id=\"{escaped}\"}} 0.3")), "{line}");
+        assert!(line.contains(&format!("le=\"0.5\"}} 3 # {{request_id=\"{escaped}\"}} 0.3")), "{line}");
     }
     assert!(!get(everup.metrics(), "/metrics").text().contains(" # {"), "the plain format has no exemplars");
     if let Some(read) = read_by_the_library("openmetrics", &open) {

@@ -199,8 +199,7 @@ impl Attempt<'_> {
         loop {
             let read = self.read().await?;
             if read == 0 {
-                self.incoming.met_stale |= self.stale;
-                return Err(self.failed(if self.stale { Failure::Stale } else { Failure::Lost }));
+                return Err(self.lost());
             }
             self.stale = false;
             let next = self.take_head_bytes(read, held)?;
@@ -239,11 +238,17 @@ impl Attempt<'_> {
                 }
                 // It may have answered before it closed: reading will tell.
                 Ok(Err(_)) if self.written => return Ok(()),
-                Ok(Err(_)) => return Err(self.failed(Failure::Lost)),
+                Ok(Err(_)) => return Err(self.lost()),
                 Err(signal) => return Err(self.signalled(signal)),
             }
         }
         Ok(())
+    }
+
+    /// The connection ended without a byte of an answer.
+    fn lost(&mut self) -> Ended {
+        self.incoming.met_stale |= self.stale;
+        self.failed(if self.stale { Failure::Stale } else { Failure::Lost })
     }
 
     /// Reads from the instance into the scratch buffer, and carries the request's body meanwhile. 0: it has closed.

@@ -448,8 +448,8 @@ impl Attempt<'_> {
     }
 
     /// Splices what is there of the `left` bytes of the body from the instance to the client; how many that were.
-    async fn splice(&self, mut pipe: Pipe, left: u64) -> Step<usize> {
-        let Self { upstream, client, .. } = self;
+    async fn splice(&mut self, mut pipe: Pipe, left: u64) -> Step<usize> {
+        let Self { upstream, client, .. } = &*self;
         let filled = match client.watch.wait(|cx| pipe.poll_fill(cx, upstream, left)).await {
             Ok(Ok(filled @ 1..)) => filled,
             Ok(Ok(0) | Err(_)) => return Err(self.failed(Failure::Lost)),
@@ -461,6 +461,7 @@ impl Attempt<'_> {
             Ok(Err(_)) | Err(Signal::Deadline) => return Err(Ended::ClientGone),
             Err(signal @ (Signal::JudgedDown | Signal::Closing)) => return Err(self.signalled(signal)),
         }
+        self.incoming.trail.bytes_out += filled as u64;
         Ok(filled)
     }
 

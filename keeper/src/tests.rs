@@ -56,6 +56,7 @@ pub(crate) fn config_of(command: &[&str]) -> Config {
             body_bytes: None,
             connections: 100,
             body_rate: None,
+            answer_rate: None,
             connections_per_client: None,
         },
         listeners: vec![Listener {

@@ -107,6 +107,7 @@ fn what_is_not_written_has_the_documented_default() {
         body_bytes: None,
         connections: 100_000,
         body_rate: Some(1024),
+        answer_rate: Some(1024),
         connections_per_client: None,
     };
     let timeout = Duration::from_millis(500);

@@ -7,7 +7,7 @@
 //! ```
 
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use everup_core::config::{SendProxy, Timeout};
@@ -28,6 +28,7 @@ use crate::service::{InFlight, Instance};
 use crate::splice::{BULK, Pipe, SPLICE_FROM};
 use crate::sticky;
 use crate::stream::Stream;
+use crate::taking::{Look, Taking};
 use crate::watch::Signal;
 
 /// The largest head of an answer. Applications set many cookies; no honest head comes near it.
@@ -61,6 +62,7 @@ struct Attempt<'a> {
     pump: Pump,
     /// For the client, not yet taken by the kernel.
     unsent: Vec<u8>,
+    taking: Taking,
     /// When `timeout.request` is over.
     until: Duration,
     /// What is read next must have come by then.
@@ -116,6 +118,7 @@ pub(crate) async fn run(
         upstream,
         pump,
         unsent,
+        taking: Taking::new(local.limits.answer_rate),
         until,
         deadline: until,
         written,
@@ -260,7 +263,7 @@ impl Attempt<'_> {
             match self.read_once().await {
                 Ok(read) => return read,
                 Err(Signal::Deadline) if self.pump.is_too_slow(self.local.now()) => {
-                    return Err(Ended::Refused { status: 408, answered: self.answered });
+                    return Err(Ended::Refused { status: 408, answered: self.has_begun() });
                 }
                 // It was only time to look at the client's pace.
                 Err(Signal::Deadline) if self.local.coarse_now() < self.deadline => {
@@ -455,13 +458,11 @@ impl Attempt<'_> {
             Ok(Ok(0) | Err(_)) => return Err(self.failed(Failure::Lost)),
             Err(signal) => return Err(self.signalled(signal)),
         };
-        client.watch.set_deadline(Some(self.idle_deadline()));
-        match client.watch.wait(|cx| pipe.poll_drain(cx, &client.stream)).await {
-            Ok(Ok(())) => self.local.pipes.give(pipe),
-            Ok(Err(_)) | Err(Signal::Deadline) => return Err(Ended::ClientGone),
-            Err(signal @ (Signal::JudgedDown | Signal::Closing)) => return Err(self.signalled(signal)),
+        while !pipe.is_empty() {
+            let pushed = self.push(|cx, stream| pipe.poll_drain(cx, stream)).await;
+            self.incoming.trail.bytes_out += pushed.map_err(|signal| self.not_taken(signal))? as u64;
         }
-        self.incoming.trail.bytes_out += filled as u64;
+        self.local.pipes.give(pipe);
         Ok(filled)
     }
 
@@ -544,16 +545,10 @@ impl Attempt<'_> {
     async fn flush(&mut self) -> Step<()> {
         let mut at = 0;
         while at < self.unsent.len() {
-            let deadline = self.idle_deadline();
-            let Client { stream, watch, .. } = &mut *self.client;
-            let unsent = &self.unsent;
-            watch.set_deadline(Some(deadline));
-            match watch.wait(|cx| stream.poll_write(cx, &unsent[at..])).await {
-                Ok(Ok(written)) => at += written,
-                Ok(Err(_)) => return Err(Ended::ClientGone),
-                Err(Signal::Deadline) => return Err(Ended::ClientGone),
-                Err(signal @ (Signal::JudgedDown | Signal::Closing)) => return Err(self.signalled(signal)),
-            }
+            let unsent = std::mem::take(&mut self.unsent);
+            let pushed = self.push(|cx, stream| stream.poll_write(cx, &unsent[at..])).await;
+            self.unsent = unsent;
+            at += pushed.map_err(|signal| self.not_taken(signal))?;
         }
         if at > 0 {
             self.unsent.clear();
@@ -569,12 +564,58 @@ impl Attempt<'_> {
         Ok(())
     }
 
+    /// Waits until the client's kernel takes more, and the client what that has, within `timeout.idle` and at
+    /// `limits.answer_rate`; how much it took. None: the client has gone, or is as good as gone.
+    async fn push(
+        &mut self,
+        mut write: impl FnMut(&mut Context<'_>, &mut Stream) -> Poll<std::io::Result<usize>>,
+    ) -> Result<usize, Option<Signal>> {
+        let mut idle_end = self.idle_deadline();
+        loop {
+            let (local, taking) = (self.local, &mut self.taking);
+            let Client { stream, watch, .. } = &mut *self.client;
+            let look = taking.next_look(local.coarse_now());
+            watch.set_deadline(Some(look.map_or(idle_end, |look| look.min(idle_end))));
+            let written = watch.wait(|cx| {
+                let written = write(cx, stream);
+                if written.is_pending() {
+                    taking.on_blocked(local.coarse_now());
+                }
+                written
+            });
+            match written.await {
+                Ok(Ok(written)) => {
+                    self.taking.on_written(local.coarse_now(), written);
+                    return Ok(written);
+                }
+                Ok(Err(_)) => return Err(None),
+                Err(Signal::Deadline) => {}
+                Err(signal @ (Signal::JudgedDown | Signal::Closing)) => return Err(Some(signal)),
+            }
+            let now = local.now();
+            let is_due = look.is_some_and(|look| look <= now);
+            match if is_due { self.taking.look(now, &self.client.stream) } else { Look::Resting } {
+                Look::Taking => idle_end = self.idle_deadline(),
+                Look::Resting if now < idle_end => {}
+                Look::Resting | Look::TooSlow => {
+                    // The kernel would go on for as long as the client pleases.
+                    self.client.stream.reset_on_close();
+                    return Err(None);
+                }
+            }
+        }
+    }
+
+    fn not_taken(&self, signal: Option<Signal>) -> Ended {
+        signal.map_or(Ended::ClientGone, |signal| self.signalled(signal))
+    }
+
     fn idle_deadline(&self) -> Duration {
         self.local.coarse_now() + self.incoming.service.settings.timeout.idle
     }
 
     fn pump_ended(&self, end: PumpEnd) -> Ended {
-        let refused = |status| Ended::Refused { status, answered: self.answered };
+        let refused = |status| Ended::Refused { status, answered: self.has_begun() };
         match end {
             PumpEnd::ClientGone => Ended::ClientGone,
             PumpEnd::Malformed(malformed) => refused(everup_core::http::request::status_for(malformed)),
@@ -595,6 +636,11 @@ impl Attempt<'_> {
     }
 
     fn failed(&self, failure: Failure) -> Ended {
-        Ended::Failed { failure, written: self.written, answered: self.answered }
+        Ended::Failed { failure, written: self.written, answered: self.has_begun() }
+    }
+
+    /// Something of an answer went out that nothing else can follow: its head, or a part of an interim answer.
+    fn has_begun(&self) -> bool {
+        self.answered || !self.unsent.is_empty()
     }
 }

@@ -80,14 +80,11 @@ impl Pipe {
         Poll::Ready(Ok(filled))
     }
 
-    /// Gives what it holds to `to`, as much as that takes.
-    pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>, to: &Stream) -> Poll<io::Result<()>> {
-        while self.held > 0 {
-            let drained =
-                ready!(to.poll_writable(cx, |socket| splice(self.read.as_fd(), socket, self.held)))?;
-            self.held = self.held.saturating_sub(drained);
-        }
-        Poll::Ready(Ok(()))
+    /// Gives to `to` what that takes now of what is held; how much it was.
+    pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>, to: &Stream) -> Poll<io::Result<usize>> {
+        let drained = ready!(to.poll_writable(cx, |socket| splice(self.read.as_fd(), socket, self.held)))?;
+        self.held = self.held.saturating_sub(drained);
+        Poll::Ready(Ok(drained))
     }
 }
 

@@ -12,6 +12,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::queued::queued;
+
 /// A quiet tunnel or relay whose peer has vanished is noticed after about this, times three and a bit: the kernel
 /// asks, no traffic of the application's is needed.
 const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -106,6 +108,11 @@ impl Stream {
                 done => return Poll::Ready(done),
             }
         }
+    }
+
+    /// What the peer has not acknowledged yet.
+    pub(crate) fn queued(&self) -> io::Result<u64> {
+        queued(self.tcp.as_fd())
     }
 
     /// Tells the peer that we send no more.

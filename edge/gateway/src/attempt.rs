@@ -6,6 +6,7 @@
 //!   (meanwhile carry the rest of the body) -> forward interim answers, the head, the body -> give the connection back
 //! ```
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -33,6 +34,10 @@ use crate::watch::Signal;
 
 /// The largest head of an answer. Applications set many cookies; no honest head comes near it.
 const ANSWER_HEAD_BYTES: usize = 64 * 1024;
+
+/// When an instance has said nothing for so long, it is noticed if the client breaks off. Not sooner, for that costs a
+/// little, and most answers are there by then.
+const LOOK_AFTER: Duration = Duration::from_millis(250);
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -71,6 +76,8 @@ struct Attempt<'a> {
     answered: bool,
     /// The connection was used before, and not a byte came on it since.
     stale: bool,
+    /// The instance keeps the client waiting: does that still wait?
+    looks_at_client: bool,
 }
 
 /// A final answer of which the head was forwarded.
@@ -124,6 +131,7 @@ pub(crate) async fn run(
         written,
         answered,
         stale,
+        looks_at_client: false,
     };
     let mut held = Vec::new();
     let ended = attempt.run(&mut held).await;
@@ -260,13 +268,22 @@ impl Attempt<'_> {
             if let Some(wakeup) = self.pump.next_wakeup() {
                 self.client.watch.limit_deadline(wakeup);
             }
-            match self.read_once().await {
+            let read = if self.pump.is_active() {
+                self.read_once().await
+            } else if self.looks_at_client {
+                self.read_unless_broken().await
+            } else {
+                self.client.watch.limit_deadline(self.local.coarse_now() + LOOK_AFTER);
+                self.read_once().await
+            };
+            match read {
                 Ok(read) => return read,
                 Err(Signal::Deadline) if self.pump.is_too_slow(self.local.now()) => {
                     return Err(Ended::Refused { status: 408, answered: self.has_begun() });
                 }
-                // It was only time to look at the client's pace.
+                // It was only time to look at the client.
                 Err(Signal::Deadline) if self.local.coarse_now() < self.deadline => {
+                    self.looks_at_client = true;
                     self.client.watch.set_deadline(Some(self.deadline));
                 }
                 Err(signal) => return Err(self.signalled(signal)),
@@ -304,6 +321,22 @@ impl Attempt<'_> {
             Ok(Err(_)) => Ok(0),
             Err(end) => Err(self.pump_ended(end)),
         })
+    }
+
+    /// Reads from the instance for as long as the client is there.
+    async fn read_unless_broken(&mut self) -> Result<Step<usize>, Signal> {
+        let Self { local, client, upstream, .. } = self;
+        let Client { stream, watch, .. } = &**client;
+        let mut broken = pin!(stream.broken());
+        let read = watch.wait(|cx| {
+            let read = upstream.poll_read(cx, &mut local.buffers.scratch());
+            if read.is_pending() && broken.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(Ended::ClientGone));
+            }
+            // A reset is an end like any other.
+            read.map(|read| Ok(read.unwrap_or(0)))
+        });
+        read.await
     }
 
     /// Looks at `read` new bytes in the scratch buffer (after those in `held`) as heads of answers; interim ones are

@@ -10,7 +10,7 @@ use crate::attempt::{self, Ended};
 use crate::client::{After, Client, Incoming};
 use crate::judge;
 use crate::local::Local;
-use crate::park;
+use crate::park::{self, ParkOver};
 use crate::service::{Instance, Tried};
 use crate::sticky;
 use crate::tale::Verdict;
@@ -53,7 +53,7 @@ impl Custody<'_> {
         loop {
             let instance = match self.pick().await {
                 Ok(instance) => instance,
-                Err(status) => return self.answer(status).await,
+                Err(over) => return self.give_up(over).await,
             };
             self.incoming.trail.on_attempt(self.local.coarse_now(), &instance, self.local.generation());
             let ended =
@@ -88,8 +88,8 @@ impl Custody<'_> {
                 Decision::Retry { reuse } => self.note_tried(&instance, reuse),
                 Decision::Park => {
                     self.note_tried(&instance, true);
-                    if self.park().await.is_err() {
-                        return self.answer(503).await;
+                    if let Err(over) = self.park().await {
+                        return self.give_up(over).await;
                     }
                 }
                 Decision::Answer(status) => return self.answer(status).await,
@@ -103,7 +103,7 @@ impl Custody<'_> {
     }
 
     /// The instance to try next, by the newest table; waits for one if need be.
-    async fn pick(&mut self) -> Result<Rc<Instance>, u16> {
+    async fn pick(&mut self) -> Result<Rc<Instance>, ParkOver> {
         loop {
             let Self { local, client, incoming, tried, .. } = self;
             if let Some(instance) = sticky::pick(local, &incoming.service, incoming.wish, client.hash, tried)
@@ -115,25 +115,28 @@ impl Custody<'_> {
     }
 
     /// Waits for a newer table. Instances that failed by the older one may be tried again then.
-    async fn park(&mut self) -> Result<(), u16> {
+    async fn park(&mut self) -> Result<(), ParkOver> {
         let began = self.local.now();
         let since = *self.parked_since.get_or_insert(began);
         let seen = self.local.generation();
-        let parked = park::park(self.local, &self.client.watch, &self.incoming.service, seen, since).await;
+        let parked = park::park(self.local, self.client, &self.incoming.service, seen, since).await;
         self.incoming.service = self.local.current(&self.incoming.service);
         self.incoming.trail.on_parked(self.incoming.started, began, self.local.now(), seen);
-        match parked {
-            Ok(()) => {
-                self.tried.clear();
-                // Waiting for an instance is not the instance's time.
-                self.until = self.local.now() + self.incoming.service.settings.timeout.request;
-                Ok(())
-            }
-            Err(park::ParkOver) => match Exchange::on_park_over() {
-                Decision::Answer(status) => Err(status),
-                Decision::Retry { .. } | Decision::Park | Decision::Cut => Err(503),
-            },
-        }
+        parked?;
+        self.tried.clear();
+        // Waiting for an instance is not the instance's time.
+        self.until = self.local.now() + self.incoming.service.settings.timeout.request;
+        Ok(())
+    }
+
+    /// No instance was found in time, or nobody waits for one any more.
+    async fn give_up(&mut self, over: ParkOver) -> After {
+        let status = match (over, Exchange::on_park_over()) {
+            (ParkOver::ClientGone, _) => return self.end(Verdict::ClientGone, After::Gone),
+            (ParkOver::InVain, Decision::Answer(status)) => status,
+            (ParkOver::InVain, Decision::Retry { .. } | Decision::Park | Decision::Cut) => 503,
+        };
+        self.answer(status).await
     }
 
     fn note_tried(&mut self, instance: &Instance, reuse: bool) {

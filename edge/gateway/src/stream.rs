@@ -110,6 +110,19 @@ impl Stream {
         }
     }
 
+    /// Ready when the connection is broken: it was reset, or its peer has vanished. That the peer only sends no more is no
+    /// such thing, it may well wait for an answer.
+    pub(crate) async fn broken(&self) {
+        loop {
+            match self.tcp.ready(Interest::ERROR).await {
+                Ok(ready) if ready.is_error() => return,
+                Ok(_) => {}
+                // The runtime ends, and this with it.
+                Err(_) => return,
+            }
+        }
+    }
+
     /// What the peer has not acknowledged yet.
     pub(crate) fn queued(&self) -> io::Result<u64> {
         queued(self.tcp.as_fd())

@@ -11,7 +11,7 @@ use crate::announce::announce;
 use crate::attempt;
 use crate::client::{Client, Entered};
 use crate::local::{Local, RequestId};
-use crate::park;
+use crate::park::{self, ParkOver};
 use crate::relay;
 use crate::service::{InFlight, Instance, Service, Tried};
 use crate::sticky;
@@ -64,9 +64,13 @@ async fn find_instance(
     loop {
         let Some(instance) = sticky::pick(local, &service, sticky::Wish::Nothing, client.hash, &tried) else {
             let seen = local.generation();
-            if park::park(local, &client.watch, &service, seen, since).await.is_err() {
-                local.count_error(&service.shared);
-                return None;
+            match park::park(local, client, &service, seen, since).await {
+                Ok(()) => {}
+                Err(ParkOver::ClientGone) => return None,
+                Err(ParkOver::InVain) => {
+                    local.count_error(&service.shared);
+                    return None;
+                }
             }
             tried.clear();
             service = local.current(&service);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use everup_gateway::Availability::{Down, Draining, Takes};
 
 use crate::stage::{Origin, before, until};
-use crate::wire::{get, post};
+use crate::wire::{Wire, get, post};
 
 #[test]
 fn parked_requests_go_to_the_first_instance_that_can_take_them() {
@@ -85,4 +85,27 @@ fn a_request_whose_every_instance_refuses_is_parked_until_one_does_not() {
     assert_eq!(stage.in_flight(), 0);
     stage.publish(&[Down, Takes]);
     assert_eq!(client.answer().text(), "fine");
+}
+
+#[test]
+fn a_parked_request_whose_client_has_gone_gives_its_place_back_and_one_that_sends_no_more_keeps_it() {
+    let origin = Origin::named("a");
+    let mut stage = before([&origin]).states(&[Down]).service("park = { time = \"60s\" }").start();
+    let [mut stays, goes, finishes_and_goes] = [(); 3].map(|()| stage.connect());
+    for (mut client, request) in [(stays.writer(), get("/")), (goes.writer(), get("/")), (finishes_and_goes.writer(), post("/", "x"))] {
+        client.send(request);
+    }
+    stays.finish();
+    finishes_and_goes.finish();
+    let mut relayed = Wire::to(stage.tcp);
+    relayed.send("hello");
+    until("all are parked", || stage.service.parked.total() == 4);
+    goes.reset();
+    finishes_and_goes.reset();
+    relayed.reset();
+    until("those are gone that have gone", || stage.service.parked.total() == 1);
+    stage.publish(&[Takes]);
+    assert_eq!(stays.answer().text(), "a");
+    stage.settles();
+    assert_eq!((origin.count(), stage.service.errors.total()), (1, 0));
 }

@@ -30,7 +30,7 @@ pub(crate) fn config_of(command: &[&str]) -> Config {
         instances: Vec::new(),
         timeout: Timeout { connect: second, attempt: None, request: second, idle: second },
         retry: Retry { attempts: 1, budget_percent: 10 },
-        park: Park { time: second, requests: 10 },
+        park: Park { time: second, requests: 10, bytes: 1 << 20 },
         drain: Drain { time: second },
         health: Health { check: Check::Tcp, interval: second, timeout: second, rise: 1, fall: 1 },
         outlier: None,

@@ -119,7 +119,8 @@ impl Custody<'_> {
         let began = self.local.now();
         let since = *self.parked_since.get_or_insert(began);
         let seen = self.local.generation();
-        let parked = park::park(self.local, self.client, &self.incoming.service, seen, since).await;
+        let held = self.incoming.out.capacity();
+        let parked = park::park(self.local, self.client, &self.incoming.service, held, seen, since).await;
         self.incoming.service = self.local.current(&self.incoming.service);
         self.incoming.trail.on_parked(self.incoming.started, began, self.local.now(), seen);
         parked?;

@@ -1,5 +1,5 @@
 //! Parking: a request for which no instance is there waits instead of failing, for a bounded time, and only so many
-//! of a service. It holds its head and what was read of its body, nothing else.
+//! of a service, with so much memory. It holds its head and what was read of its body, nothing else.
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use everup_core::config::Park;
 use everup_core::ids::Generation;
 
 use crate::client::Client;
@@ -28,16 +29,18 @@ pub(crate) enum ParkOver {
 }
 
 /// Waits until the table is newer than `seen` or it is time to look again, as long as the client is there. `since` is when the request was first
-/// parked.
+/// parked; it holds `held` bytes of memory.
 pub(crate) async fn park(
     local: &Local,
     client: &Client,
     service: &Rc<Service>,
+    held: usize,
     seen: Generation,
     since: Duration,
 ) -> Result<(), ParkOver> {
     let settings = &service.settings.park;
-    let _place = Place::take(local, service).ok_or(ParkOver::InVain)?;
+    let bytes = held + client.carry.capacity();
+    let _place = Place::take(local, service, bytes).ok_or(ParkOver::InVain)?;
     let now = local.now();
     let end = since + settings.time;
     if now >= end {
@@ -61,25 +64,29 @@ pub(crate) async fn park(
     }
 }
 
-/// One of the `park.requests` places of a service.
+/// One of the `park.requests` places of a service, and a part of its `park.bytes`.
 struct Place<'a> {
     local: &'a Local,
     service: &'a Service,
+    bytes: usize,
 }
 
 impl<'a> Place<'a> {
-    fn take(local: &'a Local, service: &'a Service) -> Option<Self> {
+    fn take(local: &'a Local, service: &'a Service, bytes: usize) -> Option<Self> {
+        let Park { requests, bytes: room, .. } = service.settings.park;
         let taken = service.shared.parked_now.fetch_add(1, Ordering::Relaxed);
-        let place = Self { local, service };
+        let held = service.shared.parked_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let place = Self { local, service, bytes };
         service.shared.parked.cell(local.thread).add(1);
         // Dropping the place gives it back.
-        (taken < service.settings.park.requests).then_some(place)
+        (taken < requests && held.saturating_add(bytes) <= room).then_some(place)
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.service.shared.parked_now.fetch_sub(1, Ordering::Relaxed);
+        self.service.shared.parked_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         self.service.shared.parked.cell(self.local.thread).add(-1);
     }
 }

@@ -90,6 +90,8 @@ pub struct ServiceShared {
     /// From the request's head to the last byte of its answer.
     pub latency: PerThread<Histogram>,
     pub(crate) parked_now: AtomicUsize,
+    /// What those hold in memory.
+    pub(crate) parked_bytes: AtomicUsize,
     /// Users who are not where their address or header draws them.
     pub(crate) displaced: Mutex<Homes>,
     /// Sessions of the application, by its cookie.
@@ -125,6 +127,7 @@ impl ServiceShared {
             statuses: PerThread::new(threads),
             latency: PerThread::new(threads),
             parked_now: AtomicUsize::new(0),
+            parked_bytes: AtomicUsize::new(0),
             displaced: Mutex::new(Homes::new(DISPLACED)),
             learned: Mutex::new(Homes::new(LEARNED)),
         }

@@ -64,7 +64,7 @@ async fn find_instance(
     loop {
         let Some(instance) = sticky::pick(local, &service, sticky::Wish::Nothing, client.hash, &tried) else {
             let seen = local.generation();
-            match park::park(local, client, &service, seen, since).await {
+            match park::park(local, client, &service, 0, seen, since).await {
                 Ok(()) => {}
                 Err(ParkOver::ClientGone) => return None,
                 Err(ParkOver::InVain) => {

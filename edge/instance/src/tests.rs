@@ -19,7 +19,7 @@ fn service(name: &str, replicas: usize) -> Service {
         instances: Vec::new(),
         timeout: Timeout { connect: second, attempt: None, request: second, idle: second },
         retry: Retry { attempts: 1, budget_percent: 10 },
-        park: Park { time: second, requests: 10 },
+        park: Park { time: second, requests: 10, bytes: 1 << 20 },
         drain: Drain { time: Duration::from_secs(30) },
         health: Health { check: Check::Tcp, interval: second, timeout: second, rise: 1, fall: 1 },
         outlier: None,

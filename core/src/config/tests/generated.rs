@@ -260,7 +260,8 @@ fn instances() -> impl Strategy<Value = Instances> {
 fn service() -> impl Strategy<Value = Service> {
     let retry =
         (1u32..=16, 0u32..=100).prop_map(|(attempts, budget_percent)| Retry { attempts, budget_percent });
-    let park = (ms(0..=600_000), 1usize..=1_000_000).prop_map(|(time, requests)| Park { time, requests });
+    let park = (ms(0..=600_000), 1usize..=1_000_000, 65_536usize..=1 << 36)
+        .prop_map(|(time, requests, bytes)| Park { time, requests, bytes });
     let drain = ms(0..=86_400_000).prop_map(|time| Drain { time });
     let sticky = option::of(sticky());
     let outlier = option::of(outlier());

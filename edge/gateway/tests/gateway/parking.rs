@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use everup_gateway::Availability::{Down, Draining, Takes};
 
 use crate::stage::{Origin, before, until};
-use crate::wire::{Wire, get, post};
+use crate::wire::{Wire, get, ok, post};
 
 #[test]
 fn parked_requests_go_to_the_first_instance_that_can_take_them() {
@@ -73,6 +73,31 @@ fn only_so_many_are_parked_and_the_next_is_503_at_once() {
     for client in &mut parked {
         assert_eq!(client.answer().text(), "a");
     }
+}
+
+#[test]
+fn only_so_much_memory_is_held_by_parked_requests_and_the_next_is_503_at_once() {
+    let origin = Origin::answering(|request| ok(request.body.len().to_string()));
+    let mut stage = before([&origin]).states(&[Down]).service("park = { bytes = \"128KiB\" }").start();
+    let mut clients: Vec<_> = (0..20).map(|_| stage.connect()).collect();
+    let request = post("/", &"x".repeat(100_000));
+    for client in &mut clients {
+        client.send(&request);
+    }
+    let refused = || usize::try_from(stage.service.errors.total()).unwrap();
+    let parked = || usize::try_from(stage.service.parked.total()).unwrap();
+    until("each has its way", || refused() + parked() == clients.len());
+    assert!(refused() > 0 && parked() > 0, "{} refused", refused());
+    stage.publish(&[Takes]);
+    let served = clients.iter_mut().map(Wire::answer).filter(|answer| answer.text() == "100000").count();
+    assert!(served > 0);
+    // Everything was given back: as many fit again.
+    stage.publish(&[Down]);
+    let mut again = stage.connect();
+    again.send(&request);
+    until("it is parked", || stage.service.parked.total() == 1);
+    stage.publish(&[Takes]);
+    assert_eq!(again.answer().text(), "100000");
 }
 
 #[test]

@@ -179,7 +179,7 @@ fn write_service(text: &mut String, service: &Service) {
     } = service;
     let Timeout { connect, attempt, request, idle } = timeout;
     let Retry { attempts, budget_percent } = retry;
-    let Park { time: park_time, requests } = park;
+    let Park { time: park_time, requests, bytes } = park;
     let Drain { time: drain_time } = drain;
     writeln!(text, "[service.{name}]").unwrap();
     set(text, "balance", balance_text(*balance));
@@ -195,7 +195,8 @@ fn write_service(text: &mut String, service: &Service) {
     set(text, "timeout.request", time(*request));
     set(text, "timeout.idle", time(*idle));
     set(text, "retry", format!("{{ attempts = {attempts}, budget = \"{budget_percent}%\" }}"));
-    set(text, "park", format!("{{ time = {}, requests = {requests} }}", time(*park_time)));
+    let park = format!("{{ time = {}, requests = {requests}, bytes = \"{bytes}B\" }}", time(*park_time));
+    set(text, "park", park);
     set(text, "drain.time", time(*drain_time));
     write_health(text, health);
     write_outlier(text, outlier.as_ref());

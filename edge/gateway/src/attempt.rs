@@ -519,7 +519,7 @@ impl Attempt<'_> {
     fn finish(self, answer: Answer) -> Ended {
         judge::on_answer(self.local, &self.incoming.service, self.instance, answer.status);
         let send_proxy = self.incoming.service.settings.send_proxy;
-        if answer.keep_instance && self.pump.is_done() && send_proxy == SendProxy::Off {
+        if answer.keep_instance && self.pump.has_arrived() && send_proxy == SendProxy::Off {
             self.instance.pool.give(self.local.coarse_now(), self.upstream);
         }
         Ended::Answered { keep: answer.keep_client && self.pump.is_done() }

@@ -15,8 +15,8 @@ section! {
         /// The most requests that wait at a time. Further ones are answered with 503 at once.
         pub requests: usize = integer(1..=1_000_000), default 1000,
             because "each waits with its connection; when an instance comes back, it gets all of them";
-        /// The most memory that the requests that wait hold at a time: their heads, and what was read of their bodies, at most
-        /// 256 KiB each. Further ones are answered with 503 at once.
+        /// The most memory that the requests that wait hold at a time, here or in the queue: their heads, and what was read of
+        /// their bodies, at most 256 KiB each. Further ones are answered with 503 at once.
         pub bytes: usize = memory(64 * KIB..=64 * GIB), default "64MiB",
             because "room for all of them if they are like most; the rest of a body waits with the client";
     }

@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use everup_core::config::Park;
 use everup_core::ids::Generation;
 
 use crate::client::Client;
@@ -19,10 +18,10 @@ use crate::watch::Signal;
 /// instance that could not be connected to in time may be better than its verdict.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Why parking is over without success.
+/// Why waiting, parked or in the queue, is over without success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ParkOver {
-    /// Too many are parked, or it took too long.
+pub(crate) enum WaitOver {
+    /// Too many wait, or it took too long.
     InVain,
     /// Nobody waits for it any more.
     ClientGone,
@@ -37,21 +36,21 @@ pub(crate) async fn park(
     held: usize,
     seen: Generation,
     since: Duration,
-) -> Result<(), ParkOver> {
+) -> Result<(), WaitOver> {
     let settings = &service.settings.park;
-    let bytes = held + client.carry.capacity();
-    let _place = Place::take(local, service, bytes).ok_or(ParkOver::InVain)?;
+    let _held = Held::take(service, held + client.carry.capacity()).ok_or(WaitOver::InVain)?;
+    let _place = Place::take(local, service).ok_or(WaitOver::InVain)?;
     let now = local.now();
     let end = since + settings.time;
     if now >= end {
-        return Err(ParkOver::InVain);
+        return Err(WaitOver::InVain);
     }
     let Client { watch, stream, .. } = client;
     let mut broken = pin!(stream.broken());
     watch.set_deadline(Some(end.min(now + LOOK_AGAIN)));
     watch.set_parked(true);
     let woken = watch.wait(|cx| match broken.as_mut().poll(cx) {
-        Poll::Ready(()) => Poll::Ready(Err(ParkOver::ClientGone)),
+        Poll::Ready(()) => Poll::Ready(Err(WaitOver::ClientGone)),
         Poll::Pending if local.generation() > seen => Poll::Ready(Ok(())),
         Poll::Pending => Poll::Pending,
     });
@@ -60,33 +59,51 @@ pub(crate) async fn park(
     match woken {
         Ok(woken) => woken,
         Err(Signal::Deadline | Signal::JudgedDown) => Ok(()),
-        Err(Signal::Closing) => Err(ParkOver::InVain),
+        Err(Signal::Closing) => Err(WaitOver::InVain),
     }
 }
 
-/// One of the `park.requests` places of a service, and a part of its `park.bytes`.
-struct Place<'a> {
-    local: &'a Local,
+/// A part of a service's `park.bytes`.
+pub(crate) struct Held<'a> {
     service: &'a Service,
     bytes: usize,
 }
 
+impl<'a> Held<'a> {
+    /// None: there is no room for so much.
+    pub(crate) fn take(service: &'a Service, bytes: usize) -> Option<Self> {
+        let before = service.shared.parked_bytes.fetch_add(bytes, Ordering::Relaxed);
+        // Dropping it gives it back.
+        let held = Self { service, bytes };
+        (before.saturating_add(bytes) <= service.settings.park.bytes).then_some(held)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.service.shared.parked_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// One of the `park.requests` places of a service.
+struct Place<'a> {
+    local: &'a Local,
+    service: &'a Service,
+}
+
 impl<'a> Place<'a> {
-    fn take(local: &'a Local, service: &'a Service, bytes: usize) -> Option<Self> {
-        let Park { requests, bytes: room, .. } = service.settings.park;
+    fn take(local: &'a Local, service: &'a Service) -> Option<Self> {
         let taken = service.shared.parked_now.fetch_add(1, Ordering::Relaxed);
-        let held = service.shared.parked_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let place = Self { local, service, bytes };
+        let place = Self { local, service };
         service.shared.parked.cell(local.thread).add(1);
         // Dropping the place gives it back.
-        (taken < requests && held.saturating_add(bytes) <= room).then_some(place)
+        (taken < service.settings.park.requests).then_some(place)
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.service.shared.parked_now.fetch_sub(1, Ordering::Relaxed);
-        self.service.shared.parked_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         self.service.shared.parked.cell(self.local.thread).add(-1);
     }
 }

@@ -11,9 +11,10 @@ use crate::announce::announce;
 use crate::attempt;
 use crate::client::{Client, Entered};
 use crate::local::{Local, RequestId};
-use crate::park::{self, ParkOver};
+use crate::park::{self, WaitOver};
+use crate::queue;
 use crate::relay;
-use crate::service::{InFlight, Instance, Service, Tried};
+use crate::service::{InFlight, Picked, Service, Tried};
 use crate::sticky;
 use crate::stream::Stream;
 
@@ -40,10 +41,10 @@ pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, pee
 async fn relay_to(
     local: &Local,
     client: &mut Client,
-    (instance, mut upstream, _in_flight): (Rc<Instance>, Stream, InFlight),
+    (mut upstream, in_flight): (Stream, InFlight),
     idle: Duration,
 ) {
-    let shared = &instance.table.shared;
+    let shared = &in_flight.instance().table.shared;
     shared.requests.cell(local.thread).add(1);
     shared.enter_tunnel();
     let _leave = relay::LeaveTunnel(shared);
@@ -57,28 +58,22 @@ async fn find_instance(
     local: &Local,
     client: &Client,
     mut service: Rc<Service>,
-) -> Option<(Rc<Instance>, Stream, InFlight)> {
+) -> Option<(Stream, InFlight)> {
     let mut exchange = Exchange::new(false, service.settings.retry.attempts);
     let mut tried: Vec<Tried> = Vec::new();
     let since = local.now();
     loop {
-        let Some(instance) = sticky::pick(local, &service, sticky::Wish::Nothing, client.hash, &tried) else {
-            let seen = local.generation();
-            match park::park(local, client, &service, 0, seen, since).await {
-                Ok(()) => {}
-                Err(ParkOver::ClientGone) => return None,
-                Err(ParkOver::InVain) => {
-                    local.count_error(&service.shared);
-                    return None;
-                }
+        let in_flight = match pick(local, client, &mut service, &mut tried, since).await {
+            Ok(in_flight) => in_flight,
+            Err(WaitOver::ClientGone) => return None,
+            Err(WaitOver::InVain) => {
+                local.count_error(&service.shared);
+                return None;
             }
-            tried.clear();
-            service = local.current(&service);
-            continue;
         };
-        let in_flight = InFlight::new(&instance);
+        let (instance, began) = (in_flight.instance(), local.now());
         let limit = service.settings.timeout.connect;
-        let connected = attempt::dial(local, client, &instance, limit, Duration::MAX).await;
+        let connected = attempt::dial(local, client, instance, limit, Duration::MAX).await;
         let send_proxy = service.settings.send_proxy;
         let announced = connected.and_then(|mut stream| {
             let mut id = RequestId::default();
@@ -86,7 +81,11 @@ async fn find_instance(
             Ok(stream)
         });
         let failure = match announced {
-            Ok(stream) => return Some((instance, stream, in_flight)),
+            Ok(stream) => {
+                // All that is known of a connection's latency.
+                instance.table.shared.observe(local.now(), local.now().saturating_sub(began));
+                return Some((stream, in_flight));
+            }
             Err(failure) => failure,
         };
         instance.table.shared.failures.cell(local.thread).add(1);
@@ -103,5 +102,31 @@ async fn find_instance(
         }
         service.shared.retries.cell(local.thread).add(1);
         service = local.current(&service);
+    }
+}
+
+/// The instance to try next; waits in the queue or is parked for one.
+async fn pick(
+    local: &Local,
+    client: &Client,
+    service: &mut Rc<Service>,
+    tried: &mut Vec<Tried>,
+    since: Duration,
+) -> Result<InFlight, WaitOver> {
+    let mut turn = None;
+    loop {
+        match sticky::pick(local, service, sticky::Wish::Nothing, client.hash, tried, turn.is_some()) {
+            Picked::Instance(in_flight) => return Ok(in_flight),
+            Picked::Queue(wants) => {
+                queue::wait(local, client, service, &mut turn, wants, 0, since).await?;
+            }
+            Picked::Park => {
+                turn = None;
+                let seen = local.generation();
+                park::park(local, client, service, 0, seen, since).await?;
+                tried.clear();
+            }
+        }
+        *service = local.current(service);
     }
 }

@@ -216,7 +216,8 @@ mod tests {
         let state = written(&notes());
         assert_eq!(read(state.path(), now(301).wall), Notes::default());
         assert_eq!(read(state.path(), now(0).wall - Duration::from_secs(1)), Notes::default());
-        let (no_time, too_long) = (format!(r#"{{"at":{},"notes":""}}"#, u64::MAX), "x".repeat(FILE_BYTES as usize + 1));
+        let (no_time, too_long) =
+            (format!(r#"{{"at":{},"notes":""}}"#, u64::MAX), "x".repeat(FILE_BYTES as usize + 1));
         for text in ["", "{", "[]", r#"{"at":1000000,"notes":"{"}"#, &no_time, &too_long] {
             std::fs::write(path_in(state.path()), text).unwrap();
             assert_eq!(read(state.path(), now(1).wall), Notes::default());

@@ -60,7 +60,8 @@ impl Turn {
     fn join(local: &Local, service: &Rc<Service>, wants: Option<usize>) -> Result<Self, WaitOver> {
         let room = &service.shared.queue;
         let mut queue = room.lock();
-        let ticket = queue.join(service.settings.queue.requests, wants, None).map_err(|_| WaitOver::InVain)?;
+        let ticket =
+            queue.join(service.settings.queue.requests, wants, None).map_err(|_| WaitOver::InVain)?;
         room.waiting.store(queue.len(), Ordering::SeqCst);
         service.shared.queued.cell(local.thread).add(1);
         Ok(Self { service: Rc::clone(service), ticket, wants, thread: local.thread })

@@ -26,7 +26,7 @@ const SPARE_PIPES: usize = 16;
 
 /// The most pipes of a thread, spare ones included; beyond, bodies are copied. A client that does not read keeps its pipe,
 /// and descriptors and the kernel's memory are for everybody.
-const PIPES: usize = 256;
+const PIPES: usize = 128;
 
 /// A kernel buffer between two sockets.
 #[derive(Debug)]

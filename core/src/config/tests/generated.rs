@@ -157,17 +157,25 @@ fn limits() -> impl Strategy<Value = Limits> {
     let body = option::of(1u64..=1 << 40);
     let rate = option::of(1u64..=1 << 30);
     let per_client = option::of(1usize..=10_000_000);
-    (1024usize..=1 << 20, ms(100..=600_000), body, 1usize..=10_000_000, (rate.clone(), rate), per_client).prop_map(
-        |(head_bytes, head_time, body_bytes, connections, (body_rate, answer_rate), connections_per_client)| Limits {
-            head_bytes,
-            head_time,
-            body_bytes,
-            connections,
-            body_rate,
-            answer_rate,
-            connections_per_client,
-        },
-    )
+    (1024usize..=1 << 20, ms(100..=600_000), body, 1usize..=10_000_000, (rate.clone(), rate), per_client)
+        .prop_map(
+            |(
+                head_bytes,
+                head_time,
+                body_bytes,
+                connections,
+                (body_rate, answer_rate),
+                connections_per_client,
+            )| Limits {
+                head_bytes,
+                head_time,
+                body_bytes,
+                connections,
+                body_rate,
+                answer_rate,
+                connections_per_client,
+            },
+        )
 }
 
 const NETWORKS: [&str; 4] = ["10.0.0.0/8", "192.0.2.7", "2001:db8::/32", "::1"];

@@ -117,7 +117,9 @@ fn a_parked_request_whose_client_has_gone_gives_its_place_back_and_one_that_send
     let origin = Origin::named("a");
     let mut stage = before([&origin]).states(&[Down]).service("park = { time = \"60s\" }").start();
     let [mut stays, goes, finishes_and_goes] = [(); 3].map(|()| stage.connect());
-    for (mut client, request) in [(stays.writer(), get("/")), (goes.writer(), get("/")), (finishes_and_goes.writer(), post("/", "x"))] {
+    for (mut client, request) in
+        [(stays.writer(), get("/")), (goes.writer(), get("/")), (finishes_and_goes.writer(), post("/", "x"))]
+    {
         client.send(request);
     }
     stays.finish();

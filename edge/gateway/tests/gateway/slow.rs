@@ -92,7 +92,9 @@ fn a_client_that_takes_its_answer_drop_by_drop_is_ended_and_a_slow_one_is_not() 
         // How many of so many pieces it got, five in a second.
         std::thread::spawn(move || {
             let step = |number: &u32| {
-                until_within(ENDED, "it is time to read on", || started.elapsed().as_millis() >= u128::from(number * 200));
+                until_within(ENDED, "it is time to read on", || {
+                    started.elapsed().as_millis() >= u128::from(number * 200)
+                });
                 let mut bytes = vec![0; piece];
                 std::io::Read::read_exact(&mut client.stream, &mut bytes).is_ok()
             };

@@ -77,6 +77,8 @@ struct Attempt<'a> {
     answered: bool,
     /// The connection was used before, and not a byte came on it since.
     stale: bool,
+    /// It was ended by a reset, which is an end like any other but for a body that lasts until then.
+    was_reset: bool,
     /// The instance keeps the client waiting: does that still wait?
     looks_at_client: bool,
 }
@@ -133,6 +135,7 @@ pub(crate) async fn run(
         written,
         answered,
         stale,
+        was_reset: false,
         looks_at_client: false,
     };
     let mut held = Vec::new();
@@ -319,8 +322,10 @@ impl Attempt<'_> {
         });
         Ok(match read.await? {
             Ok(Ok(read)) => Ok(read),
-            // A reset is an end like any other.
-            Ok(Err(_)) => Ok(0),
+            Ok(Err(_)) => {
+                self.was_reset = true;
+                Ok(0)
+            }
             Err(end) => Err(self.pump_ended(end)),
         })
     }
@@ -335,10 +340,11 @@ impl Attempt<'_> {
             if read.is_pending() && broken.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(Ended::ClientGone));
             }
-            // A reset is an end like any other.
-            read.map(|read| Ok(read.unwrap_or(0)))
+            read.map(Ok)
         });
-        read.await
+        let read = read.await?;
+        self.was_reset |= matches!(read, Ok(Err(_)));
+        Ok(read.map(|read| read.unwrap_or(0)))
     }
 
     /// Looks at `read` new bytes in the scratch buffer (after those in `held`) as heads of answers; interim ones are
@@ -449,9 +455,9 @@ impl Attempt<'_> {
 
     /// The rest of the body, or an end that nobody takes for its end.
     async fn forward_body_whole(&mut self, answer: Answer) -> Step<Answer> {
-        let dechunk = answer.dechunk;
+        let only_the_end_tells = answer.dechunk || matches!(answer.body, Body::UntilClose);
         let ended = self.forward_body(answer).await;
-        if dechunk && matches!(ended, Err(Ended::Failed { .. })) {
+        if only_the_end_tells && matches!(ended, Err(Ended::Failed { .. })) {
             // This client has nothing but the end of the connection to tell a whole body from half a one.
             self.client.stream.reset_on_close();
         }
@@ -472,7 +478,9 @@ impl Attempt<'_> {
             }
             let read = self.read().await?;
             if read == 0 {
-                if matches!(answer.body, Body::UntilClose) {
+                // An instance that answers before it has read the whole request may reset what it closes.
+                let is_whole = !self.was_reset || !self.pump.has_arrived();
+                if matches!(answer.body, Body::UntilClose) && is_whole {
                     break;
                 }
                 return Err(self.failed(Failure::Lost));

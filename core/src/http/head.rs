@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 
 use httparse::Header;
 
+use super::edit::is_same;
 use super::trace::Parent;
 use super::{Framing, Malformed};
 
@@ -120,6 +121,7 @@ impl<'b> Fields<'b> {
             16 if is("Proxy-Connection") => self.hop_by_hop = true,
             16 if is("X-Forwarded-Host") => self.forwarded = true,
             17 if is("X-Forwarded-Proto") => self.forwarded = true,
+            12 | 15..=17 if name.starts_with(['X', 'x']) && is_claimed(name) => self.forwarded = true,
             17 if is("Transfer-Encoding") => {
                 if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(Malformed::TransferEncoding);
@@ -168,6 +170,13 @@ impl<'b> Fields<'b> {
 /// The comma-separated tokens of a value, trimmed, empty ones left out (RFC 9110 section 5.6.1).
 pub(super) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+}
+
+/// Whether a field is one that we set, in any case and with either dash: many applications get `X_Forwarded_For` and
+/// `X-Forwarded-For` as one variable (CGI, WSGI), and a client must not say who it is.
+pub(super) fn is_claimed(name: &str) -> bool {
+    const OURS: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
+    OURS.iter().any(|ours| is_same(ours, name))
 }
 
 /// `h2c`, also with a version (`h2c-14`).

@@ -127,12 +127,17 @@ impl<'a> Custody<'a> {
 
     /// The instance to try next, by the newest table; waits for one if need be.
     async fn pick(&mut self) -> Result<InFlight, WaitOver> {
-        let mut turn = None;
+        let mut turn: Option<Turn> = None;
         loop {
             let Self { local, client, incoming, tried, .. } = self;
             let called = turn.is_some();
             match sticky::pick(local, &incoming.service, incoming.wish, client.hash, tried, called) {
-                Picked::Instance(in_flight) => return Ok(in_flight),
+                Picked::Instance(in_flight) => {
+                    if let Some(turn) = turn {
+                        turn.succeed(local.now());
+                    }
+                    return Ok(in_flight);
+                }
                 Picked::Queue(wants) => self.queue(&mut turn, wants).await?,
                 Picked::Park => {
                     turn = None;
@@ -149,7 +154,7 @@ impl<'a> Custody<'a> {
         let seen = self.local.generation();
         let (service, held) = (&self.incoming.service, self.incoming.out.capacity());
         let waited = queue::wait(self.local, self.client, service, turn, wants, held, since).await;
-        let in_vain = waited.is_err();
+        let in_vain = waited == Err(WaitOver::InVain);
         self.incoming.trail.on_queued(self.incoming.started, began, self.local.now(), seen, in_vain);
         self.incoming.service = self.local.current(&self.incoming.service);
         // Waiting for an instance is not the instance's time.

@@ -21,7 +21,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Why waiting, parked or in the queue, is over without success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitOver {
-    /// Too many wait, or it took too long.
+    /// Too many wait, or it took or would take too long.
     InVain,
     /// Nobody waits for it any more.
     ClientGone,

@@ -113,10 +113,15 @@ async fn pick(
     tried: &mut Vec<Tried>,
     since: Duration,
 ) -> Result<InFlight, WaitOver> {
-    let mut turn = None;
+    let mut turn: Option<queue::Turn> = None;
     loop {
         match sticky::pick(local, service, sticky::Wish::Nothing, client.hash, tried, turn.is_some()) {
-            Picked::Instance(in_flight) => return Ok(in_flight),
+            Picked::Instance(in_flight) => {
+                if let Some(turn) = turn {
+                    turn.succeed(local.now());
+                }
+                return Ok(in_flight);
+            }
             Picked::Queue(wants) => {
                 queue::wait(local, client, service, &mut turn, wants, 0, since).await?;
             }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::cookie::{self, Left};
 use super::edit::HeadEdits;
-use super::head::tokens;
+use super::head::{is_claimed, tokens};
 use super::request::Request;
 use super::response::Response;
 use super::trace::Parent;
@@ -288,9 +288,8 @@ fn other_cookies<'b>(value: &'b [u8], ours: &str) -> Keep<'b> {
 }
 
 fn keep_in_request<'b>(request: &Request<'_, '_>, name: &str) -> Keep<'b> {
-    let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
     // An absolute-form target names the host; its Host line equals it and stays (RFC 9112 section 3.2.2).
-    let ours = is("x-forwarded-proto") || is("x-forwarded-host") || is("x-request-id");
+    let ours = is_claimed(name.as_bytes());
     let named = request.connection_names_others && is_named(request.headers, name);
     if ours || is_hop_by_hop(name) || named { Keep::Drop } else { Keep::Untouched }
 }

@@ -1,6 +1,7 @@
 //! What request heads and answer heads share: the header lines as a view, and the reading of the fields that decide where
 //! a message ends.
 
+use super::edit::is_same;
 use super::trace::Parent;
 use super::{Framing, Malformed};
 
@@ -133,6 +134,7 @@ impl<'b> Fields<'b> {
             16 if is(name, b"proxy-connection") => self.hop_by_hop = true,
             16 if is(name, b"x-forwarded-host") => self.forwarded = true,
             17 if is(name, b"x-forwarded-proto") => self.forwarded = true,
+            12 | 15..=17 if name[0] | 0x20 == b'x' && is_claimed(name) => self.forwarded = true,
             17 if is(name, b"transfer-encoding") => {
                 if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(Malformed::TransferEncoding);
@@ -188,6 +190,13 @@ fn is<const N: usize>(token: &[u8], wanted: &[u8; N]) -> bool {
 /// The comma-separated tokens of a value, trimmed, empty ones left out (RFC 9110 section 5.6.1).
 pub(super) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+}
+
+/// Whether a field is one that we set, in any case and with either dash: many applications get `X_Forwarded_For` and
+/// `X-Forwarded-For` as one variable (CGI, WSGI), and a client must not say who it is.
+pub(super) fn is_claimed(name: &[u8]) -> bool {
+    const OURS: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
+    OURS.iter().any(|ours| is_same(ours.as_bytes(), name))
 }
 
 /// `h2c`, also with a version (`h2c-14`).

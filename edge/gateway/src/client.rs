@@ -38,8 +38,8 @@ const LINGER_TIME: Duration = Duration::from_secs(10);
 const LINGER_SILENCE: Duration = Duration::from_secs(2);
 /// And how much it may send.
 const LINGER_BYTES: usize = 64 * 1024 * 1024;
-/// How long an idle client connection is kept before any service is known.
-const IDLE_TIME: Duration = Duration::from_secs(60);
+/// How long a client may take to begin its first request. Browsers connect ahead of need, and give up after less.
+const IDLE_TIME: Duration = Duration::from_secs(30);
 
 /// A client's connection.
 #[derive(Debug)]

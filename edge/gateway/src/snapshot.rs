@@ -142,6 +142,8 @@ pub struct ServiceShared {
     /// The same by the bounds that are shown, with examples.
     pub durations: PerThread<Durations>,
     pub(crate) parked_now: AtomicUsize,
+    /// What those, and who is in the queue, hold in memory.
+    pub(crate) parked_bytes: AtomicUsize,
     pub(crate) queue: WaitingRoom,
     /// Users who are not where their address or header draws them.
     pub(crate) displaced: Mutex<Homes>,
@@ -180,6 +182,7 @@ impl ServiceShared {
             latency: PerThread::new(threads),
             durations: PerThread::new(threads),
             parked_now: AtomicUsize::new(0),
+            parked_bytes: AtomicUsize::new(0),
             queue: WaitingRoom::default(),
             displaced: Mutex::new(Homes::new(DISPLACED)),
             learned: Mutex::new(Homes::new(LEARNED)),

@@ -4,11 +4,12 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use everup_admin::{Command, Commands, serve_admin, serve_metrics};
 use everup_core::config::{self, Config, Limits};
 use everup_core::keeper::{SocketRole, ToKeeper};
-use everup_gateway::{Gateway, ListenerSockets, Setup};
+use everup_gateway::{Acceptor, Gateway, ListenerSockets, Setup};
 use everup_instance::Supervisor;
 use everup_link::{Adopted, Inherited, Link, Sockets, receive_start};
 use tokio::sync::mpsc;
@@ -23,6 +24,7 @@ use crate::rates::Rates;
 use crate::shutdown::Shutdown;
 use crate::status::{Identity, listener_status};
 use crate::sticky_key;
+use crate::tls_files::TlsFiles;
 use crate::worker::{Presenter, Worker};
 
 /// A worker that serves. Must be called within a tokio runtime, on which the admin API runs.
@@ -34,7 +36,9 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         inherited;
     let config = parse(&config_text)?;
     let notes = Notes::read(notes_text.as_deref());
-    let sorted = Sorted::new(&config, sockets)?;
+    // A worker that takes the place of another must serve: what it cannot read it leaves out.
+    let tls_files = TlsFiles::open(&config, Path::new(&config_path), restarts > 0)?;
+    let sorted = Sorted::new(&config, sockets, &tls_files.acceptors())?;
     let seed = seed()?;
     let now = clock.now();
 
@@ -91,6 +95,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         presenter,
         greeted: restarts > 0,
         next_sample: now.time,
+        tls_files,
         verdicts,
         noticed,
         commands,
@@ -116,14 +121,15 @@ struct Sorted {
 }
 
 impl Sorted {
-    fn new(config: &Config, sockets: Vec<Sockets>) -> Result<Self, AppError> {
+    fn new(config: &Config, sockets: Vec<Sockets>, tls: &[Option<Arc<Acceptor>>]) -> Result<Self, AppError> {
         let addresses = config.listeners.iter().map(|_| Vec::new()).collect();
         let mut sorted =
             Self { listeners: Vec::new(), addresses, threads: 1, admin: Vec::new(), metrics: None };
         for Sockets { role, address, descriptors } in sockets {
             match role {
                 SocketRole::Listener { listener, bind: _ } => {
-                    sorted.listener(config, listener, &address, descriptors)?
+                    sorted.listener(config, listener, &address, descriptors)?;
+                    sorted.listeners.last_mut().expect("it was just added").tls = tls[listener].clone();
                 }
                 SocketRole::Admin => sorted.admin.extend(descriptors),
                 SocketRole::Metrics => sorted.metrics = Some((address, descriptors)),
@@ -144,7 +150,7 @@ impl Sorted {
         let local: SocketAddr = address.parse().map_err(|_| wrong())?;
         self.threads = self.threads.max(fds.len());
         self.addresses[listener].push(address.to_owned());
-        self.listeners.push(ListenerSockets { listener, protocol: settings.protocol, local, fds });
+        self.listeners.push(ListenerSockets { listener, protocol: settings.protocol, local, tls: None, fds });
         Ok(())
     }
 }

@@ -22,6 +22,7 @@ mod shutdown;
 mod status;
 mod sticky_key;
 mod table;
+mod tls_files;
 mod worker;
 
 pub use error::AppError;

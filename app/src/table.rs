@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use everup_core::config;
 use everup_core::ids::Generation;
-use everup_core::route;
 use everup_gateway::{Availability, InstanceTable, ListenerTable, ServiceTable, Snapshot};
 
 use crate::service::{Instance, Service};
@@ -18,10 +17,7 @@ pub(crate) fn snapshot(
 ) -> Snapshot {
     Snapshot {
         generation,
-        listeners: listeners
-            .iter()
-            .map(|listener| ListenerTable { routes: route::Table::new(listener) })
-            .collect(),
+        listeners: listeners.iter().map(ListenerTable::new).collect(),
         services: services.iter().map(service_table).collect(),
     }
 }

@@ -5,6 +5,7 @@
 //! Neither the file system nor the network is asked here: whether a user, a program or an address exists is found out
 //! by whoever uses it.
 
+mod certificate;
 mod cross;
 mod drain;
 mod health;
@@ -35,11 +36,12 @@ use std::ops::Range;
 
 use toml::de::DeTable;
 
+pub use certificate::CertificateFiles;
 pub use drain::Drain;
 pub use health::{Check, Health};
 pub use instance::FixedInstance;
 pub use limits::Limits;
-pub use listener::{Listener, Protocol};
+pub use listener::{Listener, Protocol, Redirect};
 pub use log::Log;
 pub use node::Node;
 pub use park::Park;

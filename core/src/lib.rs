@@ -7,6 +7,7 @@
 
 pub mod affinity;
 pub mod balance;
+pub mod certificate;
 pub mod config;
 pub mod exchange;
 pub mod hash;

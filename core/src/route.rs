@@ -58,7 +58,7 @@ fn matches(route: &Route, host: &str, path: &str, request: &Request<'_, '_>) -> 
 }
 
 /// `Example.com.:8080` -> `Example.com`, `[::1]:80` -> `[::1]`.
-fn without_port(host: &str) -> &str {
+pub fn without_port(host: &str) -> &str {
     let bytes = host.as_bytes();
     // A bracket only stands in an IPv6 address, and then first.
     let searched =

@@ -46,12 +46,22 @@ pub(crate) fn config_of(command: &[&str]) -> Config {
     };
     Config {
         node: Node { name: None, state: None, admin: None, metrics: None, threads: None, user: None },
-        limits: Limits { head_bytes: 16384, head_time: second, body_bytes: None, connections: 100 },
+        limits: Limits {
+            head_bytes: 16384,
+            head_time: second,
+            body_bytes: None,
+            connections: 100,
+            handshakes: 100,
+        },
         listeners: vec![Listener {
             bind: vec!["127.0.0.1:0".parse().unwrap()],
             protocol: Protocol::Http,
             service: Some(0),
             routes: Vec::new(),
+            tls: Vec::new(),
+            client_ca: None,
+            redirect: None,
+            hsts: None,
         }],
         services: vec![shop],
     }

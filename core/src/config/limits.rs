@@ -22,6 +22,10 @@ section! {
         /// kernel until one ends. Fewer, where the hard limit of open files (`ulimit -Hn`) has no room for so many.
         pub connections: usize = integer(1..=10_000_000), default 100_000,
             because "every connection takes file descriptors and memory; the bound keeps those who are in served";
+        /// The most TLS handshakes under way at a time, over all listeners. Further connections to https listeners wait in
+        /// the queue of the kernel. A handshake takes at most `head_time`.
+        pub handshakes: usize = integer(1..=1_000_000), default 2000,
+            because "a handshake costs the most CPU of all; a flood of them must leave room for those who are in";
     }
     later { body_rate, connections_per_client = "unlimited" }
 }

@@ -1,8 +1,11 @@
 //! `[[listener]]`: what to listen at, and which service gets what comes in.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use super::kind::{choice, list, optional, own_address};
+use super::certificate::CertificateFiles;
+use super::kind::{choice, duration, list, optional, own_address, path};
 use super::reading::{Reading, Table};
 use super::route::{self, Route};
 use super::section::{plain, section, tables};
@@ -24,9 +27,28 @@ section! {
         /// The routes of an http listener. The first that matches takes the request.
         pub routes as route: Vec<Route> = tables::<Route, _>(MAX_ROUTES, plain), default [],
             because "they are tried in the order of the file";
+        /// The certificates of an https listener. The client names the host it wants (SNI): the certificate that
+        /// names it exactly is shown, else one with a wildcard for it, else the first of the list.
+        pub tls: Vec<CertificateFiles> = tables::<CertificateFiles, _>(MAX_CERTIFICATES, plain), default [],
+            because "without certificates the listener speaks plain http";
+        /// Clients must show a certificate that one of the authorities in this PEM file has signed. Its subject goes to the
+        /// instance as `X-Client-Cert-Subject`; what a client sends under that name never does, on any listener.
+        pub client_ca: Option<PathBuf> = optional(path()), default unset "clients need no certificate",
+            because "who has no certificate is turned away before a request is read";
+        /// `https`: what no route takes is answered with 308 to the same address with https at port 443.
+        pub redirect: Option<Redirect> = optional(choice(REDIRECTS, &[])), default unset "off",
+            because "links and habits still lead to http; it stands in for `service`";
+        /// Tells browsers to come with https only, for this long (Strict-Transport-Security). An instance that sends
+        /// the field itself is not overruled.
+        pub hsts: Option<Duration> = optional(duration(0..=TWO_YEARS_MS)), default unset "off",
+            because "browsers hold to it even if https fails later: switch it on for a short time first";
     }
-    later { tls, accept_proxy }
+    later { accept_proxy }
 }
+
+const MAX_CERTIFICATES: usize = 1024;
+const TWO_YEARS_MS: u64 = 2 * 366 * 86_400_000;
+const REDIRECTS: &[(&str, Redirect)] = &[("https", Redirect::Https)];
 
 const PROTOCOLS: &[(&str, Protocol)] = &[("http", Protocol::Http), ("tcp", Protocol::Tcp)];
 const MAX_ROUTES: usize = 1024;
@@ -40,20 +62,56 @@ pub enum Protocol {
     Tcp,
 }
 
+/// Where what no route takes is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redirect {
+    /// To the same host and target with https.
+    Https,
+}
+
 pub(super) fn build(listener: Listener, table: &Table<'_>, reading: &mut Reading) -> Option<Listener> {
     match listener.protocol {
         Protocol::Http => require_somewhere_to_go(table, reading),
         Protocol::Tcp => judge_tcp(listener.service, table, reading),
     }
+    judge_tls(&listener, table, reading);
     route::refuse_unreachable(&listener.routes, table, reading);
     Some(listener)
 }
 
 fn require_somewhere_to_go(table: &Table<'_>, reading: &mut Reading) {
-    if !table.has("service") && !table.has("route") {
+    if table.has("redirect") && table.has("service") {
+        let hint = "remove one: `redirect` takes what no route takes, and so does `service`";
+        let message = "[[listener]] has both a service and a redirect";
+        reading.mistake(table.key_span("redirect"), message, "`service` is there too", hint);
+    }
+    if !table.has("service") && !table.has("route") && !table.has("redirect") {
         let hint = "add service = \"…\", or [[listener.route]] tables";
         let message = "[[listener]] has neither a service nor routes";
         reading.missing_keys(table, &["service", "route"], message, "nothing takes its requests", hint);
+    }
+}
+
+fn judge_tls(listener: &Listener, table: &Table<'_>, reading: &mut Reading) {
+    let http = listener.protocol == Protocol::Http;
+    for key in ["tls", "client_ca", "redirect", "hsts"].into_iter().filter(|key| table.has(key)) {
+        if !http {
+            let message = format!("a tcp listener cannot have `{key}`");
+            let hint = "use protocol = \"http\", or let the instances speak TLS themselves";
+            reading.mistake(table.key_span(key), message, "this sees bytes only", hint);
+        }
+    }
+    for key in ["client_ca", "hsts"].into_iter().filter(|key| table.has(key)) {
+        if http && !table.has("tls") {
+            let message = format!("`{key}` has no meaning without `tls`");
+            let hint = "add tls = [{ certificate = \"site.pem\", key = \"site.key\" }]";
+            reading.missing(table.key_span(key), message, "this listener speaks plain http", hint);
+        }
+    }
+    if http && table.has("redirect") && table.has("tls") {
+        let hint = "put it into the listener for plain http, at port 80";
+        let message = "`redirect` has no meaning with `tls`";
+        reading.mistake(table.key_span("redirect"), message, "who comes here uses https already", hint);
     }
 }
 

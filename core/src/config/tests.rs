@@ -101,8 +101,13 @@ instances = ["10.0.0.1:80"]
 fn what_is_not_written_has_the_documented_default() {
     let seconds = Duration::from_secs;
     let node = Node { name: None, state: None, admin: None, metrics: None, threads: None, user: None };
-    let limits =
-        Limits { head_bytes: 16 << 10, head_time: seconds(10), body_bytes: None, connections: 100_000 };
+    let limits = Limits {
+        head_bytes: 16 << 10,
+        head_time: seconds(10),
+        body_bytes: None,
+        connections: 100_000,
+        handshakes: 2000,
+    };
     let timeout = Duration::from_millis(500);
     let service = Service {
         name: "shop".into(),
@@ -117,7 +122,16 @@ fn what_is_not_written_has_the_documented_default() {
         run: None,
     };
     let bind = vec!["127.0.0.1:8080".parse().unwrap()];
-    let listener = Listener { bind, protocol: Protocol::Http, service: Some(0), routes: Vec::new() };
+    let listener = Listener {
+        bind,
+        protocol: Protocol::Http,
+        service: Some(0),
+        routes: Vec::new(),
+        tls: Vec::new(),
+        client_ca: None,
+        redirect: None,
+        hsts: None,
+    };
     let config = Config { node, limits, listeners: vec![listener], services: vec![service] };
     assert_eq!(parse(SMALLEST), Ok(config));
 }
@@ -207,7 +221,7 @@ fn in_section(path: &str, line: &str) -> String {
     match path.as_str() {
         "" => format!("{line}\n"),
         "[[service.shop.instances]]" => format!("[service.shop]\ninstances = [{{ {line} }}]\n"),
-        "[[listener.route]]" => format!("[[listener]]\n{path}\n{line}\n"),
+        "[[listener.route]]" | "[[listener.tls]]" => format!("[[listener]]\n{path}\n{line}\n"),
         _ => format!("{path}\n{line}\n"),
     }
 }

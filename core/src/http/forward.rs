@@ -22,12 +22,14 @@ pub struct Origin<'a> {
     pub request_id: &'a str,
     /// The Host for an HTTP/1.0 request that names none.
     pub fallback_host: &'a str,
+    /// The subject of the certificate that the client has proved to own.
+    pub certificate_subject: Option<&'a str>,
 }
 
 /// Appends the request's head as the instance gets it to `out`. The body's framing is unchanged.
 ///
 /// X-Forwarded-For is appended to what the client sent (the instance trusts the last entry); X-Forwarded-Proto and
-/// -Host are replaced, for a client could otherwise claim any.
+/// -Host and X-Client-Cert-Subject are replaced, for a client could otherwise claim any.
 pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, buffer: &[u8], origin: Origin<'_>) {
     out.extend_from_slice(request.method.as_bytes());
     out.push(b' ');
@@ -67,6 +69,9 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, buffer: &[u8], orig
     if let Some(host) = request.host {
         line(out, "X-Forwarded-Host", &[host.as_bytes()]);
     }
+    if let Some(subject) = origin.certificate_subject {
+        line(out, "X-Client-Cert-Subject", &[subject.as_bytes()]);
+    }
     line(out, "X-Request-Id", &[origin.request_id.as_bytes()]);
     out.extend_from_slice(b"\r\n");
 }
@@ -82,6 +87,8 @@ pub struct Answer<'a> {
     pub confirm_keep_alive: bool,
     /// A Set-Cookie value of ours.
     pub set_cookie: Option<&'a str>,
+    /// A Strict-Transport-Security value of ours, for answers that have none.
+    pub hsts: Option<&'a str>,
 }
 
 /// Whether the head can go to the client byte for byte.
@@ -90,6 +97,7 @@ pub fn response_is_untouched(response: &Response<'_, '_>, answer: Answer<'_>) ->
         && !answer.close
         && !answer.confirm_keep_alive
         && answer.set_cookie.is_none()
+        && answer.hsts.is_none()
         && response.version == Version::Http11
         && answer.client == Version::Http11
 }
@@ -120,6 +128,11 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_, '_>, buffer: &[u8], a
     }
     if let Some(cookie) = answer.set_cookie {
         line(out, "Set-Cookie", &[cookie.as_bytes()]);
+    }
+    if let Some(hsts) = answer.hsts
+        && response.headers.first("strict-transport-security").is_none()
+    {
+        line(out, "Strict-Transport-Security", &[hsts.as_bytes()]);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -165,9 +178,20 @@ fn copy_kept<'b>(
 fn keep_in_request<'b>(request: &Request<'_, '_>, name: &str) -> Keep<'b> {
     let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
     // An absolute-form target names the host; its Host line equals it and stays (RFC 9112 section 3.2.2).
-    let ours = is("x-forwarded-proto") || is("x-forwarded-host") || is("x-request-id");
+    let ours = is("x-forwarded-proto")
+        || is("x-forwarded-host")
+        || is("x-request-id")
+        || names_certificate(name.as_bytes());
     let named = request.connection_names_others && is_named(request.headers, name);
     if ours || is_hop_by_hop(name) || named { Keep::Drop } else { Keep::Untouched }
+}
+
+/// X-Client-Cert-Subject, also as servers with CGI-like variables read it: to them `_` and `-` are the same.
+pub(super) fn names_certificate(name: &[u8]) -> bool {
+    let wanted = b"x-client-cert-subject";
+    let same =
+        |(byte, wanted): (&u8, &u8)| byte.eq_ignore_ascii_case(wanted) || (*byte == b'_' && *wanted == b'-');
+    name.len() == wanted.len() && name.iter().zip(wanted).all(same)
 }
 
 fn is_hop_by_hop(name: &str) -> bool {

@@ -114,6 +114,7 @@ impl<'b> Fields<'b> {
             16 if is("Proxy-Connection") => self.hop_by_hop = true,
             16 if is("X-Forwarded-Host") => self.forwarded = true,
             17 if is("X-Forwarded-Proto") => self.forwarded = true,
+            21 if super::forward::names_certificate(name.as_bytes()) => self.forwarded = true,
             17 if is("Transfer-Encoding") => {
                 if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(Malformed::TransferEncoding);

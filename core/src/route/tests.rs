@@ -5,7 +5,16 @@ use crate::config::Protocol;
 use crate::http::{Parsed, Storage, request};
 
 fn table(routes: Vec<Route>) -> Table {
-    Table::new(&Listener { bind: Vec::new(), protocol: Protocol::Http, service: Some(9), routes })
+    Table::new(&Listener {
+        bind: Vec::new(),
+        protocol: Protocol::Http,
+        service: Some(9),
+        routes,
+        tls: Vec::new(),
+        client_ca: None,
+        redirect: None,
+        hsts: None,
+    })
 }
 
 fn route(host: Option<HostPattern>, path: Option<PathPattern>, service: usize) -> Route {

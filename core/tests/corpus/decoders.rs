@@ -42,6 +42,7 @@ fn http_request(bytes: &[u8]) {
         scheme: "http",
         request_id: "id",
         fallback_host: "fallback.example",
+        certificate_subject: None,
     };
     forward::request(&mut sent, &taken, bytes, origin);
 
@@ -79,6 +80,7 @@ fn http_response(bytes: &[u8]) {
             close: false,
             confirm_keep_alive: false,
             set_cookie: None,
+            hsts: None,
         };
         forward::response(&mut sent, &taken, bytes, answer);
 

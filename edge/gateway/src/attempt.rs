@@ -310,6 +310,7 @@ impl Attempt<'_> {
             close: false,
             confirm_keep_alive: false,
             set_cookie: None,
+            hsts: None,
         };
         let mut out = self.local.buffers.take();
         forward::response(&mut out, head, bytes, plain);
@@ -326,13 +327,16 @@ impl Attempt<'_> {
             && head.framing != Framing::UntilClose
             && !dechunk
             && self.pump.is_done();
+        let secure = self.client.is_secure();
         let cookie =
-            sticky::set_cookie(self.local, &self.incoming.service, self.incoming.wish, self.instance);
+            sticky::set_cookie(self.local, &self.incoming.service, self.incoming.wish, self.instance, secure);
+        let hsts = self.client.hsts(self.local);
         let wanted = forward::Answer {
             client: self.incoming.version,
             close: !keep_client,
             confirm_keep_alive: keep_client && self.incoming.version == Version::Http10,
             set_cookie: cookie.as_deref(),
+            hsts: hsts.as_deref(),
         };
         let mut body = Body::new(head.framing);
         let rest = &bytes[head.head_bytes..];
@@ -415,6 +419,7 @@ impl Attempt<'_> {
             close: false,
             confirm_keep_alive: false,
             set_cookie: None,
+            hsts: None,
         };
         let mut out = self.local.buffers.take();
         forward::response(&mut out, head, bytes, plain);
@@ -457,7 +462,9 @@ impl Attempt<'_> {
     /// Waits until the client's kernel has taken everything.
     async fn flush(&mut self) -> Step<()> {
         let mut at = 0;
-        while at < self.unsent.len() {
+        let mut waited = false;
+        while at < self.unsent.len() || !self.client.stream.is_flushed() {
+            waited = true;
             let deadline = self.idle_deadline();
             let Client { stream, watch, .. } = &mut *self.client;
             let unsent = &self.unsent;
@@ -469,7 +476,7 @@ impl Attempt<'_> {
                 Err(signal @ (Signal::JudgedDown | Signal::Closing)) => return Err(self.signalled(signal)),
             }
         }
-        if at > 0 {
+        if waited {
             self.unsent.clear();
             if !self.answered {
                 self.await_answer();

@@ -4,20 +4,26 @@
 use std::net::IpAddr;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use everup_core::balance::ip_hash;
+use everup_core::certificate;
+use everup_core::config::Redirect;
 use everup_core::http::body::Body;
 use everup_core::http::request::{self, Request};
 use everup_core::http::response::Asked;
 use everup_core::http::{Framing, Parsed, Storage, Version, forward};
+use everup_core::route;
 
 use crate::exchange;
 use crate::local::{Local, RequestId};
 use crate::reply;
 use crate::service::Service;
+use crate::snapshot::ListenerTable;
 use crate::sticky;
 use crate::stream::Stream;
+use crate::tls::Session;
 use crate::watch::{Signal, Watched};
 
 /// How long a connection that is being closed may still send what nobody reads: closing at once would reset it, and
@@ -38,6 +44,8 @@ pub(crate) struct Client {
     pub(crate) listener: usize,
     /// The client's address as text.
     pub(crate) address: String,
+    /// The subject of the certificate that the client has shown.
+    certificate_subject: Option<String>,
     pub(crate) hash: u64,
     /// Read already, but belonging to what comes after the current request.
     pub(crate) carry: Vec<u8>,
@@ -89,10 +97,12 @@ pub(crate) enum After {
 }
 
 /// A request that is refused before any service has seen it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Refusal {
     status: u16,
     why: &'static str,
+    /// Where the client finds what it wants.
+    location: Option<String>,
     /// The next request may come; it begins so many bytes after this one. None: nobody can tell where.
     next: Option<usize>,
     head: bool,
@@ -100,7 +110,7 @@ struct Refusal {
 
 impl Refusal {
     const fn fatal(status: u16, why: &'static str) -> Self {
-        Self { status, why, next: None, head: false }
+        Self { status, why, location: None, next: None, head: false }
     }
 }
 
@@ -121,10 +131,7 @@ pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, pee
                 client.idle = incoming.service.settings.timeout.idle;
                 exchange::run(&local, &mut client, incoming).await
             }
-            Arrived::Refused(Refusal { status, why, next, head }) => {
-                let keep = next.is_some() && !local.is_closing();
-                client.reply(&local, status, why, "", head, keep).await
-            }
+            Arrived::Refused(refusal) => client.refuse(&local, refusal).await,
             Arrived::Closed => After::Gone,
         };
         client.served = true;
@@ -141,7 +148,34 @@ impl Client {
         let watch = local.watches.enter();
         let peer = peer.to_canonical();
         let (address, hash) = (peer.to_string(), ip_hash::client_hash(peer));
-        Self { stream, watch, listener, address, hash, carry: Vec::new(), idle: IDLE_TIME, served: false }
+        let certificate = stream.tls().and_then(Session::peer_certificate);
+        // What the TLS library has verified and we cannot read has a subject all the same: an unknown one.
+        let certificate_subject = certificate
+            .map(|der| certificate::read(der).map_or_else(String::new, |certificate| certificate.subject));
+        Self {
+            stream,
+            watch,
+            listener,
+            address,
+            certificate_subject,
+            hash,
+            carry: Vec::new(),
+            idle: IDLE_TIME,
+            served: false,
+        }
+    }
+
+    /// Whether it is a TLS connection.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.stream.tls().is_some()
+    }
+
+    /// The Strict-Transport-Security that its answers need.
+    pub(crate) fn hsts(&self, local: &Local) -> Option<Arc<str>> {
+        if !self.is_secure() {
+            return None;
+        }
+        local.table().snapshot.listeners.get(self.listener).and_then(|listener| listener.hsts.clone())
     }
 
     /// Waits for the next request's head.
@@ -263,15 +297,11 @@ impl Client {
         bytes: &[u8],
     ) -> Result<(Incoming, usize), Refusal> {
         let table = local.table();
-        let routes = table.snapshot.listeners.get(self.listener).map(|listener| &listener.routes);
-        let found =
-            routes.and_then(|routes| routes.lookup(request)).and_then(|index| table.services.get(index));
-        let service = Rc::clone(found.ok_or_else(|| Refusal {
-            status: 404,
-            why: "no route leads from here to a service",
-            next: (request.framing == Framing::Empty && request.keep_alive).then_some(request.head_bytes),
-            head: request.method == "HEAD",
-        })?);
+        let listener = table.snapshot.listeners.get(self.listener);
+        let found = listener
+            .and_then(|listener| listener.routes.lookup(request))
+            .and_then(|index| table.services.get(index));
+        let service = Rc::clone(found.ok_or_else(|| no_route(request, listener))?);
         let limit = local.limits.body_bytes.unwrap_or(u64::MAX);
         if matches!(request.framing, Framing::Length(length) if length > limit) {
             return Err(Refusal::fatal(413, "the request's body is too large"));
@@ -322,9 +352,10 @@ impl Client {
         };
         let origin = forward::Origin {
             client: &self.address,
-            scheme: "http",
+            scheme: if self.is_secure() { "https" } else { "http" },
             request_id,
             fallback_host: &service.settings.name,
+            certificate_subject: self.certificate_subject.as_deref(),
         };
         forward::request(out, request, bytes, origin);
         // The id is the last line's value, before its CR LF and the empty line.
@@ -343,10 +374,27 @@ impl Client {
         keep: bool,
     ) -> After {
         let mut out = local.buffers.take();
-        reply::write(&mut out, status, why, request_id, head, !keep);
+        let hsts = self.hsts(local).map(|hsts| format!("Strict-Transport-Security: {hsts}\r\n"));
+        reply::write(&mut out, status, why, request_id, hsts.as_deref().unwrap_or_default(), (head, !keep));
+        self.send_reply(local, out, keep).await
+    }
+
+    /// Answers a request that no service gets to see.
+    async fn refuse(&mut self, local: &Local, refusal: Refusal) -> After {
+        let Refusal { status, why, location, next, head } = refusal;
+        let keep = next.is_some() && !local.is_closing();
+        let Some(location) = location else {
+            return self.reply(local, status, why, "", head, keep).await;
+        };
+        let mut out = local.buffers.take();
+        reply::write(&mut out, status, why, "", &format!("Location: {location}\r\n"), (head, !keep));
+        self.send_reply(local, out, keep).await
+    }
+
+    async fn send_reply(&mut self, local: &Local, out: Vec<u8>, keep: bool) -> After {
         self.watch.set_deadline(Some(local.coarse_now() + self.idle));
         let mut at = 0;
-        while at < out.len() {
+        while at < out.len() || !self.stream.is_flushed() {
             let Self { stream, watch, .. } = self;
             match watch.wait(|cx| stream.poll_write(cx, &out[at..])).await {
                 Ok(Ok(written)) => at += written,
@@ -369,6 +417,21 @@ impl Client {
                 Ok(0) | Err(_) => return,
             }
         }
+    }
+}
+
+/// What no route takes is sent to https, or not found.
+fn no_route(request: &Request<'_, '_>, listener: Option<&ListenerTable>) -> Refusal {
+    let next = (request.framing == Framing::Empty && request.keep_alive).then_some(request.head_bytes);
+    let head = request.method == "HEAD";
+    let redirect = listener.and_then(|listener| listener.redirect);
+    let location = redirect.zip(request.host).map(|(Redirect::Https, host)| {
+        let target = if request.target == "*" { "/" } else { request.target };
+        format!("https://{}{target}", route::without_port(host))
+    });
+    match location {
+        Some(_) => Refusal { status: 308, why: "this is to be had by https", location, next, head },
+        None => Refusal { status: 404, why: "no route leads from here to a service", location, next, head },
     }
 }
 

@@ -24,6 +24,7 @@ mod sticky;
 mod stream;
 mod tcp;
 mod thread;
+mod tls;
 mod watch;
 
 use std::net::SocketAddr;
@@ -40,6 +41,7 @@ use tokio::sync::{mpsc, watch as channel};
 pub use snapshot::{
     Availability, InstanceShared, InstanceTable, ListenerTable, ServiceShared, ServiceTable, Snapshot,
 };
+pub use tls::{Acceptor, Files, TlsError};
 
 /// Everything the data plane needs to start.
 #[derive(Debug)]
@@ -65,6 +67,8 @@ pub struct ListenerSockets {
     pub protocol: Protocol,
     /// The address.
     pub local: SocketAddr,
+    /// What its connections are secured with; None: nothing.
+    pub tls: Option<Arc<Acceptor>>,
     /// Listening, non-blocking, one per thread.
     pub fds: Vec<OwnedFd>,
 }
@@ -113,6 +117,7 @@ pub(crate) struct Orders {
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     pub(crate) connections: AtomicUsize,
+    pub(crate) handshakes: AtomicUsize,
     pub(crate) dropped_events: AtomicUsize,
 }
 
@@ -214,12 +219,13 @@ fn split_sockets(
     threads: usize,
 ) -> Result<Vec<Vec<thread::ThreadSocket>>, GatewayError> {
     let mut per_thread: Vec<Vec<thread::ThreadSocket>> = (0..threads).map(|_| Vec::new()).collect();
-    for ListenerSockets { listener, protocol, local, fds } in sockets {
+    for ListenerSockets { listener, protocol, local, tls, fds } in sockets {
         if fds.len() != threads {
             return Err(GatewayError::Sockets { listener, found: fds.len(), threads });
         }
         for (set, fd) in per_thread.iter_mut().zip(fds) {
-            set.push(thread::ThreadSocket { listener, protocol, local, fd });
+            let tls = tls.clone();
+            set.push(thread::ThreadSocket { listener, protocol, local, tls, fd });
         }
     }
     Ok(per_thread)

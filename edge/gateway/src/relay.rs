@@ -90,6 +90,9 @@ impl Flow {
                 self.sent = 0;
             }
             if self.ended {
+                if to.poll_flush(cx).is_pending() {
+                    return Poll::Pending;
+                }
                 to.finish_writing();
                 self.finished = true;
                 return Poll::Ready(Ok(()));

@@ -5,7 +5,15 @@
 const RETRY_AFTER: &str = "Retry-After: 1\r\n";
 
 /// Appends a whole answer to `out`. `head`: the request was HEAD, so the body is left out.
-pub(crate) fn write(out: &mut Vec<u8>, status: u16, why: &str, request_id: &str, head: bool, close: bool) {
+/// `extra`: whole header lines.
+pub(crate) fn write(
+    out: &mut Vec<u8>,
+    status: u16,
+    why: &str,
+    request_id: &str,
+    extra: &str,
+    (head, close): (bool, bool),
+) {
     let reason = reason_phrase(status);
     let id_line =
         if request_id.is_empty() { String::new() } else { format!("X-Request-Id: {request_id}\r\n") };
@@ -17,7 +25,7 @@ pub(crate) fn write(out: &mut Vec<u8>, status: u16, why: &str, request_id: &str,
         format!("{status} {reason}: {why}\nrequest id: {request_id}\n")
     };
     let text = format!(
-        "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n{retry_after}{id_line}Content-Length: {}\r\n{connection}\r\n{}",
+        "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n{retry_after}{id_line}{extra}Content-Length: {}\r\n{connection}\r\n{}",
         body.len(),
         if head { "" } else { &body },
     );
@@ -26,6 +34,7 @@ pub(crate) fn write(out: &mut Vec<u8>, status: u16, why: &str, request_id: &str,
 
 fn reason_phrase(status: u16) -> &'static str {
     match status {
+        308 => "Permanent Redirect",
         400 => "Bad Request",
         404 => "Not Found",
         405 => "Method Not Allowed",

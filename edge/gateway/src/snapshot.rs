@@ -28,6 +28,18 @@ pub struct Snapshot {
 pub struct ListenerTable {
     /// Request -> service.
     pub routes: route::Table,
+    /// Where what no route takes is sent.
+    pub redirect: Option<config::Redirect>,
+    /// The Strict-Transport-Security of answers that have none.
+    pub hsts: Option<Arc<str>>,
+}
+
+impl ListenerTable {
+    /// The table of a listener as configured.
+    pub fn new(listener: &config::Listener) -> Self {
+        let hsts = listener.hsts.map(|time| format!("max-age={}", time.as_secs()).into());
+        Self { routes: route::Table::new(listener), redirect: listener.redirect, hsts }
+    }
 }
 
 /// One service.

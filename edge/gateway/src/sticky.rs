@@ -74,11 +74,13 @@ pub(crate) fn set_cookie(
     service: &Service,
     wish: Option<u64>,
     instance: &Instance,
+    secure: bool,
 ) -> Option<String> {
     let Sticky { by: StickyBy::Cookie, name } = service.settings.sticky.as_ref()? else { return None };
     if wish == Some(instance.identity) {
         return None;
     }
     let value = local.seal.seal(&service.settings.name, &instance.table.id.instance)?;
-    Some(format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax"))
+    let secure = if secure { "; Secure" } else { "" };
+    Some(format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}"))
 }

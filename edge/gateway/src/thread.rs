@@ -19,6 +19,7 @@ use crate::local::{Given, Local};
 use crate::seal::Seal;
 use crate::stream::Stream;
 use crate::tcp;
+use crate::tls::{self, Acceptor, Handshake};
 use crate::watch::SWEEP;
 use crate::{GatewayEvent, Orders, Shared};
 
@@ -35,6 +36,7 @@ pub(crate) struct ThreadSocket {
     pub(crate) listener: usize,
     pub(crate) protocol: Protocol,
     pub(crate) local: SocketAddr,
+    pub(crate) tls: Option<Arc<Acceptor>>,
     pub(crate) fd: OwnedFd,
 }
 
@@ -116,13 +118,14 @@ async fn sweep(local: Rc<Local>) {
 }
 
 async fn accept(local: Rc<Local>, socket: ThreadSocket) {
-    let ThreadSocket { listener, protocol, local: address, fd } = socket;
+    let ThreadSocket { listener, protocol, local: address, tls, fd } = socket;
     let accepting = match TcpListener::from_std(StdListener::from(fd)) {
         Ok(accepting) => accepting,
         Err(error) => return tracing::error!("cannot accept on {address}: {error}"),
     };
     loop {
-        if local.shared.connections.load(Ordering::Relaxed) >= local.limits.connections {
+        let connections = local.shared.connections.load(Ordering::Relaxed);
+        if connections >= local.limits.connections || tls.is_some() && Handshake::is_full(&local) {
             // At the limit new connections wait in the kernel's queue.
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
@@ -132,8 +135,16 @@ async fn accept(local: Rc<Local>, socket: ThreadSocket) {
                 let local = Rc::clone(&local);
                 let stream = Stream::accepted(tcp);
                 let place = Place::take(&local);
+                let tls = tls.as_ref().map(|acceptor| (Arc::clone(acceptor), Handshake::take(&local)));
                 tokio::task::spawn_local(async move {
                     let _place = place;
+                    let secured = match tls {
+                        Some((acceptor, handshake)) => {
+                            tls::accept(&local, stream, &acceptor, handshake).await
+                        }
+                        None => Some(stream),
+                    };
+                    let Some(stream) = secured else { return };
                     match protocol {
                         Protocol::Http => client::serve(local, stream, listener, peer.ip()).await,
                         Protocol::Tcp => tcp::serve(local, stream, listener, peer.ip()).await,

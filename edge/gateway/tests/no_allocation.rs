@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use everup_core::config;
 use everup_core::ids::{Generation, InstanceId};
-use everup_core::route;
 use everup_gateway::{
     Availability, Gateway, InstanceShared, InstanceTable, ListenerSockets, ListenerTable, ServiceShared,
     ServiceTable, Setup, Snapshot,
@@ -114,11 +113,16 @@ fn gateway() -> (Gateway, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.set_nonblocking(true).expect("sockets can be non-blocking");
     let local = listener.local_addr().expect("it is bound");
-    let sockets =
-        ListenerSockets { listener: 0, protocol: config::Protocol::Http, local, fds: vec![listener.into()] };
+    let sockets = ListenerSockets {
+        listener: 0,
+        protocol: config::Protocol::Http,
+        local,
+        tls: None,
+        fds: vec![listener.into()],
+    };
     let snapshot = Snapshot {
         generation: Generation(1),
-        listeners: vec![ListenerTable { routes: route::Table::new(&config.listeners[0]) }],
+        listeners: vec![ListenerTable::new(&config.listeners[0])],
         services: vec![service],
     };
     let setup = Setup {

@@ -105,7 +105,21 @@ fn listener_that_uses_every_service(count: usize) -> Listener {
         Route { host: None, path, headers: Vec::new(), service }
     };
     let routes = (0..count).map(route).collect();
-    Listener { bind: vec![local(0)], protocol: Protocol::Http, service: None, routes }
+    Listener { bind: vec![local(0)], routes, ..plain() }
+}
+
+/// A listener for plain http.
+fn plain() -> Listener {
+    Listener {
+        bind: Vec::new(),
+        protocol: Protocol::Http,
+        service: None,
+        routes: Vec::new(),
+        tls: Vec::new(),
+        client_ca: None,
+        redirect: None,
+        hsts: None,
+    }
 }
 
 /// Port 0, which never collides.
@@ -128,12 +142,13 @@ fn node() -> impl Strategy<Value = Node> {
 
 fn limits() -> impl Strategy<Value = Limits> {
     let body = option::of(1u64..=1 << 40);
-    (1024usize..=1 << 20, ms(100..=600_000), body, 1usize..=10_000_000).prop_map(
-        |(head_bytes, head_time, body_bytes, connections)| Limits {
+    (1024usize..=1 << 20, ms(100..=600_000), body, 1usize..=10_000_000, 1usize..=1_000_000).prop_map(
+        |(head_bytes, head_time, body_bytes, connections, handshakes)| Limits {
             head_bytes,
             head_time,
             body_bytes,
             connections,
+            handshakes,
         },
     )
 }
@@ -142,13 +157,25 @@ fn listener(services: usize) -> impl Strategy<Value = Listener> {
     let bind = || vec(Just(local(0)), 1..3);
     let tcp = (bind(), 0..services).prop_map(|(bind, service)| {
         let service = Some(service);
-        Listener { bind, protocol: Protocol::Tcp, service, routes: Vec::new() }
+        Listener { bind, protocol: Protocol::Tcp, service, ..plain() }
     });
     let http = (bind(), 0..services, option::of(route(services))).prop_map(|(bind, service, route)| {
         let routes = route.into_iter().collect();
-        Listener { bind, protocol: Protocol::Http, service: Some(service), routes }
+        Listener { bind, service: Some(service), routes, ..plain() }
     });
-    prop_oneof![tcp, http]
+    let path = || "[a-z/.]{1,20}".prop_map(PathBuf::from);
+    let pair = (path(), path()).prop_map(|(certificate, key)| CertificateFiles { certificate, key });
+    let https = (bind(), 0..services, vec(pair, 1..3), option::of(path()), option::of(ms(0..=60_000)));
+    let https = https.prop_map(|(bind, service, tls, client_ca, hsts)| Listener {
+        bind,
+        service: Some(service),
+        tls,
+        client_ca,
+        hsts,
+        ..plain()
+    });
+    let redirecting = bind().prop_map(|bind| Listener { bind, redirect: Some(Redirect::Https), ..plain() });
+    prop_oneof![tcp, http, https, redirecting]
 }
 
 fn route(services: usize) -> impl Strategy<Value = Route> {

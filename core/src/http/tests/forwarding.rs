@@ -7,11 +7,16 @@ use crate::http::request;
 use crate::http::response::{self, Asked};
 use crate::http::{Parsed, Storage, Version};
 
-const ORIGIN: Origin<'_> =
-    Origin { client: "192.0.2.7", scheme: "http", request_id: "id-1", fallback_host: "fallback" };
+const ORIGIN: Origin<'_> = Origin {
+    client: "192.0.2.7",
+    scheme: "http",
+    request_id: "id-1",
+    fallback_host: "fallback",
+    certificate_subject: None,
+};
 
 const KEEP: Answer<'_> =
-    Answer { client: Version::Http11, close: false, confirm_keep_alive: false, set_cookie: None };
+    Answer { client: Version::Http11, close: false, confirm_keep_alive: false, set_cookie: None, hsts: None };
 
 fn forwarded(head: &str) -> String {
     let mut storage = Storage::new();

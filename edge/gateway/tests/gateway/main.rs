@@ -20,4 +20,5 @@ mod shutdown;
 mod slow;
 mod sticky;
 mod tcp;
+mod tls;
 mod upgrades;

@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 
 use everup_core::config::{self, Config};
 use everup_core::ids::{Generation, InstanceId};
-use everup_core::route;
 use everup_gateway::{
-    Availability, Gateway, GatewayEvent, InstanceShared, InstanceTable, ListenerSockets, ListenerTable,
-    ServiceShared, ServiceTable, Setup, Snapshot,
+    Availability, Files, Gateway, GatewayEvent, InstanceShared, InstanceTable, ListenerSockets,
+    ListenerTable, ServiceShared, ServiceTable, Setup, Snapshot,
 };
 use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc;
@@ -114,6 +113,8 @@ pub(crate) struct Stage {
     pub(crate) tcp: SocketAddr,
     pub(crate) service: Arc<ServiceShared>,
     pub(crate) instances: Vec<Arc<InstanceShared>>,
+    /// The certificates of the http listener.
+    pub(crate) files: Option<Files>,
     events: mpsc::UnboundedReceiver<GatewayEvent>,
     config: Config,
     generation: u64,
@@ -195,8 +196,11 @@ impl Setting {
             instances.join(", ")
         );
         let config = config::parse(&text).unwrap_or_else(|mistakes| panic!("{mistakes:#?} in\n{text}"));
-        let (http, address) = sockets(0, config::Protocol::Http, threads);
+        let (mut http, address) = sockets(0, config::Protocol::Http, threads);
         let (tcp_sockets, tcp) = sockets(1, config::Protocol::Tcp, threads);
+        let https = Some(&config.listeners[0]).filter(|listener| !listener.tls.is_empty());
+        let files = https.map(|listener| Files::open(listener, "/".as_ref(), false).unwrap());
+        http.tls = files.as_ref().map(Files::acceptor);
         let setup = Setup {
             limits: config.limits.clone(),
             sockets: vec![http, tcp_sockets],
@@ -210,7 +214,17 @@ impl Setting {
         let first = snapshot(&config, &service, &instances, 1, &all, &states);
         let (events_in, events) = mpsc::unbounded_channel();
         let gateway = Gateway::start(setup, first, events_in).unwrap();
-        Stage { gateway: Some(gateway), address, tcp, service, instances, events, config, generation: 1 }
+        Stage {
+            gateway: Some(gateway),
+            address,
+            tcp,
+            service,
+            instances,
+            files,
+            events,
+            config,
+            generation: 1,
+        }
     }
 }
 
@@ -226,7 +240,7 @@ fn sockets(listener: usize, protocol: config::Protocol, threads: usize) -> (List
         socket.into()
     });
     let fds = fds.collect();
-    (ListenerSockets { listener, protocol, local, fds }, local)
+    (ListenerSockets { listener, protocol, local, tls: None, fds }, local)
 }
 
 fn snapshot(
@@ -254,7 +268,7 @@ fn snapshot(
     let listeners = config.listeners.iter();
     Snapshot {
         generation: Generation(generation),
-        listeners: listeners.map(|one| ListenerTable { routes: route::Table::new(one) }).collect(),
+        listeners: listeners.map(ListenerTable::new).collect(),
         services: vec![app],
     }
 }

@@ -57,7 +57,7 @@ fn write_node(text: &mut String, node: &Node) {
 }
 
 fn write_limits(text: &mut String, limits: &Limits) {
-    let Limits { head_bytes, head_time, body_bytes, connections } = limits;
+    let Limits { head_bytes, head_time, body_bytes, connections, handshakes } = limits;
     text.push_str("[limits]\n");
     set(text, "head_bytes", format!("\"{head_bytes}B\""));
     set(text, "head_time", time(*head_time));
@@ -67,10 +67,11 @@ fn write_limits(text: &mut String, limits: &Limits) {
         quoted(body_bytes.map_or_else(|| "unlimited".to_owned(), |bytes| format!("{bytes}B"))),
     );
     set(text, "connections", connections);
+    set(text, "handshakes", handshakes);
 }
 
 fn write_listener(text: &mut String, listener: &Listener, services: &[Service]) {
-    let Listener { bind, protocol, service, routes } = listener;
+    let Listener { bind, protocol, service, routes, tls, client_ca, redirect, hsts } = listener;
     let protocol = match protocol {
         Protocol::Http => "http",
         Protocol::Tcp => "tcp",
@@ -80,6 +81,14 @@ fn write_listener(text: &mut String, listener: &Listener, services: &[Service]) 
     set(text, "bind", list(bind));
     set(text, "protocol", quoted(protocol));
     set_if(text, "service", service.map(name));
+    set_if(text, "client_ca", client_ca.as_deref().map(path));
+    set_if(text, "redirect", redirect.map(|Redirect::Https| quoted("https")));
+    set_if(text, "hsts", hsts.map(time));
+    for CertificateFiles { certificate, key } in tls {
+        text.push_str("[[listener.tls]]\n");
+        set(text, "certificate", path(certificate));
+        set(text, "key", path(key));
+    }
     for Route { host, path, headers, service } in routes {
         text.push_str("[[listener.route]]\n");
         set_if(text, "host", host.as_ref().map(host_text));

@@ -1,0 +1,136 @@
+//! TLS for clients: what a listener shows (`files.rs` reads it and takes it up again when it changes, `names.rs` chooses
+//! by SNI) and the session behind `Stream` (`session.rs`). rustls with aws-lc-rs does the cryptography: TLS 1.2 and 1.3,
+//! the suites and groups that it offers by default, no early data. HTTP/1.1 is the only protocol offered (ALPN).
+
+mod files;
+mod names;
+mod session;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::server::ProducesTickets;
+use rustls::server::danger::ClientCertVerifier;
+
+pub use files::Files;
+pub(crate) use session::Session;
+
+use crate::Shared;
+use crate::local::Local;
+use crate::stream::Stream;
+use crate::tls::names::Names;
+
+/// Why a listener's TLS cannot be set up. Always the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}{advice}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+        /// What to do about it, or nothing.
+        advice: &'static str,
+    },
+    /// A file holds something else.
+    #[error("{} {problem}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with what it holds, in words that follow its name.
+        problem: String,
+    },
+    /// The key is another certificate's.
+    #[error("the key {} does not belong to the certificate {}", key.display(), certificate.display())]
+    Pair {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+    },
+    /// The library refused what should always work.
+    #[error("TLS cannot be set up: {0}")]
+    Library(#[from] rustls::Error),
+}
+
+/// What one listener shows to new connections. All data-plane threads share it; [`Files`] replaces what is in it.
+#[derive(Debug)]
+pub struct Acceptor {
+    current: ArcSwap<ServerConfig>,
+}
+
+impl Acceptor {
+    fn new(config: ServerConfig) -> Self {
+        Self { current: ArcSwap::from_pointee(config) }
+    }
+
+    fn replace(&self, config: ServerConfig) {
+        self.current.store(Arc::new(config));
+    }
+}
+
+/// What a listener's handshakes go by.
+fn server_config(
+    names: Names,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    ticketer: Arc<dyn ProducesTickets>,
+) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let builder = match verifier {
+        None => builder.with_no_client_auth(),
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(names));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.ticketer = ticketer;
+    Ok(config)
+}
+
+/// One of the `limits.handshakes` places.
+pub(crate) struct Handshake(Arc<Shared>);
+
+impl Handshake {
+    /// Whether all places are taken.
+    pub(crate) fn is_full(local: &Local) -> bool {
+        local.shared.handshakes.load(std::sync::atomic::Ordering::Relaxed) >= local.limits.handshakes
+    }
+
+    pub(crate) fn take(local: &Local) -> Self {
+        local.shared.handshakes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Self(Arc::clone(&local.shared))
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.0.handshakes.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// Shakes hands with a client, within `limits.head_time`. None: there is nobody to talk to; the client was told why if
+/// it understands TLS.
+pub(crate) async fn accept(
+    local: &Local,
+    stream: Stream,
+    acceptor: &Acceptor,
+    _place: Handshake,
+) -> Option<Stream> {
+    let session = Session::server(acceptor.current.load_full())
+        .inspect_err(|error| tracing::error!("no TLS session can begin: {error}"))
+        .ok()?;
+    let mut stream = stream.secured(session);
+    let watch = local.watches.enter();
+    watch.set_deadline(Some(local.now() + local.limits.head_time));
+    match watch.wait(|cx| stream.poll_handshake(cx)).await {
+        Ok(Ok(())) => Some(stream),
+        Ok(Err(error)) => {
+            tracing::debug!("a TLS handshake failed: {error}");
+            None
+        }
+        Err(_) => None,
+    }
+}

@@ -36,7 +36,6 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         inherited;
     let config = parse(&config_text)?;
     let notes = Notes::read(notes_text.as_deref());
-    // A worker that takes the place of another must serve: what it cannot read it leaves out.
     let tls_files = TlsFiles::open(&config, Path::new(&config_path), restarts > 0)?;
     let sorted = Sorted::new(&config, sockets, &tls_files.acceptors())?;
     let seed = seed()?;
@@ -75,9 +74,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     serve(sorted.admin, sorted.metrics, sender)?;
     let mut line = KeeperLine::new(link).map_err(AppError::System)?;
     line.send(ToKeeper::Ready, None);
-    if restarts > 0 {
-        tracing::warn!(restarts, adopted = adopted.len(), "this worker took the place of one that died");
-    }
+    tell_of_restart(restarts, adopted.len());
     let rates = config.services.iter().map(|_| Rates::default()).collect();
     Ok(Worker {
         clock,
@@ -100,6 +97,12 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         noticed,
         commands,
     })
+}
+
+fn tell_of_restart(restarts: u32, adopted: usize) {
+    if restarts > 0 {
+        tracing::warn!(restarts, adopted, "this worker took the place of one that died");
+    }
 }
 
 fn parse(text: &str) -> Result<Config, AppError> {

@@ -11,7 +11,8 @@ use everup_gateway::{Acceptor, Files, TlsError};
 pub(crate) struct TlsFiles(Vec<Option<Files>>);
 
 impl TlsFiles {
-    /// Relative paths start from the configuration's directory. `lenient`: see [`Files::open`].
+    /// Relative paths start from the configuration's directory. `lenient`: a worker that takes the place of another
+    /// must serve, and leaves out what it cannot read.
     pub(crate) fn open(config: &Config, config_path: &Path, lenient: bool) -> Result<Self, TlsError> {
         let directory = config_path.parent().unwrap_or(Path::new("/"));
         let open = |listener: &everup_core::config::Listener| {

@@ -1,3 +1,5 @@
+//! Certificates as openssl makes them, cut and changed everywhere, and the parts that are easily got wrong.
+
 use super::*;
 
 /// Made with openssl: C=DE, O="Ex, ample=1", CN=shöp, two DNS names and an IP address.

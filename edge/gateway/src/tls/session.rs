@@ -178,7 +178,9 @@ impl Session {
             match self.connection.read_tls(&mut bytes) {
                 // After its end a peer says nothing that counts.
                 Ok(0) => return Ok(()),
-                Ok(_) => drop(self.process()?),
+                Ok(_) => {
+                    self.process()?;
+                }
                 Err(_) if self.process()?.plaintext_bytes_to_read() > 0 => {
                     self.ahead.extend_from_slice(bytes);
                     return Ok(());

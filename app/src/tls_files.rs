@@ -14,7 +14,7 @@ impl TlsFiles {
     /// Relative paths start from the configuration's directory. `lenient`: a worker that takes the place of another
     /// must serve, and leaves out what it cannot read.
     pub(crate) fn open(config: &Config, config_path: &Path, lenient: bool) -> Result<Self, TlsError> {
-        let directory = config_path.parent().unwrap_or(Path::new("/"));
+        let directory = config_path.parent().unwrap_or_else(|| Path::new("/"));
         let open = |listener: &everup_core::config::Listener| {
             (!listener.tls.is_empty()).then(|| Files::open(listener, directory, lenient)).transpose()
         };

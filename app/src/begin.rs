@@ -7,14 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use everup_admin::{Command, Commands, serve_admin, serve_metrics};
-use everup_core::config::{self, Config, Limits};
+use everup_core::config::{self, Config, Limits, LogTo, TraceParent};
 use everup_core::keeper::{SocketRole, ToKeeper};
-use everup_gateway::{Acceptor, Gateway, ListenerSockets, Setup};
+use everup_gateway::{Acceptor, AccessLog, Gateway, ListenerSockets, Setup, open_access_log};
 use everup_instance::Supervisor;
 use everup_link::{Adopted, Inherited, Link, Sockets, receive_start};
 use tokio::sync::mpsc;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
 use crate::controller::Controller;
 use crate::descriptors;
 use crate::error::AppError;
@@ -22,6 +22,7 @@ use crate::keeper_line::KeeperLine;
 use crate::notes::Notes;
 use crate::rates::Rates;
 use crate::shutdown::Shutdown;
+use crate::state_file::{self, StateFile};
 use crate::status::{Identity, listener_status};
 use crate::sticky_key;
 use crate::tls_files::TlsFiles;
@@ -35,11 +36,11 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     let Inherited { config_path, keeper_pid, restarts, config_text, sockets, adopted, notes: notes_text } =
         inherited;
     let config = parse(&config_text)?;
-    let notes = Notes::read(notes_text.as_deref());
+    let now = clock.now();
+    let notes = known(notes_text.as_deref(), state, now);
     let tls_files = TlsFiles::open(&config, Path::new(&config_path), restarts > 0)?;
     let sorted = Sorted::new(&config, sockets, &tls_files.acceptors())?;
     let seed = seed()?;
-    let now = clock.now();
 
     let mut controller = Controller::new(&config, sorted.threads, &notes, now);
     let mut supervisor = Supervisor::new(state.join("log"), seed, &config.services)?;
@@ -48,13 +49,12 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         supervisor.adopt(now.time, id, *pid, *port, revision, earlier);
     }
     supervisor.instances().for_each(|process| controller.adopt(process, &notes));
+    controller.begin_outliers(now);
 
     let setup = Setup {
-        limits: Limits { connections: descriptors::connections(&config.limits), ..config.limits },
         sockets: sorted.listeners,
         threads: sorted.threads,
-        sticky_key: sticky_key::read_or_create(state)?,
-        worker_seed: seed,
+        ..setup(&config, Path::new(&config_path), restarts, state, seed)?
     };
     let (events, noticed) = mpsc::unbounded_channel();
     let gateway = Gateway::start(setup, controller.first_table(), events)?;
@@ -72,13 +72,12 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         listeners: listener_statuses(&config, &controller, sorted.addresses),
     };
     serve(sorted.admin, sorted.metrics, sender)?;
-    let mut line = KeeperLine::new(link).map_err(AppError::System)?;
-    line.send(ToKeeper::Ready, None);
+    let line = say_ready(link)?;
     tell_of_restart(restarts, adopted.len());
-    let rates = config.services.iter().map(|_| Rates::default()).collect();
     Ok(Worker {
         clock,
         identity,
+        rates: config.services.iter().map(|_| Rates::default()).collect(),
         config,
         controller,
         supervisor,
@@ -87,8 +86,8 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         line: Some(line),
         orphans: None,
         shutdown: Shutdown::default(),
-        rates,
         remembered: notes_text,
+        state_file: StateFile::new(state)?,
         presenter,
         greeted: restarts > 0,
         next_sample: now.time,
@@ -103,6 +102,58 @@ fn tell_of_restart(restarts: u32, adopted: usize) {
     if restarts > 0 {
         tracing::warn!(restarts, adopted, "this worker took the place of one that died");
     }
+}
+
+fn say_ready(link: Link) -> Result<KeeperLine, AppError> {
+    let mut line = KeeperLine::new(link).map_err(AppError::System)?;
+    line.send(ToKeeper::Ready, None);
+    Ok(line)
+}
+
+/// What the last worker left with the keeper; the first worker of a keeper finds what the last everup left.
+fn known(notes: Option<&str>, state: &Path, now: Now) -> Notes {
+    match notes {
+        Some(text) => Notes::read(Some(text)),
+        None => state_file::read(state, now.wall),
+    }
+}
+
+/// What the data plane needs, but for its sockets.
+fn setup(
+    config: &Config,
+    config_path: &Path,
+    restarts: u32,
+    state: &Path,
+    seed: u64,
+) -> Result<Setup, AppError> {
+    Ok(Setup {
+        limits: Limits { connections: descriptors::connections(&config.limits), ..config.limits },
+        access_log: access_log(&config.access_log, config_path, restarts)?,
+        makes_trace_parents: config.trace.parent == TraceParent::Make,
+        sockets: Vec::new(),
+        threads: 1,
+        sticky_keys: sticky_key::read_or_create(state)?.into(),
+        worker_seed: seed,
+    })
+}
+
+/// Where requests are written down. A file that cannot be written is told before anything serves; later, traffic does not
+/// depend on it: the lines are dropped and counted until it can.
+fn access_log(
+    settings: &config::AccessLog,
+    config_path: &Path,
+    restarts: u32,
+) -> Result<Option<AccessLog>, AppError> {
+    let config::AccessLog { to, query } = settings;
+    let file = match to {
+        LogTo::Off => return Ok(None),
+        LogTo::Stdout => None,
+        LogTo::File(file) => Some(config_path.parent().unwrap_or_else(|| Path::new("")).join(file)),
+    };
+    if let Some(path) = file.as_ref().filter(|_| restarts == 0) {
+        open_access_log(path).map_err(|source| AppError::AccessLog { path: path.clone(), source })?;
+    }
+    Ok(Some(AccessLog { file, query: *query }))
 }
 
 fn parse(text: &str) -> Result<Config, AppError> {

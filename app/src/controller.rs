@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use everup_admin::{Command, DrainOutcome, NotReady, Refusal};
 use everup_core::config;
-use everup_core::health::{Reason, Verdict};
+use everup_core::health::{Reason, Verdict, outlier};
 use everup_core::ids::{Generation, InstanceId};
 use everup_core::instance::Phase;
+use everup_core::time::Time;
 use everup_gateway::{GatewayEvent, Snapshot};
 use everup_health::{VerdictChange, Watch};
 use everup_instance::Change;
@@ -23,6 +24,7 @@ use tokio::sync::oneshot;
 use crate::clock::Now;
 use crate::drain::{self, Waiting};
 use crate::notes::Notes;
+use crate::outliers::Changed;
 use crate::service::{Instance, Service};
 use crate::table;
 
@@ -118,6 +120,7 @@ impl Controller {
             service.shared = Arc::clone(&old.shared);
             for (instance, old) in service.instances.iter_mut().zip(&old.instances) {
                 instance.shared = Arc::clone(&old.shared);
+                instance.ejections_total = old.ejections_total;
             }
         }
         renewed.generation = renewed.generation.max(self.generation);
@@ -130,6 +133,11 @@ impl Controller {
         if let Some(instance) = self.instance_mut(&process.id.clone()) {
             instance.adopt(process, notes);
         }
+    }
+
+    /// Begins to judge how instances answer. To be called after the instances that run were adopted.
+    pub(crate) fn begin_outliers(&mut self, now: Now) {
+        self.services.iter_mut().for_each(|service| service.begin_outliers(now));
     }
 
     /// The table to start the data plane with.
@@ -148,10 +156,11 @@ impl Controller {
     pub(crate) fn handle(&mut self, now: Now, input: Input) {
         match input {
             Input::Changed(change) => self.on_changed(now, change),
-            Input::Verdict(change) => self.on_verdict(change),
+            Input::Verdict(change) => self.on_verdict(now, change),
             Input::Noticed(GatewayEvent::ConnectFailed { id, address, reason }) => {
                 self.on_connect_failed(id, address, reason);
             }
+            Input::Noticed(GatewayEvent::Failing { id, address }) => self.on_failing(now, &id, address),
             Input::Acknowledged(generation) => self.acknowledged = self.acknowledged.max(generation),
             Input::Order(Order::Drain { id, wait, reply }) => self.on_drain(now, id, wait, reply),
             Input::Order(Order::Undrain { id, reply }) => {
@@ -163,7 +172,7 @@ impl Controller {
                 let done = self.kill(&id);
                 let _ = reply.send(done);
             }
-            Input::Tick => {}
+            Input::Tick => self.look_where_due(now),
         }
         self.answer_drains(now);
     }
@@ -183,6 +192,11 @@ impl Controller {
     /// The newest table is acknowledged: nothing older is in use.
     pub(crate) fn is_acknowledged(&self) -> bool {
         self.acknowledged >= self.generation
+    }
+
+    /// When [`Input::Tick`] is due, beside [`DRAIN_LOOK`].
+    pub(crate) fn next_wakeup(&self) -> Option<Time> {
+        self.services.iter().filter_map(Service::next_look).min()
     }
 
     /// Drains are waited for: hand in [`Input::Tick`] every [`DRAIN_LOOK`].
@@ -250,6 +264,7 @@ impl Controller {
             // Another process: nothing is known of it.
             instance.verdict = Verdict::Unknown;
             instance.seen_up = false;
+            instance.shared.forgive();
         }
         if instance.state() != state {
             instance.since = now.wall;
@@ -262,9 +277,10 @@ impl Controller {
             self.outputs.extend(watch(service, instance).map(Output::Watch));
         }
         self.table_is_old = true;
+        self.look(now, s, is_another.then_some(outlier::Input::Replaced(i)));
     }
 
-    fn on_verdict(&mut self, VerdictChange { id, address, verdict, wall }: VerdictChange) {
+    fn on_verdict(&mut self, now: Now, VerdictChange { id, address, verdict, wall }: VerdictChange) {
         let Some(instance) = self.instance_mut(&id) else { return };
         // News of a process that is gone.
         if instance.address() != Some(address) || instance.verdict == verdict {
@@ -275,17 +291,49 @@ impl Controller {
         if kind_is_new {
             instance.since = wall;
         }
-        let became_up = verdict == Verdict::Up && instance.is_run_by_us();
+        let was_up = instance.verdict == Verdict::Up;
+        let is_up = verdict == Verdict::Up;
+        let became_up = is_up && instance.is_run_by_us();
         instance.seen_up |= verdict == Verdict::Up;
         instance.verdict = verdict;
         if became_up {
-            self.outputs.push_back(Output::BecameUp(id));
+            self.outputs.push_back(Output::BecameUp(id.clone()));
         }
         if kind_is_new {
             self.table_is_old = true;
         } else {
             self.notes_are_old = true;
         }
+        if let Some(&(s, i)) = self.places.get(&id) {
+            let news = match (was_up, is_up) {
+                (true, false) => Some(outlier::Input::WentDown(i)),
+                (false, true) => Some(outlier::Input::CameUp(i)),
+                (true, true) | (false, false) => None,
+            };
+            self.look(now, s, news);
+        }
+    }
+
+    fn on_failing(&mut self, now: Now, id: &InstanceId, address: SocketAddr) {
+        let Some(&(s, i)) = self.places.get(id) else { return };
+        if self.services[s].instances[i].address() == Some(address) {
+            self.look(now, s, None);
+        }
+    }
+
+    fn look_where_due(&mut self, now: Now) {
+        for s in 0..self.services.len() {
+            if self.services[s].next_look().is_some_and(|due| due <= now.time) {
+                self.look(now, s, None);
+            }
+        }
+    }
+
+    /// Has a service's instances judged by how they answer.
+    fn look(&mut self, now: Now, s: usize, news: Option<outlier::Input>) {
+        let Changed { table, notes } = self.services[s].look(now, news);
+        self.table_is_old |= table;
+        self.notes_are_old |= notes;
     }
 
     /// A request may still try the address of a process that is gone while the next one is up.
@@ -316,8 +364,9 @@ impl Controller {
             instance.draining = true;
             instance.since = now.wall;
             self.table_is_old = true;
+            self.look(now, s, None);
         }
-        let wait = wait.unwrap_or(service.settings.drain.time);
+        let wait = wait.unwrap_or(self.services[s].settings.drain.time);
         // A drain that began earlier is in some table already; the newest holds it in any case.
         let generation = if self.table_is_old { Generation(self.generation.0 + 1) } else { self.generation };
         self.drains.push(Waiting { id, generation, began: now.time, deadline: now.time + wait, reply });
@@ -332,6 +381,7 @@ impl Controller {
         instance.draining = false;
         instance.since = now.wall;
         self.table_is_old = true;
+        self.look(now, s, None);
         tracing::info!(instance = %id, "drained no more");
         for waiting in self.drains.extract_if(.., |waiting| waiting.id == *id) {
             let _ = waiting.reply.send(Err(Refusal::Conflict(format!("{id} was undrained meanwhile"))));
@@ -406,9 +456,10 @@ impl TryFrom<Command> for Order {
             Command::Drain { id, wait, reply } => Ok(Self::Drain { id, wait, reply }),
             Command::Undrain { id, reply } => Ok(Self::Undrain { id, reply }),
             Command::Kill { id, reply } => Ok(Self::Kill { id, reply }),
-            question @ (Command::Status { .. } | Command::Metrics { .. } | Command::Ready { .. }) => {
-                Err(question)
-            }
+            question @ (Command::Status { .. }
+            | Command::Explain { .. }
+            | Command::Metrics { .. }
+            | Command::Ready { .. }) => Err(question),
         }
     }
 }
@@ -421,6 +472,7 @@ fn watch(service: &Service, instance: &Instance) -> Option<Watch> {
         id: instance.id.clone(),
         address: instance.address()?,
         check: check.clone(),
+        send_proxy: service.settings.send_proxy,
         initial: instance.verdict.clone(),
         joins_after: if instance.is_run_by_us() { check.rise } else { 1 },
     })

@@ -26,6 +26,14 @@ pub enum AppError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The operator's: the access log cannot be written by the worker's user.
+    #[error("cannot write the access log to {path}: {source}")]
+    AccessLog {
+        /// `access_log.to`.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// The data plane cannot start.
     #[error(transparent)]
     Gateway(#[from] GatewayError),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use everup_core::health::Verdict;
+use everup_core::health::outlier::Cause;
 use everup_core::ids::{Generation, InstanceId};
 use everup_core::keeper::NOTES_BYTES;
 use serde::{Deserialize, Serialize};
@@ -38,8 +39,21 @@ pub(crate) struct Note {
     seen_up: bool,
     #[serde(default, skip_serializing_if = "is_default")]
     restarts: u32,
+    /// Ejections that are not forgotten.
+    #[serde(default, skip_serializing_if = "is_default")]
+    ejections: u32,
+    #[serde(default, skip_serializing_if = "is_default")]
+    ejected: Option<EjectedNote>,
     /// When it came into its state, in seconds since 1970.
     since: u64,
+}
+
+/// That an instance is ejected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct EjectedNote {
+    cause: Cause,
+    /// In milliseconds since 1970.
+    until: u64,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -99,18 +113,44 @@ impl Notes {
     /// became of the process; the verdict only for the same one.
     pub(crate) fn restored(&self, id: &InstanceId, pid: Option<u32>) -> Restored {
         let note = self.services.get(&id.service).and_then(|instances| instances.get(&id.instance));
-        let Some(Note { verdict, draining, pid: noted, seen_up, restarts, since }) = note.cloned() else {
-            return Restored::default();
-        };
+        let Some(note) = note.cloned() else { return Restored::default() };
+        let Note { verdict, draining, pid: noted, seen_up, restarts, ejections, ejected, since } = note;
         let same = noted == pid;
+        let ejected = ejected.map(|EjectedNote { cause, until }| Ejected {
+            cause,
+            until: UNIX_EPOCH + Duration::from_millis(until),
+        });
         Restored {
             verdict: if same { verdict } else { Verdict::Unknown },
             draining,
             seen_up: same && seen_up,
             restarts,
+            ejections: if same { ejections } else { 0 },
+            ejected: ejected.filter(|_| same),
             since: same.then(|| UNIX_EPOCH + Duration::from_secs(since)),
         }
     }
+
+    /// What of the notes holds for an everup that starts anew. Of fixed instances that were down: that they are, until
+    /// they pass their checks again. Those that were up are checked first. Ejections and drains stay. Instances that
+    /// everup runs are new processes, of which nothing is known.
+    pub(crate) fn for_a_new_everup(mut self) -> Self {
+        self.generation = Generation(0);
+        for instances in self.services.values_mut() {
+            instances.retain(|_, note| note.pid.is_none());
+            for note in instances.values_mut().filter(|note| note.verdict == Verdict::Up) {
+                note.verdict = Verdict::Unknown;
+            }
+        }
+        self
+    }
+}
+
+/// An ejection as people and the next worker are told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ejected {
+    pub(crate) cause: Cause,
+    pub(crate) until: SystemTime,
 }
 
 /// What is known of an instance from an earlier worker.
@@ -120,22 +160,38 @@ pub(crate) struct Restored {
     pub(crate) draining: bool,
     pub(crate) seen_up: bool,
     pub(crate) restarts: u32,
+    /// Ejections that are not forgotten.
+    pub(crate) ejections: u32,
+    pub(crate) ejected: Option<Ejected>,
     pub(crate) since: Option<SystemTime>,
 }
 
 impl Default for Restored {
     fn default() -> Self {
-        Self { verdict: Verdict::Unknown, draining: false, seen_up: false, restarts: 0, since: None }
+        Self {
+            verdict: Verdict::Unknown,
+            draining: false,
+            seen_up: false,
+            restarts: 0,
+            ejections: 0,
+            ejected: None,
+            since: None,
+        }
     }
 }
 
 impl Note {
     /// A note on what is known of an instance whose process is `pid`.
     pub(crate) fn new(known: Restored, pid: Option<u32>) -> Self {
-        let Restored { verdict, draining, seen_up, restarts, since } = known;
+        let Restored { verdict, draining, seen_up, restarts, ejections, ejected, since } = known;
         // A clock that stands before 1970 is noted as 1970.
-        let since = since.and_then(|since| since.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-        Self { verdict, draining, pid, seen_up, restarts, since: since.as_secs() }
+        let since_1970 = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let ejected = ejected.map(|Ejected { cause, until }| EjectedNote {
+            cause,
+            until: u64::try_from(since_1970(until).as_millis()).unwrap_or(u64::MAX),
+        });
+        let since = since.map(since_1970).unwrap_or_default().as_secs();
+        Self { verdict, draining, pid, seen_up, restarts, ejections, ejected, since }
     }
 }
 
@@ -147,7 +203,7 @@ mod tests {
 
     fn note(name: &str, verdict: Verdict, draining: bool, pid: Option<u32>) -> (InstanceId, Note) {
         let since = Some(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
-        let known = Restored { verdict, draining, seen_up: true, restarts: 2, since };
+        let known = Restored { verdict, draining, seen_up: true, restarts: 2, since, ..Restored::default() };
         (InstanceId::new("shop", name), Note::new(known, pid))
     }
 

@@ -7,13 +7,13 @@ use std::time::SystemTime;
 
 use everup_admin::api::InstanceState;
 use everup_core::config;
-use everup_core::health::{Reason, Verdict};
+use everup_core::health::{Reason, Verdict, outlier};
 use everup_core::ids::InstanceId;
 use everup_core::instance::Phase;
 use everup_gateway::{Availability, InstanceShared, ServiceShared};
 use everup_instance::Change;
 
-use crate::notes::{Note, Notes, Restored};
+use crate::notes::{Ejected, Note, Notes, Restored};
 
 /// One service.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(crate) struct Service {
     pub(crate) shared: Arc<ServiceShared>,
     /// Fixed order and number: tables name instances by index.
     pub(crate) instances: Vec<Instance>,
+    /// Decides who is ejected; None: nobody ever is. `outliers.rs` talks to it.
+    pub(crate) outliers: Option<outlier::Machine>,
 }
 
 /// One instance.
@@ -38,6 +40,12 @@ pub(crate) struct Instance {
     pub(crate) seen_up: bool,
     /// The operator drained it.
     pub(crate) draining: bool,
+    /// Why it is ejected and until when, if it is.
+    pub(crate) ejected: Option<Ejected>,
+    /// How many ejections are not forgotten.
+    pub(crate) ejections: u32,
+    /// All ejections since the worker began.
+    pub(crate) ejections_total: u64,
     /// When the state that people see began.
     pub(crate) since: SystemTime,
     pub(crate) shared: Arc<InstanceShared>,
@@ -49,10 +57,22 @@ impl Service {
         let ids = |name: String| InstanceId::new(Arc::clone(&settings.name), name);
         let instance = |id: InstanceId, weight, fixed| {
             // A verdict on a process is restored with the process: `Instance::adopt`.
-            let Restored { verdict, draining, seen_up, since, restarts: _ } = notes.restored(&id, None);
-            let shared = Arc::new(InstanceShared::new(threads));
-            let since = since.unwrap_or(wall);
-            Instance { id, weight, fixed, process: None, verdict, seen_up, draining, since, shared }
+            let Restored { verdict, draining, seen_up, since, ejections, ejected, restarts: _ } =
+                notes.restored(&id, None);
+            Instance {
+                id,
+                weight,
+                fixed,
+                process: None,
+                verdict,
+                seen_up,
+                draining,
+                ejected,
+                ejections,
+                ejections_total: 0,
+                since: since.unwrap_or(wall),
+                shared: Arc::new(InstanceShared::new(threads)),
+            }
         };
         let instances = match &settings.run {
             Some(run) => {
@@ -65,12 +85,17 @@ impl Service {
                     .collect()
             }
         };
-        Self { settings: Arc::new(settings), shared: Arc::new(ServiceShared::new(threads)), instances }
+        let shared = Arc::new(ServiceShared::new(threads));
+        Self { settings: Arc::new(settings), shared, instances, outliers: None }
     }
 
     /// Somebody answers for it.
     pub(crate) fn is_up(&self) -> bool {
-        self.instances.iter().any(|instance| instance.availability() == Availability::Takes)
+        let answers = |instance: &Instance| match instance.availability() {
+            Availability::Takes | Availability::Ejected => true,
+            Availability::Draining | Availability::Down => false,
+        };
+        self.instances.iter().any(answers)
     }
 }
 
@@ -95,11 +120,26 @@ impl Instance {
 
     /// Whether it gets requests.
     pub(crate) fn availability(&self) -> Availability {
+        match self.availability_but_for_ejection() {
+            Availability::Takes if self.ejected.is_some() => Availability::Ejected,
+            other => other,
+        }
+    }
+
+    /// Whether it would get requests if nobody minded how it answers them.
+    pub(crate) fn availability_but_for_ejection(&self) -> Availability {
         availability(&self.verdict, self.draining, self.process.as_ref().map(|process| process.phase))
     }
 
     /// What people are told it is in.
     pub(crate) fn state(&self) -> InstanceState {
+        match self.state_but_for_ejection() {
+            InstanceState::Up if self.ejected.is_some() => InstanceState::Ejected,
+            other => other,
+        }
+    }
+
+    fn state_but_for_ejection(&self) -> InstanceState {
         let Some(process) = &self.process else {
             return answering_state(&self.verdict, self.draining, self.shared.in_flight());
         };
@@ -124,6 +164,9 @@ impl Instance {
         };
         match self.state() {
             InstanceState::Up => String::new(),
+            InstanceState::Ejected => {
+                self.ejected.map(|Ejected { cause, .. }| cause.to_string()).unwrap_or_default()
+            }
             InstanceState::Unknown => "not checked yet".to_owned(),
             InstanceState::Draining | InstanceState::Drained => "by the operator".to_owned(),
             InstanceState::Stopped => String::new(),
@@ -147,9 +190,10 @@ impl Instance {
 
     /// Takes over a process from before this worker, with what `notes` say of it.
     pub(crate) fn adopt(&mut self, process: Change, notes: &Notes) {
-        let Restored { verdict, seen_up, since, draining: _, restarts: _ } =
+        let Restored { verdict, seen_up, since, ejections, ejected, draining: _, restarts: _ } =
             notes.restored(&self.id, process.pid);
         self.verdict = verdict;
+        (self.ejections, self.ejected) = (ejections, ejected);
         self.seen_up = seen_up;
         self.since = since.unwrap_or(self.since);
         self.process = Some(process);
@@ -162,6 +206,8 @@ impl Instance {
             draining: self.draining,
             seen_up: self.seen_up,
             restarts: self.process.as_ref().map_or(0, |process| process.restarts),
+            ejections: self.ejections,
+            ejected: self.ejected,
             since: Some(self.since),
         };
         (self.id.clone(), Note::new(known, self.pid()))
@@ -256,6 +302,9 @@ mod tests {
             verdict,
             seen_up,
             draining: false,
+            ejected: None,
+            ejections: 0,
+            ejections_total: 0,
             since: SystemTime::UNIX_EPOCH,
             shared: Arc::new(InstanceShared::new(1)),
         }

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use everup_admin::api::{InstanceStatus, ListenerStatus, ServiceStatus, Status};
+use everup_admin::api::{InstanceState, InstanceStatus, ListenerStatus, ServiceStatus, Status};
 use everup_core::config::{Balance, Listener, Protocol};
 use everup_core::ids::InstanceId;
 use everup_core::instance::Phase;
@@ -89,7 +89,7 @@ fn service_status(
     now: Now,
     last_lines: &impl Fn(&InstanceId) -> Vec<String>,
 ) -> ServiceStatus {
-    let Service { settings, shared, instances } = service;
+    let Service { settings, shared, instances, outliers: _ } = service;
     let requests = shared.requests.total();
     let recent = rates.recent(&shared.latency.total());
     let in_flight = instances.iter().map(|instance| u64::from(instance.shared.in_flight())).sum();
@@ -120,6 +120,10 @@ fn instance_status(
         address: instance.address().map(|address| address.to_string()).unwrap_or_default(),
         state: instance.state(),
         reason: instance.reason(),
+        returns_in_seconds: (instance.state() == InstanceState::Ejected)
+            .then(|| instance.ejected.and_then(|ejected| ejected.until.duration_since(wall).ok()))
+            .flatten()
+            .map(|left| left.as_secs_f64()),
         weight: instance.weight,
         requests: instance.shared.requests.total(),
         in_flight: u64::from(instance.shared.in_flight()),

@@ -8,8 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
 
-use everup_admin::api::{InstanceState, Status};
-use everup_admin::{Command, NotReady};
+use everup_admin::api::{Explanation, InstanceState, Status};
+use everup_admin::{Command, NotReady, Refusal};
 use everup_core::config::Config;
 use everup_core::ids::Generation;
 use everup_core::keeper::{ToKeeper, ToWorker};
@@ -24,12 +24,14 @@ use crate::begin::begin;
 use crate::clock::{Clock, Now};
 use crate::controller::{Controller, DRAIN_LOOK, Input, Order, Output};
 use crate::error::AppError;
+use crate::explain;
 use crate::keeper_line::KeeperLine;
 use crate::metrics;
 use crate::notes::Notes;
 use crate::orphans::Orphans;
 use crate::rates::Rates;
 use crate::shutdown::{Shutdown, Step};
+use crate::state_file::StateFile;
 use crate::status::{self, Identity, LOG_LINES, Moment};
 use crate::tls_files::TlsFiles;
 
@@ -86,6 +88,8 @@ pub(crate) struct Worker {
     pub(crate) rates: Vec<Rates>,
     /// What the next worker would know.
     pub(crate) remembered: Option<String>,
+    /// Where the next everup will find it.
+    pub(crate) state_file: StateFile,
     pub(crate) presenter: Presenter,
     pub(crate) greeted: bool,
     pub(crate) next_sample: Time,
@@ -150,6 +154,7 @@ impl Worker {
         self.controller.renew(&self.config, &notes, now);
         let Self { supervisor, controller, .. } = self;
         supervisor.instances().for_each(|process| controller.adopt(process, &notes));
+        controller.begin_outliers(now);
         controller.watch_all();
     }
 
@@ -172,7 +177,8 @@ impl Worker {
         let looks_often = self.controller.is_draining() || self.shutdown.is_under_way();
         let look = if looks_often { self.clock.now().time + DRAIN_LOOK } else { self.next_sample };
         let supervisor = self.supervisor.next_wakeup().unwrap_or(look);
-        look.min(self.next_sample).min(supervisor)
+        let controller = self.controller.next_wakeup().unwrap_or(look);
+        look.min(self.next_sample).min(supervisor).min(controller)
     }
 
     fn handle(&mut self, news: News) {
@@ -224,6 +230,7 @@ impl Worker {
         match Order::try_from(command) {
             Ok(order) => self.controller.handle(now, Input::Order(order)),
             Err(Command::Status { reply }) => drop(reply.send(self.status(now))),
+            Err(Command::Explain { id, reply }) => drop(reply.send(self.explain(id))),
             Err(Command::Metrics { reply }) => drop(reply.send(self.metrics_page())),
             Err(Command::Ready { reply }) => drop(reply.send(self.ready())),
             Err(Command::Drain { .. } | Command::Undrain { .. } | Command::Kill { .. }) => {
@@ -240,6 +247,9 @@ impl Worker {
             self.tls_files.look();
             for (service, rates) in self.controller.services().iter().zip(&mut self.rates) {
                 rates.sample(now.time, service.shared.requests.total(), || service.shared.latency.total());
+            }
+            if let Some(notes) = &self.remembered {
+                self.state_file.offer(now, notes);
             }
             let status = self.status(now);
             (self.presenter)(Notice::Summary(&status));
@@ -328,6 +338,9 @@ impl Worker {
     fn begin_shutdown(&mut self, now: Time, hasten: bool) {
         // Nobody needs to be told what to try next any more.
         self.greeted = true;
+        if let Some(notes) = &self.remembered {
+            self.state_file.freeze(self.clock.now(), notes);
+        }
         let step = self.shutdown.begin(now, self.controller.patience(), hasten);
         self.take_step(now, step);
     }
@@ -383,6 +396,7 @@ impl Worker {
 
     fn end(mut self) -> Result<(), AppError> {
         (self.presenter)(Notice::Stopped);
+        self.state_file.finish();
         if let Some(mut line) = self.line.take() {
             line.send(ToKeeper::Finished, None);
             line.finish()?;
@@ -414,13 +428,23 @@ impl Worker {
         status::status(&self.identity, moment, self.controller.services(), &self.rates, last_lines)
     }
 
+    fn explain(&self, id: String) -> Result<Explanation, Refusal> {
+        let tales = self.gateway.as_ref().map_or_else(Vec::new, |gateway| gateway.recall(&id));
+        explain::explanation(id, &tales)
+    }
+
     fn metrics_page(&self) -> String {
+        let gateway = self.gateway.as_ref();
         let process = metrics::Process {
             connections: self.connections(),
+            turned_away: self.gateway.as_ref().map(Gateway::turned_away).unwrap_or_default(),
             generation: self.controller.generation().0,
             worker_restarts: self.identity.worker_restarts,
+            dropped_lines: gateway.map_or(0, Gateway::dropped_lines),
         };
-        metrics::page(process, self.controller.services())
+        let routes = gateway.map_or_else(Vec::new, Gateway::route_requests);
+        let routes = metrics::Routes { listeners: &self.config.listeners, requests: &routes };
+        metrics::page(process, routes, self.controller.services())
     }
 }
 

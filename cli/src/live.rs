@@ -208,6 +208,7 @@ mod tests {
             address: String::new(),
             state,
             reason: String::new(),
+            returns_in_seconds: None,
             weight: 1,
             requests: 0,
             in_flight: 0,

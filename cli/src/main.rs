@@ -42,6 +42,8 @@ enum Verb {
     Drain(verb::drain::Args),
     /// Give a drained instance requests again
     Undrain(verb::undrain::Args),
+    /// Tell what happened to a request that failed, was retried or had to wait
+    Explain(verb::explain::Args),
     /// Put a running everup under load, kill an instance and count what was lost
     Drill(verb::drill::Args),
     /// Be the small application that the quickstart runs
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Verb::Status(args) => verb::status::run(args),
         Verb::Drain(args) => verb::drain::run(args),
         Verb::Undrain(args) => verb::undrain::run(args),
+        Verb::Explain(args) => verb::explain::run(args),
         Verb::Drill(args) => verb::drill::run(args),
         Verb::SampleApp(args) => verb::sample_app::run(args),
         Verb::Reference(args) => verb::reference::run(args),

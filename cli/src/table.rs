@@ -110,7 +110,8 @@ fn instances(text: &mut String, instances: &[InstanceStatus], coloured: bool) {
             // Writing to a string cannot fail.
             let _ = write!(line, " {cell} ");
         }
-        put(text, &format!("{line} {}", instance.reason));
+        let returns = instance.returns_in_seconds.map(|left| format!("; returns in {left:.0} s"));
+        put(text, &format!("{line} {}{}", instance.reason, returns.unwrap_or_default()));
         for logged in &instance.log {
             put(text, &format!("      {} {}", paint("log:", Colour::Dim, coloured), printable(logged)));
         }
@@ -163,7 +164,10 @@ fn colour(state: InstanceState) -> Colour {
     match state {
         InstanceState::Up => Colour::Green,
         InstanceState::Down | InstanceState::Backoff | InstanceState::CrashLooping => Colour::Red,
-        InstanceState::Unknown | InstanceState::Draining | InstanceState::Starting => Colour::Yellow,
+        InstanceState::Unknown
+        | InstanceState::Ejected
+        | InstanceState::Draining
+        | InstanceState::Starting => Colour::Yellow,
         InstanceState::Drained | InstanceState::Stopped => Colour::Dim,
     }
 }

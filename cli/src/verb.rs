@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod drain;
 pub(crate) mod drill;
+pub(crate) mod explain;
 pub(crate) mod reference;
 pub(crate) mod run;
 pub(crate) mod sample_app;

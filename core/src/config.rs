@@ -5,9 +5,11 @@
 //! Neither the file system nor the network is asked here: whether a user, a program or an address exists is found out
 //! by whoever uses it.
 
+mod access_log;
 mod certificate;
 mod cross;
 mod drain;
+mod edits;
 mod health;
 mod instance;
 mod kind;
@@ -16,8 +18,10 @@ mod listener;
 mod log;
 mod nearest;
 mod node;
+mod outlier;
 mod park;
 mod reading;
+mod redirect;
 mod reference;
 mod retry;
 mod root;
@@ -30,34 +34,44 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 mod timeout;
+mod trace;
 mod units;
 
 use std::ops::Range;
 
 use toml::de::DeTable;
 
+pub use access_log::{AccessLog, LogTo};
 pub use certificate::CertificateFiles;
 pub use drain::Drain;
+pub use edits::{Edits, FieldEdits, Prefix};
 pub use health::{Check, Health};
 pub use instance::FixedInstance;
 pub use limits::Limits;
-pub use listener::{Listener, Protocol, Redirect};
+pub use listener::{Listener, ListenerRedirect, Protocol};
 pub use log::Log;
 pub use node::Node;
+pub use outlier::Outlier;
 pub use park::Park;
+pub use redirect::{Piece, Redirect};
 pub use reference::{LaterDoc, SectionDoc, SettingDoc, markdown, reference, sections_named};
 pub use retry::Retry;
 pub use route::{HostPattern, PathPattern, Route};
 pub use run::Run;
-pub use service::{Balance, Service};
+pub use service::{Balance, SendProxy, Service};
 pub use sticky::{Sticky, StickyBy};
 pub use timeout::Timeout;
+pub use trace::{Trace, TraceParent};
 
 /// A whole, valid configuration. Every reference in it holds: a service that a route names exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// This host.
     pub node: Node,
+    /// Where requests are written down.
+    pub access_log: AccessLog,
+    /// Distributed tracing.
+    pub trace: Trace,
     /// How much the gateway takes on.
     pub limits: Limits,
     /// At least one, in the order of the file.
@@ -98,9 +112,9 @@ pub fn parse(text: &str) -> Result<Config, Vec<Diagnostic>> {
     cross::judge(&mut reading, listeners);
     let mistakes = reading.into_mistakes(text);
     match written {
-        Some(root::Written { node, limits, listener, service }) if mistakes.is_empty() => {
+        Some(root::Written { node, access_log, trace, limits, listener, service }) if mistakes.is_empty() => {
             let services = service.unwrap_or_default().into_iter().flatten().collect();
-            Ok(Config { node, limits, listeners: listener, services })
+            Ok(Config { node, access_log, trace, limits, listeners: listener, services })
         }
         _ => {
             assert!(!mistakes.is_empty(), "what cannot be read has been told");

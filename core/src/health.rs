@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 pub mod machine;
+pub mod outlier;
 
 /// What is believed of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

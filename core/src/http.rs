@@ -7,10 +7,13 @@
 
 pub mod body;
 pub mod chunked;
+pub mod cookie;
+pub mod edit;
 pub mod forward;
 mod head;
 pub mod request;
 pub mod response;
+mod trace;
 
 pub use head::{HEADER_COUNT, Headers, Storage, Version};
 

@@ -16,5 +16,8 @@ pub mod http;
 pub mod ids;
 pub mod instance;
 pub mod keeper;
+pub mod network;
+pub mod pace;
+pub mod proxy_protocol;
 pub mod route;
 pub mod time;

@@ -3,31 +3,63 @@
 //! Paths are compared as they were sent, without the query; nothing is decoded or normalised, because the instance
 //! will see the same bytes.
 
-use crate::config::{HostPattern, Listener, PathPattern, Route};
+use std::sync::Arc;
+
+use crate::config::{HostPattern, Listener, PathPattern, Redirect, Route};
 use crate::http::request::Request;
+
+pub use edits::{Edits, location};
+
+mod edits;
 
 /// The routes of one listener.
 #[derive(Clone, Debug)]
 pub struct Table {
-    routes: Vec<Route>,
+    routes: Vec<(Route, Option<Arc<Edits>>)>,
     default: Option<usize>,
 }
 
 impl Table {
     /// The table of a listener as configured.
     pub fn new(listener: &Listener) -> Self {
-        Self { routes: listener.routes.clone(), default: listener.service }
+        let prepared = |route: &Route| (route.clone(), Edits::prepare(&route.edits).map(Arc::new));
+        Self { routes: listener.routes.iter().map(prepared).collect(), default: listener.service }
     }
 
-    /// The index of the service that gets this request; None if no route matches and there is no default.
-    pub fn lookup(&self, request: &Request<'_, '_>) -> Option<usize> {
-        let Some(_) = self.routes.first() else { return self.default };
+    /// Where this request goes; None if no route matches and there is no default.
+    pub fn lookup(&self, request: &Request<'_, '_>) -> Option<Goes<'_>> {
+        self.lookup_route(request).map(|(goes, _)| goes)
+    }
+
+    /// The same, with the index of the route that brings it there; None for the default.
+    pub fn lookup_route(&self, request: &Request<'_, '_>) -> Option<(Goes<'_>, Option<usize>)> {
+        let by_default = || self.default.map(|service| (Goes::To { service, edits: None }, None));
+        if self.routes.is_empty() {
+            return by_default();
+        }
         let host = request.host.map_or("", without_port);
         let path = request.path();
-        self.routes
-            .iter()
-            .find(|route| matches(route, host, path, request))
-            .map_or(self.default, |route| Some(route.service))
+        let mut routes = self.routes.iter().enumerate();
+        let Some((index, (route, edits))) =
+            routes.find(|(_, (route, _))| matches(route, host, path, request))
+        else {
+            return by_default();
+        };
+        let goes = match (&route.redirect, route.service) {
+            (Some(redirect), _) => Some(Goes::Redirect(redirect)),
+            (None, service) => service.map(|service| Goes::To { service, edits: edits.as_ref() }),
+        };
+        goes.map(|goes| (goes, Some(index)))
+    }
+
+    /// How many routes there are.
+    pub fn len(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// Whether there is no route, so that everything goes to the default service.
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty()
     }
 
     /// The service of a listener that has no requests to look at.
@@ -36,10 +68,25 @@ impl Table {
     }
 }
 
+/// Where a request goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Goes<'t> {
+    /// To a service.
+    To {
+        /// Its index.
+        service: usize,
+        /// What is changed on the way.
+        edits: Option<&'t Arc<Edits>>,
+    },
+    /// Nowhere: the client is sent elsewhere.
+    Redirect(&'t Redirect),
+}
+
 fn matches(route: &Route, host: &str, path: &str, request: &Request<'_, '_>) -> bool {
     let host_matches = match &route.host {
         None => true,
-        Some(HostPattern::Exact(wanted)) => host.eq_ignore_ascii_case(wanted),
+        // Nearly every client sends lower case; comparing that first is one comparison of memory.
+        Some(HostPattern::Exact(wanted)) => host == wanted || host.eq_ignore_ascii_case(wanted),
         Some(HostPattern::Suffix(suffix)) => host.len().checked_sub(suffix.len()).is_some_and(|start| {
             start > 0 && host.as_bytes()[start..].eq_ignore_ascii_case(suffix.as_bytes())
         }),

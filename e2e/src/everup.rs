@@ -27,6 +27,7 @@ const STOP_TIME: Duration = Duration::from_secs(5);
 pub struct Start {
     config: String,
     arguments: Vec<String>,
+    state: Option<PathBuf>,
 }
 
 /// A running everup.
@@ -34,6 +35,7 @@ pub struct Start {
 pub struct Everup {
     keeper: Child,
     directory: TempDir,
+    state: PathBuf,
     said: Arc<Mutex<String>>,
     ears: Vec<JoinHandle<()>>,
 }
@@ -54,6 +56,13 @@ impl Start {
     #[must_use]
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.into());
+        self
+    }
+
+    /// Its state directory, instead of one of its own that goes when it ends.
+    #[must_use]
+    pub fn state(mut self, directory: &Path) -> Self {
+        self.state = Some(directory.into());
         self
     }
 
@@ -87,7 +96,8 @@ impl Start {
         let directory =
             tempfile::Builder::new().prefix("everup-e2e-").tempdir().expect("a temporary directory");
         let file = directory.path().join("everup.toml");
-        std::fs::write(&file, with_node(&self.config, directory.path())).expect("the directory takes a file");
+        let state = self.state.unwrap_or_else(|| directory.path().join("state"));
+        std::fs::write(&file, with_node(&self.config, &state)).expect("the directory takes a file");
         let mut command = Command::new(everup_binary());
         command.arg("run").arg(&file).args(&self.arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -96,16 +106,13 @@ impl Start {
         let out = keeper.stdout.take().expect("stdout is a pipe");
         let err = keeper.stderr.take().expect("stderr is a pipe");
         let ears = vec![listen(out, &said), listen(err, &said)];
-        Everup { keeper, directory, said, ears }
+        Everup { keeper, directory, state, said, ears }
     }
 }
 
 /// Puts state directory, threads and metrics under the test's control, beside what the text says in `[node]`.
-fn with_node(config: &str, directory: &Path) -> String {
-    let ours = format!(
-        "state = \"{}\"\nmetrics = \"127.0.0.1:0\"\nthreads = 2\n",
-        directory.join("state").display()
-    );
+fn with_node(config: &str, state: &Path) -> String {
+    let ours = format!("state = \"{}\"\nmetrics = \"127.0.0.1:0\"\nthreads = 2\n", state.display());
     let ours_only =
         |line: &&str| !["state", "metrics", "threads"].iter().any(|key| line.trim_start().starts_with(key));
     match config.split_once("[node]\n") {
@@ -135,7 +142,7 @@ fn listen(mut pipe: impl Read + Send + 'static, said: &Arc<Mutex<String>>) -> Jo
 impl Everup {
     /// An everup to be started with this configuration.
     pub fn with(config: impl Into<String>) -> Start {
-        Start { config: config.into(), arguments: Vec::new() }
+        Start { config: config.into(), arguments: Vec::new(), state: None }
     }
 
     /// The directory that holds its configuration and its state.
@@ -145,7 +152,7 @@ impl Everup {
 
     /// Its admin socket.
     pub fn admin(&self) -> PathBuf {
-        self.directory().join("state/admin.sock")
+        self.state.join("admin.sock")
     }
 
     /// What it said so far.

@@ -14,13 +14,14 @@ fn samples(names: &[&str]) -> (Vec<Sample>, Everup) {
     (samples, everup)
 }
 
-/// Two origins whose failures no health check reports for an hour.
+/// Two origins whose failures no health check reports for an hour, and nobody holds against them.
 fn unwatched(behaviours: [Behaviour; 2]) -> ([Origin; 2], Everup) {
     let origins = ["a", "b"].map(Origin::start);
     let config = Config::shop(origins.iter().map(Origin::address))
         .health("interval = \"1h\"")
         .health("timeout = \"1s\"");
-    let mut everup = Everup::with(config.set("balance = \"round-robin\"")).start();
+    let config = config.set("balance = \"round-robin\"").set("outlier = \"off\"");
+    let mut everup = Everup::with(config).start();
     everup.wait_all_up();
     origins.iter().zip(behaviours).for_each(|(origin, behaviour)| origin.behave(behaviour));
     (origins, everup)

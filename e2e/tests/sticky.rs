@@ -116,3 +116,79 @@ fn by_ip_a_client_stays_moves_once_and_does_not_move_back() {
     everup.wait_all_up();
     (0..6).for_each(|_| assert_eq!(get(everup.address(), "/").instance(), moved));
 }
+
+#[test]
+fn an_application_gets_its_own_cookies_and_not_ours() {
+    let (origins, everup) = sticky("cookie");
+    let first = get(everup.address(), "/");
+    let ours = cookie(&first).unwrap();
+    request(everup.address(), "GET", "/seen", &[("Cookie", &format!("theme=dark; {ours}; x=y"))], "");
+    let index = ["a", "b", "c"].iter().position(|name| *name == first.instance()).unwrap();
+    assert_eq!(origins[index].the_request("/seen").header("cookie"), Some("theme=dark; x=y"));
+}
+
+#[test]
+fn a_new_key_in_front_seals_and_the_old_one_still_opens() {
+    let (_origins, mut everup) = sticky("cookie");
+    let first = get(everup.address(), "/");
+    let path = everup.directory().join("state/sticky.key");
+    let old = std::fs::read_to_string(&path).unwrap();
+    let new = "5a".repeat(32);
+    restart_worker_with(&mut everup, &format!("{new}\n{old}"));
+    let renewed = with_cookie(&everup, &cookie(&first).unwrap());
+    assert_eq!(renewed.instance(), first.instance());
+    let renewed = cookie(&renewed).expect("sealed anew with the new key");
+    restart_worker_with(&mut everup, &new);
+    let later = with_cookie(&everup, &renewed);
+    assert_eq!((later.instance(), cookie(&later)), (first.instance(), None));
+    assert!(cookie(&with_cookie(&everup, &cookie(&first).unwrap())).is_some(), "the old key is gone");
+}
+
+fn restart_worker_with(everup: &mut Everup, keys: &str) {
+    std::fs::write(everup.directory().join("state/sticky.key"), keys).expect("the state can be written");
+    let worker = everup_e2e::Process::with_id(everup.status().worker_pid).expect("the worker runs");
+    worker.kill();
+    everup.wait_until("another worker serves", |status| status.ready && status.worker_pid != worker.pid);
+    everup.wait_all_up();
+}
+
+#[test]
+fn by_a_header_field_a_user_has_one_instance_through_every_worker() {
+    let (_origins, mut everup) = sticky("header:X-User");
+    let of = |everup: &Everup, user: usize| {
+        request(everup.address(), "GET", "/", &[("X-User", &user.to_string())], "").instance().to_owned()
+    };
+    let homes: Vec<String> = (0..12).map(|user| of(&everup, user)).collect();
+    assert!(homes.iter().any(|home| *home != homes[0]), "{homes:?}");
+    let key = std::fs::read_to_string(everup.directory().join("state/sticky.key")).unwrap();
+    restart_worker_with(&mut everup, &key);
+    for (user, home) in homes.iter().enumerate() {
+        assert_eq!(of(&everup, user), *home);
+    }
+}
+
+#[test]
+fn by_the_applications_cookie_a_session_stays_where_it_began() {
+    let (mut origins, mut everup) = sticky("app-cookie:SID");
+    for (origin, name) in origins.iter().zip(["a", "b", "c"]) {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nSet-Cookie: SID=of-{name}; Path=/\r\nX-Instance: {name}\r\nContent-Length: 0\r\n\r\n"
+        );
+        origin.on("/login", everup_e2e::Behaviour::Raw(answer.into_bytes()));
+    }
+    let mut seen_a = false;
+    while !seen_a {
+        let login = get(everup.address(), "/login");
+        let session = cookie(&login).unwrap();
+        (0..4).for_each(|_| assert_eq!(with_cookie(&everup, &session).instance(), login.instance()));
+        seen_a = session == "SID=of-a";
+    }
+    let home = with_cookie(&everup, "SID=of-a").instance().to_owned();
+    assert_eq!(home, "a");
+    kill(&mut origins, &mut everup, "a");
+    let moved = with_cookie(&everup, "SID=of-a").instance().to_owned();
+    assert_ne!(moved, "a");
+    origins[0].revive();
+    everup.wait_all_up();
+    assert_eq!(with_cookie(&everup, "SID=of-a").instance(), moved);
+}

@@ -12,8 +12,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use everup_core::config::{
-    Balance, Check, Config, Drain, Health, Limits, Listener, Log, Node, Park, Protocol, Retry, Run, Service,
-    Timeout,
+    AccessLog, Balance, Check, Config, Drain, Health, Limits, Listener, Log, LogTo, Node, Park, Protocol,
+    Retry, Run, SendProxy, Service, Timeout, Trace, TraceParent,
 };
 use everup_core::ids::InstanceId;
 use everup_core::keeper::{ExitStatus, SocketRole, StopSignal, ToKeeper, ToWorker};
@@ -33,7 +33,9 @@ pub(crate) fn config_of(command: &[&str]) -> Config {
         park: Park { time: second, requests: 10 },
         drain: Drain { time: second },
         health: Health { check: Check::Tcp, interval: second, timeout: second, rise: 1, fall: 1 },
+        outlier: None,
         sticky: None,
+        send_proxy: SendProxy::Off,
         run: Some(Run {
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             directory: None,
@@ -46,16 +48,21 @@ pub(crate) fn config_of(command: &[&str]) -> Config {
     };
     Config {
         node: Node { name: None, state: None, admin: None, metrics: None, threads: None, user: None },
+        access_log: AccessLog { to: LogTo::Off, query: false },
+        trace: Trace { parent: TraceParent::Forward },
         limits: Limits {
             head_bytes: 16384,
             head_time: second,
             body_bytes: None,
             connections: 100,
             handshakes: 100,
+            body_rate: None,
+            connections_per_client: None,
         },
         listeners: vec![Listener {
             bind: vec!["127.0.0.1:0".parse().unwrap()],
             protocol: Protocol::Http,
+            accept_proxy: Vec::new(),
             service: Some(0),
             routes: Vec::new(),
             tls: Vec::new(),

@@ -8,6 +8,8 @@ use everup_gateway::Availability;
 
 use super::*;
 
+mod outlier;
+
 const CONFIG: &str = r#"
 [[listener]]
 bind = ["127.0.0.1:8080"]
@@ -29,6 +31,11 @@ service = "api"
 
 fn config() -> config::Config {
     config::parse(CONFIG).expect("the test's configuration is valid")
+}
+
+/// The listeners, for the tests of other files.
+pub(crate) fn listeners() -> Vec<config::Listener> {
+    config().listeners
 }
 
 /// Freshly made services, for the tests of other files.

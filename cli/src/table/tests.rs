@@ -8,6 +8,7 @@ fn instance(name: &str, state: InstanceState, reason: &str) -> InstanceStatus {
         address: "127.0.0.1:20000".into(),
         state,
         reason: reason.into(),
+        returns_in_seconds: None,
         weight: 1,
         requests: 1200,
         in_flight: 3,

@@ -13,7 +13,7 @@ pub(super) fn judge(reading: &mut Reading, listeners_known: bool) {
     if listeners_known {
         refuse_unused_services(reading);
     }
-    refuse_cookies_over_tcp(reading);
+    refuse_requests_over_tcp(reading);
 }
 
 fn refuse_shared_addresses(reading: &mut Reading) {
@@ -63,12 +63,14 @@ fn refuse_unused_services(reading: &mut Reading) {
     }
 }
 
-fn refuse_cookies_over_tcp(reading: &mut Reading) {
+fn refuse_requests_over_tcp(reading: &mut Reading) {
     let over_tcp = reading.services.iter().filter(|service| service.tcp);
     let told: Vec<_> =
-        over_tcp.filter_map(|service| Some((service.name.clone(), service.cookie.clone()?))).collect();
+        over_tcp.filter_map(|service| Some((service.name.clone(), service.http_only.clone()?))).collect();
     for (name, span) in told {
-        let message = format!("service {name} is used by a tcp listener, where there are no cookies");
+        let message = format!(
+            "service {name} is used by a tcp listener, where there are no cookies and no header fields"
+        );
         reading.mistake(span, message, "needs http", "use by = \"ip\"");
     }
 }

@@ -10,13 +10,13 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 pub(super) use list::{list, pairs};
-pub(super) use text::{Text, own_address, parse_address, path, text, word};
+pub(super) use text::{Text, network, own_address, parse_address, path, text, word};
 
 use super::nearest::nearest;
 use super::reading::{Path, Reading, Refusal, Toml};
 use super::reference::SectionDoc;
 use super::section::{Kind, Place, wrong_type};
-use super::units::{PERCENT, SIZE, TIME, Units};
+use super::units::{PERCENT, RATE, SIZE, TIME, Units};
 
 fn refuse(value: &Toml<'_>, place: Place<'_>, problem: &str, refusal: Refusal, reading: &mut Reading) {
     reading.mistake(value.span(), format!("{place} {problem}"), refusal.label, refusal.hint);
@@ -85,6 +85,11 @@ pub(super) fn memory(range: RangeInclusive<u64>) -> Quantity<usize> {
 /// A number of bytes.
 pub(super) fn size(range: RangeInclusive<u64>) -> Quantity<u64> {
     Quantity { units: &SIZE, range, into: |bytes| bytes }
+}
+
+/// A number of bytes per second.
+pub(super) fn rate(range: RangeInclusive<u64>) -> Quantity<u64> {
+    Quantity { units: &RATE, range, into: |rate| rate }
 }
 
 /// A percentage.
@@ -174,6 +179,9 @@ impl<K: Kind> Kind for OrWord<K> {
     }
     fn range(&self) -> String {
         self.kind.range()
+    }
+    fn describe(&self, parent: &Path, key: &str, sections: &mut Vec<SectionDoc>) {
+        self.kind.describe(parent, key, sections);
     }
 }
 
@@ -271,6 +279,28 @@ impl<T: Copy> Kind for Choice<T> {
 impl<T> Choice<T> {
     fn list(&self) -> String {
         self.words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// `true` or `false`.
+pub(super) struct Flag;
+
+/// Yes or no.
+pub(super) fn flag() -> Flag {
+    Flag
+}
+
+impl Kind for Flag {
+    type Value = bool;
+    fn read(&self, value: &Toml<'_>, place: Place<'_>, reading: &mut Reading) -> Option<bool> {
+        let flag = value.get_ref().as_bool();
+        if flag.is_none() {
+            wrong_type(value, place, "true or false", "write it without quotes", reading);
+        }
+        flag
+    }
+    fn name(&self) -> String {
+        "`true` or `false`".to_owned()
     }
 }
 

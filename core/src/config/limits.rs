@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::kind::{duration, integer, memory, or_word, size};
+use super::kind::{duration, integer, memory, or_word, rate, size};
 use super::section::section;
 use super::units::{GIB, KIB, MIB};
 
@@ -22,10 +22,18 @@ section! {
         /// kernel until one ends. Fewer, where the hard limit of open files (`ulimit -Hn`) has no room for so many.
         pub connections: usize = integer(1..=10_000_000), default 100_000,
             because "every connection takes file descriptors and memory; the bound keeps those who are in served";
+        /// The slowest that the body of a request may come, averaged over 10 s in which the client could send. A slower one is
+        /// answered with 408, or cut if an answer has begun.
+        pub body_rate: Option<u64> = or_word("off", rate(1..=GIB)), default "1KiB/s",
+            because "far below any real connection; a client that trickles its body holds an instance and no more";
+        /// The most connections at a time from one client: one IPv4 address, or one /64 of IPv6, by the address that a PROXY
+        /// header names if there is one. A further one is answered with 429 (closed at once on a tcp listener).
+        pub connections_per_client: Option<usize> = or_word("unlimited", integer(1..=10_000_000)),
+            default "unlimited",
+            because "many users may share an address (an office, a mobile network): only you know how many";
         /// The most TLS handshakes under way at a time, over all listeners. Further connections to https listeners wait in
         /// the queue of the kernel. A handshake takes at most `head_time`.
         pub handshakes: usize = integer(1..=1_000_000), default 2000,
             because "a handshake costs the most CPU of all; a flood of them must leave room for those who are in";
     }
-    later { body_rate, connections_per_client = "unlimited" }
 }

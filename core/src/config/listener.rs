@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::certificate::CertificateFiles;
-use super::kind::{choice, duration, list, optional, own_address, path};
+use super::kind::{choice, duration, list, network, optional, own_address, path};
 use super::reading::{Reading, Table};
 use super::route::{self, Route};
 use super::section::{plain, section, tables};
 use super::service::service_name;
+use crate::network::Network;
 
 section! {
     /// What to listen at, and which service gets what comes in.
@@ -20,12 +21,16 @@ section! {
         /// What is spoken: `http` looks at every request, `tcp` relays whole connections.
         pub protocol: Protocol = choice(PROTOCOLS, &["tls-passthrough", "udp"]), default "http",
             because "most services speak HTTP, and only there can single requests be retried";
+        /// Balancers in front of everup that say with a PROXY header (version 1 or 2) whom a connection comes from. From
+        /// these a header is required; from anyone else it is not understood.
+        pub accept_proxy: Vec<Network> = list(0..=256, network()), default [],
+            because "who may say where a client comes from may say anything: name only balancers of your own";
         /// The service of whatever no route takes.
         pub service: Option<usize> = optional(service_name()),
             default unset "none: what no route takes is answered with 404",
             because "a tcp listener must have one: it has no routes";
         /// The routes of an http listener. The first that matches takes the request.
-        pub routes as route: Vec<Route> = tables::<Route, _>(MAX_ROUTES, plain), default [],
+        pub routes as route: Vec<Route> = tables::<route::Written, _>(MAX_ROUTES, route::build), default [],
             because "they are tried in the order of the file";
         /// The certificates of an https listener. The client names the host it wants (SNI): the certificate that
         /// names it exactly is shown, else one with a wildcard for it, else the first of the list.
@@ -36,19 +41,18 @@ section! {
         pub client_ca: Option<PathBuf> = optional(path()), default unset "clients need no certificate",
             because "who has no certificate is turned away before a request is read";
         /// `https`: what no route takes is answered with 308 to the same address with https at port 443.
-        pub redirect: Option<Redirect> = optional(choice(REDIRECTS, &[])), default unset "off",
+        pub redirect: Option<ListenerRedirect> = optional(choice(REDIRECTS, &[])), default unset "off",
             because "links and habits still lead to http; it stands in for `service`";
         /// Tells browsers to come with https only, for this long (Strict-Transport-Security). An instance that sends
         /// the field itself is not overruled.
         pub hsts: Option<Duration> = optional(duration(0..=TWO_YEARS_MS)), default unset "off",
             because "browsers hold to it even if https fails later: switch it on for a short time first";
     }
-    later { accept_proxy }
 }
 
 const MAX_CERTIFICATES: usize = 1024;
 const TWO_YEARS_MS: u64 = 2 * 366 * 86_400_000;
-const REDIRECTS: &[(&str, Redirect)] = &[("https", Redirect::Https)];
+const REDIRECTS: &[(&str, ListenerRedirect)] = &[("https", ListenerRedirect::Https)];
 
 const PROTOCOLS: &[(&str, Protocol)] = &[("http", Protocol::Http), ("tcp", Protocol::Tcp)];
 const MAX_ROUTES: usize = 1024;
@@ -64,7 +68,7 @@ pub enum Protocol {
 
 /// Where what no route takes is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Redirect {
+pub enum ListenerRedirect {
     /// To the same host and target with https.
     Https,
 }

@@ -93,8 +93,8 @@ pub(super) struct Named {
     pub(super) used: bool,
     /// Where the first tcp listener that names it does so.
     pub(super) tcp: bool,
-    /// Where `by = "cookie"` stands.
-    pub(super) cookie: Option<Range<usize>>,
+    /// Where its stickiness is asked for, if that needs requests to look at.
+    pub(super) http_only: Option<Range<usize>>,
 }
 
 /// An address of this host that something listens at.
@@ -157,7 +157,7 @@ impl Reading {
                 span: key.span(),
                 used: false,
                 tcp: false,
-                cookie: None,
+                http_only: None,
             })
             .collect();
         services.sort_by_key(|service| service.span.start);

@@ -1,26 +1,152 @@
 //! `[[listener.route]]`: which requests of a listener go to which service.
 
-use super::kind::{optional, pairs, text};
+use super::edits::{self, Edits, FieldEdits, Prefix};
+use super::kind::{list, optional, pairs, text};
 use super::reading::{Reading, Refusal, Table};
-use super::section::section;
+use super::redirect::{self, Redirect};
+use super::section::{section, table};
 use super::service::service_name;
 
 section! {
     /// Which requests of a listener go to which service. All that a route names must match; the first route that matches
     /// takes the request.
-    pub struct Route {
+    pub(super) struct Written {
         /// The host that the request is for, without port; `*.example` stands for every host below `example`.
-        pub host: Option<HostPattern> = optional(text("host pattern", "a host name, or one with a leading `*.`", host_pattern)),
+        host: Option<HostPattern> = optional(text("host pattern", "a host name, or one with a leading `*.`", host_pattern)),
             default unset "every host", because "host names have at most 253 characters, a label at most 63";
         /// The path: what it begins with, or all of it after `=`.
-        pub path: Option<PathPattern> = optional(text("path pattern", "`/beginning` or `=/exactly`", path_pattern)),
+        path: Option<PathPattern> = optional(text("path pattern", "`/beginning` or `=/exactly`", path_pattern)),
             default unset "every path", because "it is compared byte for byte, without the query";
         /// Header fields that must be there with exactly this value.
-        pub headers: Vec<(String, String)> = pairs("table of strings", "names in any case", 16, header), default {},
+        headers: Vec<(String, String)> = pairs("table of strings", "names in any case", 16, header), default {},
             because "every one is looked for in every request that comes so far";
         /// The service that gets the request.
-        pub service: usize = service_name(), default required, because "a route leads somewhere";
+        service: Option<usize> = optional(service_name()), default unset "none: there must be a `redirect`",
+            because "a route leads somewhere";
+        /// Where clients are sent instead of to a service.
+        redirect: Option<Redirect> = optional(table::<redirect::Written, _>(redirect::build)),
+            default unset "the service gets the requests", because "redirects need no instance";
+        /// Header fields of the request that get this value, whatever the client sent.
+        set_headers: Vec<(String, String)> = pairs("table of strings", NAMES, 16, edits::request_field), default {},
+            because "every one is written into every request of the route";
+        /// Header lines that are added to the request.
+        add_headers: Vec<(String, String)> = pairs("table of strings", NAMES, 16, edits::request_field), default {},
+            because "every one is written into every request of the route";
+        /// Header fields of the request that the instance does not get.
+        remove_headers: Vec<String> = list(0..=16, text("name of a header field", NAMES, edits::request_name)),
+            default [], because "every line of every request of the route is compared with each";
+        /// Header fields of the answer that get this value, whatever the instance sent.
+        response_set_headers: Vec<(String, String)> = pairs("table of strings", NAMES, 16, edits::response_field),
+            default {}, because "every one is written into every answer of the route";
+        /// Header lines that are added to the answer.
+        response_add_headers: Vec<(String, String)> = pairs("table of strings", NAMES, 16, edits::response_field),
+            default {}, because "every one is written into every answer of the route";
+        /// Header fields of the answer that the client does not get.
+        response_remove_headers: Vec<String> = list(0..=16, text("name of a header field", NAMES, edits::response_name)),
+            default [], because "every line of every answer of the route is compared with each";
+        /// What the path begins with and the instance does not get: with `/v1`, `/v1/x` becomes `/x`.
+        strip_prefix: Option<String> = optional(text("path", "`/beginning`, whole segments", edits::path_prefix)),
+            default unset "the path as it is", because "only whole segments go: `/v10` does not begin with `/v1`";
+        /// What the path begins with, and what the instance gets instead.
+        rewrite_prefix: Option<Prefix> = optional(table::<Rewritten, _>(rewritten)),
+            default unset "the path as it is", because "only whole segments are replaced";
     }
+}
+
+section! {
+    /// The beginning of a path, and what stands there instead.
+    pub(super) struct Rewritten {
+        /// What the path begins with, in whole segments.
+        from: String = text("path", "`/beginning`", edits::path_prefix), default required,
+            because "another path is passed on as it is";
+        /// What stands there instead.
+        to: String = text("path", "`/beginning`", edits::path_prefix), default required,
+            because "it is written as it stands here";
+    }
+}
+
+/// Which fields may be edited.
+const NAMES: &str = "none of the connection's, nor of those that say where a message ends";
+
+/// Which requests of a listener go where, and what is changed in them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    /// The host that the request is for.
+    pub host: Option<HostPattern>,
+    /// The path.
+    pub path: Option<PathPattern>,
+    /// Header fields (lower case) that must be there with exactly this value.
+    pub headers: Vec<(String, String)>,
+    /// The service that gets the request; None only with a redirect.
+    pub service: Option<usize>,
+    /// Where the client is sent instead.
+    pub redirect: Option<Redirect>,
+    /// What is changed.
+    pub edits: Edits,
+}
+
+/// Settings that say nothing about a redirect.
+const EDITS: [&str; 8] = [
+    "set_headers",
+    "add_headers",
+    "remove_headers",
+    "response_set_headers",
+    "response_add_headers",
+    "response_remove_headers",
+    "strip_prefix",
+    "rewrite_prefix",
+];
+
+pub(super) fn build(written: Written, table: &Table<'_>, reading: &mut Reading) -> Option<Route> {
+    let Written { host, path, headers, service, redirect, strip_prefix, rewrite_prefix, .. } = &written;
+    if redirect.is_some() {
+        let others = EDITS.iter().chain(&["service"]).filter(|key| table.has(key));
+        for key in others {
+            let message = format!("`{key}` has no meaning beside `redirect`");
+            let label = "no instance gets these requests";
+            reading.mistake(table.key_span(key), message, label, "leave one of the two out");
+        }
+    } else if !table.has("service") && !table.has("redirect") {
+        let message = "[[listener.route]] has neither a service nor a redirect";
+        let hint = "add service = \"…\", or redirect = { to = \"…\" }";
+        reading.missing_keys(table, &["service", "redirect"], message, "leads nowhere", hint);
+    }
+    if strip_prefix.is_some() && rewrite_prefix.is_some() {
+        let message = "`strip_prefix` and `rewrite_prefix` cannot both be";
+        reading.mistake(
+            table.key_span("strip_prefix"),
+            message,
+            "one path, two edits",
+            "leave one of the two out",
+        );
+    }
+    if strip_prefix.as_deref() == Some("") {
+        let message = "`strip_prefix` strips nothing";
+        reading.mistake(table.span_of("strip_prefix"), message, "every path keeps its /", "leave it out");
+    }
+    let stripped = strip_prefix.clone().map(|from| Prefix { from, to: String::new() });
+    let prefix = stripped.or_else(|| rewrite_prefix.clone());
+    let (host, path, headers) = (host.clone(), path.clone(), headers.clone());
+    let (service, redirect) = (*service, redirect.clone());
+    let edits = Edits {
+        request: FieldEdits {
+            set: written.set_headers,
+            add: written.add_headers,
+            remove: written.remove_headers,
+        },
+        response: FieldEdits {
+            set: written.response_set_headers,
+            add: written.response_add_headers,
+            remove: written.response_remove_headers,
+        },
+        prefix,
+    };
+    Some(Route { host, path, headers, service, redirect, edits })
+}
+
+fn rewritten(written: Rewritten, _: &Table<'_>, _: &mut Reading) -> Option<Prefix> {
+    let Rewritten { from, to } = written;
+    Some(Prefix { from, to })
 }
 
 /// The hosts of a route.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::drain::Drain;
 use super::health::{self, Health};
 use super::instance::{self, FixedInstance};
-use super::kind::{choice, list, optional, word};
+use super::kind::{choice, list, optional, or_word, word};
 use super::nearest::nearest;
+use super::outlier::{self, Outlier};
 use super::park::Park;
 use super::reading::{Reading, Refusal, Table, Toml};
 use super::retry::Retry;
@@ -37,16 +38,22 @@ section! {
         drain: Drain = table::<Drain, _>(plain), default {}, because "every key has a default";
         /// How it is found out which instances work.
         health: Health = table(health::build), default {}, because "every key has a default";
+        /// When an instance that answers badly is left out for a while.
+        outlier: Option<Outlier> = or_word("off", table(outlier::judge)), default {}, because "every key has a default";
         /// Keeps a user with one instance.
         sticky: Option<Sticky> = optional(table(sticky::build)),
             default unset "every request is balanced on its own",
             because "stickiness makes shares uneven: only for services that keep something for a user";
+        /// The PROXY header that each connection to an instance begins with: it tells the instance the client's address. A
+        /// connection then serves one request (or one tcp connection) only, for it speaks for one client.
+        send_proxy: SendProxy = choice(SEND_PROXY, &[]), default "off",
+            because "an instance that does not expect a header takes it for a broken request";
         /// everup starts the instances itself.
         run: Option<Run> = optional(table(run::build)),
             default unset "none: there must be `instances`",
             because "a service has either instances of its own or started ones";
     }
-    later { max_connections = "unlimited", slow_start, send_proxy = "off", deploy }
+    later { max_connections = "unlimited", slow_start, deploy }
 }
 
 const ALGORITHMS: &[(&str, Balance)] = &[
@@ -56,6 +63,9 @@ const ALGORITHMS: &[(&str, Balance)] = &[
     ("weighted-least-connections", Balance::WeightedLeastConnections),
     ("ip-hash", Balance::IpHash),
 ];
+
+const SEND_PROXY: &[(&str, SendProxy)] =
+    &[("off", SendProxy::Off), ("v1", SendProxy::V1), ("v2", SendProxy::V2)];
 
 /// A service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,8 +86,12 @@ pub struct Service {
     pub drain: Drain,
     /// How it is found out which instances work.
     pub health: Health,
+    /// When an instance that answers badly is left out for a while; None: never.
+    pub outlier: Option<Outlier>,
     /// Keeps a user with one instance.
     pub sticky: Option<Sticky>,
+    /// What connections to instances begin with.
+    pub send_proxy: SendProxy,
     /// everup starts the instances itself.
     pub run: Option<Run>,
 }
@@ -97,6 +111,17 @@ pub enum Balance {
     IpHash,
 }
 
+/// The PROXY header that connections to instances begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendProxy {
+    /// None.
+    Off,
+    /// A line of text.
+    V1,
+    /// Binary, with the request's id.
+    V2,
+}
+
 impl Balance {
     fn heeds_weights(self) -> bool {
         match self {
@@ -107,14 +132,28 @@ impl Balance {
 }
 
 pub(super) fn build(written: Written, table: &Table<'_>, reading: &mut Reading) -> Option<Service> {
-    let Written { balance, instances, timeout, retry, park, drain, health, sticky, run } = written;
+    let Written { balance, instances, timeout, retry, park, drain, health, outlier, sticky, send_proxy, run } =
+        written;
     let name = table.path.service().expect("a service's path is service.NAME");
     judge_name(name, reading);
     require_instances(table, reading);
     judge_instances(balance, table, reading);
     let instances = instances.unwrap_or_default();
     let name = Arc::from(name);
-    Some(Service { name, balance, instances, timeout, retry, park, drain, health, sticky, run })
+    Some(Service {
+        name,
+        balance,
+        instances,
+        timeout,
+        retry,
+        park,
+        drain,
+        health,
+        outlier,
+        sticky,
+        send_proxy,
+        run,
+    })
 }
 
 fn judge_name(name: &str, reading: &mut Reading) {

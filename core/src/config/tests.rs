@@ -106,6 +106,8 @@ fn what_is_not_written_has_the_documented_default() {
         head_time: seconds(10),
         body_bytes: None,
         connections: 100_000,
+        body_rate: Some(1024),
+        connections_per_client: None,
         handshakes: 2000,
     };
     let timeout = Duration::from_millis(500);
@@ -118,13 +120,29 @@ fn what_is_not_written_has_the_documented_default() {
         park: Park { time: seconds(10), requests: 1000 },
         drain: Drain { time: seconds(30) },
         health: Health { check: Check::Tcp, interval: seconds(1), timeout, rise: 2, fall: 2 },
+        outlier: Some(Outlier {
+            failures: Some(5),
+            deviation: Some(190),
+            gap: 5,
+            window: seconds(10),
+            requests: 100,
+            instances: 5,
+            flaps: Some(5),
+            flap_window: seconds(60),
+            time: seconds(10),
+            longest: seconds(300),
+            share: 50,
+            panic: 30,
+        }),
         sticky: None,
+        send_proxy: SendProxy::Off,
         run: None,
     };
     let bind = vec!["127.0.0.1:8080".parse().unwrap()];
     let listener = Listener {
         bind,
         protocol: Protocol::Http,
+        accept_proxy: Vec::new(),
         service: Some(0),
         routes: Vec::new(),
         tls: Vec::new(),
@@ -132,7 +150,10 @@ fn what_is_not_written_has_the_documented_default() {
         redirect: None,
         hsts: None,
     };
-    let config = Config { node, limits, listeners: vec![listener], services: vec![service] };
+    let access_log = AccessLog { to: LogTo::Off, query: false };
+    let trace = Trace { parent: TraceParent::Forward };
+    let config =
+        Config { node, access_log, trace, limits, listeners: vec![listener], services: vec![service] };
     assert_eq!(parse(SMALLEST), Ok(config));
 }
 
@@ -142,7 +163,10 @@ fn a_service_that_everup_runs_has_defaults_too() {
         SMALLEST.replace("instances = [\"10.0.0.1:80\"]", "run.command = [\"shop\"]\nsticky.by = \"cookie\"");
     let Service { instances, run, sticky, .. } = parse(&text).unwrap().services.remove(0);
     assert!(instances.is_empty());
-    assert_eq!(sticky, Some(Sticky { by: StickyBy::Cookie, name: "everup".to_owned() }));
+    assert_eq!(
+        sticky,
+        Some(Sticky { by: StickyBy::Cookie, name: "everup".to_owned(), idle: None, lifetime: None })
+    );
     let expected = Run {
         command: vec!["shop".to_owned()],
         directory: None,
@@ -168,7 +192,7 @@ fn services_keep_the_order_of_the_file() {
     let config = parse(&text).unwrap();
     assert_eq!(config.services.iter().map(|service| &*service.name).collect::<Vec<_>>(), ["shop", "a"]);
     assert_eq!(config.listeners[0].service, Some(0));
-    assert_eq!(config.listeners[0].routes[0].service, 1);
+    assert_eq!(config.listeners[0].routes[0].service, Some(1));
 }
 
 #[test]
@@ -222,6 +246,9 @@ fn in_section(path: &str, line: &str) -> String {
         "" => format!("{line}\n"),
         "[[service.shop.instances]]" => format!("[service.shop]\ninstances = [{{ {line} }}]\n"),
         "[[listener.route]]" | "[[listener.tls]]" => format!("[[listener]]\n{path}\n{line}\n"),
+        _ if path.starts_with("[listener.route.") => {
+            format!("[[listener]]\n[[listener.route]]\n{path}\n{line}\n")
+        }
         _ => format!("{path}\n{line}\n"),
     }
 }
@@ -275,4 +302,20 @@ fn the_committed_reference_is_the_generated_one() {
     let committed = include_str!("../../../docs/reference/settings.md");
     let regenerate = "cargo run -- reference --markdown > docs/reference/settings.md";
     assert!(markdown(&reference()) == committed, "docs/reference/settings.md is out of date: {regenerate}");
+}
+
+#[test]
+fn users_are_known_by_what_requests_bring() {
+    let by = |text: &str| {
+        let text = format!(
+            "[[listener]]\nbind = [\"127.0.0.1:0\"]\nservice = \"shop\"\n[service.shop]\n\
+             instances = [\"10.0.0.1:80\"]\nsticky = {{ by = \"{text}\", idle = \"30m\" }}\n"
+        );
+        let text = if text.contains("header:") { text.replace(", idle = \"30m\"", "") } else { text };
+        parse(&text).expect("it is valid").services[0].sticky.clone().expect("it is sticky")
+    };
+    assert_eq!(by("header:X-User").by, StickyBy::Header("x-user".to_owned()));
+    let session = by("app-cookie:JSESSIONID");
+    assert_eq!(session.by, StickyBy::AppCookie("JSESSIONID".to_owned()));
+    assert_eq!(session.idle, Some(Duration::from_secs(1800)));
 }

@@ -62,6 +62,24 @@ pub(super) const SIZE: Units = Units {
     bare: "B",
 };
 
+pub(super) const RATE: Units = Units {
+    what: "rate",
+    known: &[("B/s", 1), ("KiB/s", KIB), ("MiB/s", MIB), ("GiB/s", GIB)],
+    mistaken: &[
+        ("b", "B/s"),
+        ("kib", "KiB/s"),
+        ("kb", "KiB/s"),
+        ("kb/s", "KiB/s"),
+        ("kbps", "KiB/s"),
+        ("mib", "MiB/s"),
+        ("mb", "MiB/s"),
+        ("mb/s", "MiB/s"),
+        ("mbps", "MiB/s"),
+    ],
+    usual: "KiB/s",
+    bare: "B/s",
+};
+
 pub(super) const PERCENT: Units = Units {
     what: "percentage",
     known: &[("%", 1)],

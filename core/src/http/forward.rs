@@ -1,9 +1,12 @@
 //! Writing the head that goes on: the lines that need no change are taken over as they came, in runs; hop-by-hop
 //! fields are left out (RFC 9110 section 7.6.1) and ours are added.
 
+use super::cookie::{self, Left};
+use super::edit::HeadEdits;
 use super::head::tokens;
 use super::request::Request;
 use super::response::Response;
+use super::trace::Parent;
 use super::{Headers, Version};
 
 /// Fields that a Connection header must not make us drop: leaving one out would change what the request means or
@@ -22,6 +25,8 @@ pub struct Origin<'a> {
     pub request_id: &'a str,
     /// The Host for an HTTP/1.0 request that names none.
     pub fallback_host: &'a str,
+    /// A new `traceparent`, in place of what the client sent.
+    pub trace_parent: Option<&'a str>,
     /// The subject of the certificate that the client has proved to own.
     pub certificate_subject: Option<&'a str>,
 }
@@ -31,11 +36,37 @@ pub struct Origin<'a> {
 /// X-Forwarded-For is appended to what the client sent (the instance trusts the last entry); X-Forwarded-Proto and
 /// -Host and X-Client-Cert-Subject are replaced, for a client could otherwise claim any.
 pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, buffer: &[u8], origin: Origin<'_>) {
+    changed_request(out, request, buffer, origin, Changes::default());
+}
+
+/// What is done to a request beyond what every request needs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Changes<'a> {
+    /// The target instead of the request's: visible ASCII.
+    pub target: Option<&'a str>,
+    /// A cookie of ours that the instance does not get to see, nor one of the same name with `__Host-` before it.
+    pub without_cookie: Option<&'a str>,
+    /// Edits of the header lines; X-Forwarded-* and X-Request-Id are ours after them.
+    pub edits: Option<&'a HeadEdits>,
+}
+
+/// The same as [`request`], with `changes`.
+pub fn changed_request(
+    out: &mut Vec<u8>,
+    request: &Request<'_, '_>,
+    buffer: &[u8],
+    origin: Origin<'_>,
+    changes: Changes<'_>,
+) {
+    let Changes { target, without_cookie, edits } = changes;
     out.extend_from_slice(request.method.as_bytes());
     out.push(b' ');
-    out.extend_from_slice(request.target.as_bytes());
+    out.extend_from_slice(target.unwrap_or(request.target).as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let plain = !request.hop_by_hop && !request.forwarded && request.untouched_target;
+    let sends_trace = request.trace_parent != Parent::Absent || request.trace_state;
+    let drops_trace = origin.trace_parent.is_some() && sends_trace;
+    let plain = plain && !drops_trace && without_cookie.is_none() && edits.is_none();
     let mut forwarded_for: Option<&[u8]> = None;
     if plain {
         if let Some(start) = request.headers.iter().next().map(|(name, _)| offset(buffer, name.as_bytes())) {
@@ -50,8 +81,22 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, buffer: &[u8], orig
                 }
                 return Keep::Drop;
             }
-            keep_in_request(request, name)
+            if drops_trace && is_trace(name) {
+                return Keep::Drop;
+            }
+            if edits.is_some_and(|edits| edits.leave_out(name)) {
+                return Keep::Drop;
+            }
+            match (without_cookie, keep_in_request(request, name)) {
+                (Some(ours), Keep::Untouched) if name.eq_ignore_ascii_case("cookie") => {
+                    other_cookies(value, ours)
+                }
+                (_, keep) => keep,
+            }
         });
+    }
+    if let Some(edits) = edits {
+        out.extend_from_slice(edits.lines());
     }
     if request.headers.first("host").is_none() {
         line(out, "Host", &[request.host.unwrap_or(origin.fallback_host).as_bytes()]);
@@ -61,6 +106,17 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, buffer: &[u8], orig
         line(out, "Connection", &[b"Upgrade"]);
         line(out, "Upgrade", &[protocol]);
     }
+    say_where_from(out, request, origin, forwarded_for);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What is ours to say: who asks, how, for which host, and under which id.
+fn say_where_from(
+    out: &mut Vec<u8>,
+    request: &Request<'_, '_>,
+    origin: Origin<'_>,
+    forwarded_for: Option<&[u8]>,
+) {
     match forwarded_for {
         Some(before) => line(out, "X-Forwarded-For", &[before, b", ", origin.client.as_bytes()]),
         None => line(out, "X-Forwarded-For", &[origin.client.as_bytes()]),
@@ -72,8 +128,15 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, buffer: &[u8], orig
     if let Some(subject) = origin.certificate_subject {
         line(out, "X-Client-Cert-Subject", &[subject.as_bytes()]);
     }
+    if let Some(parent) = origin.trace_parent {
+        line(out, "traceparent", &[parent.as_bytes()]);
+    }
     line(out, "X-Request-Id", &[origin.request_id.as_bytes()]);
-    out.extend_from_slice(b"\r\n");
+}
+
+/// The fields of a trace; a state belongs to its parent (W3C Trace Context, section 4.3).
+fn is_trace(name: &str) -> bool {
+    ["traceparent", "tracestate"].iter().any(|field| name.eq_ignore_ascii_case(field))
 }
 
 /// What an answer's head needs on its way to the client.
@@ -104,6 +167,17 @@ pub fn response_is_untouched(response: &Response<'_, '_>, answer: Answer<'_>) ->
 
 /// Appends the answer's head as the client gets it to `out`.
 pub fn response(out: &mut Vec<u8>, response: &Response<'_, '_>, buffer: &[u8], answer: Answer<'_>) {
+    edited_response(out, response, buffer, answer, None);
+}
+
+/// The same as [`response`], with `edits` of the header lines. A Set-Cookie of ours is added after them.
+pub fn edited_response(
+    out: &mut Vec<u8>,
+    response: &Response<'_, '_>,
+    buffer: &[u8],
+    answer: Answer<'_>,
+    edits: Option<&HeadEdits>,
+) {
     let switching = response.status == 101;
     // We answer as HTTP/1.1 whatever the instance speaks (RFC 9110 section 6.2); the reason phrase stays.
     let line_end = memchr::memchr(b'\n', buffer).map_or(response.head_bytes, |at| at + 1);
@@ -112,7 +186,9 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_, '_>, buffer: &[u8], a
     copy_kept(out, response.headers, buffer, response.head_bytes, |name, _| {
         let keep = if switching && name.eq_ignore_ascii_case("upgrade") {
             true
-        } else if answer.client == Version::Http10 && name.eq_ignore_ascii_case("transfer-encoding") {
+        } else if answer.client == Version::Http10 && name.eq_ignore_ascii_case("transfer-encoding")
+            || edits.is_some_and(|edits| edits.leave_out(name))
+        {
             false
         } else {
             !(is_hop_by_hop(name) || response.connection_names_others && is_named(response.headers, name))
@@ -126,15 +202,26 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_, '_>, buffer: &[u8], a
     } else if answer.confirm_keep_alive {
         line(out, "Connection", &[b"keep-alive"]);
     }
+    if let Some(edits) = edits {
+        out.extend_from_slice(edits.lines());
+    }
     if let Some(cookie) = answer.set_cookie {
         line(out, "Set-Cookie", &[cookie.as_bytes()]);
     }
     if let Some(hsts) = answer.hsts
-        && response.headers.first("strict-transport-security").is_none()
+        && !has_hsts(response, edits)
     {
-        line(out, "Strict-Transport-Security", &[hsts.as_bytes()]);
+        line(out, HSTS, &[hsts.as_bytes()]);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+const HSTS: &str = "Strict-Transport-Security";
+
+/// Whether the instance or the route has its say about https already.
+fn has_hsts(response: &Response<'_, '_>, edits: Option<&HeadEdits>) -> bool {
+    let edited = |judge: fn(&HeadEdits, &str) -> bool| edits.is_some_and(|edits| judge(edits, HSTS));
+    edited(HeadEdits::writes) || response.headers.first(HSTS).is_some() && !edited(HeadEdits::leave_out)
 }
 
 /// What happens to a header line.
@@ -143,6 +230,8 @@ enum Keep<'b> {
     Drop,
     /// Written again with this value (used to put an earlier X-Forwarded-For line back).
     Rewritten(&'b [u8]),
+    /// Written again with what is left of its value.
+    Reduced(Vec<u8>),
 }
 
 /// Copies the lines that `decide` keeps, neighbours together.
@@ -163,8 +252,10 @@ fn copy_kept<'b>(
             if let Some(start) = run.take() {
                 out.extend_from_slice(&buffer[start..starts(index)]);
             }
-            if let Keep::Rewritten(value) = keep {
-                line(out, name, &[value]);
+            match keep {
+                Keep::Rewritten(value) => line(out, name, &[value]),
+                Keep::Reduced(value) => line(out, name, &[&value]),
+                Keep::Untouched | Keep::Drop => {}
             }
         } else if run.is_none() {
             run = Some(starts(index));
@@ -172,6 +263,17 @@ fn copy_kept<'b>(
     }
     if let Some(start) = run {
         out.extend_from_slice(&buffer[start..head_bytes - 2]);
+    }
+}
+
+/// A Cookie line without the cookies called `ours`.
+fn other_cookies<'b>(value: &'b [u8], ours: &str) -> Keep<'b> {
+    let is_ours =
+        |name: &[u8]| name.strip_prefix(cookie::HOST_PREFIX.as_bytes()).unwrap_or(name) == ours.as_bytes();
+    match cookie::without(value, is_ours) {
+        Left::All => Keep::Untouched,
+        Left::Some(others) => Keep::Reduced(others),
+        Left::Nothing => Keep::Drop,
     }
 }
 

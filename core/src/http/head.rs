@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 
 use httparse::Header;
 
+use super::trace::Parent;
 use super::{Framing, Malformed};
 
 /// The most header lines a head may have. Browsers send about 20, applications behind several proxies up to 60; the
@@ -68,6 +69,9 @@ pub(super) struct Fields<'b> {
     /// X-Forwarded-For, -Proto, -Host or X-Request-Id is there.
     pub(super) forwarded: bool,
     pub(super) trailer: bool,
+    pub(super) trace_parent: Parent,
+    /// Tracestate is there.
+    pub(super) trace_state: bool,
 }
 
 impl<'b> Fields<'b> {
@@ -100,7 +104,9 @@ impl<'b> Fields<'b> {
                 self.hop_by_hop = true;
                 self.take_connection(value);
             }
+            10 if is("tracestate") => self.trace_state = true,
             10 if is("Keep-Alive") => self.hop_by_hop = true,
+            11 if is("traceparent") => self.trace_parent = self.trace_parent.and(value),
             12 if is("X-Request-Id") => {
                 self.forwarded = true;
                 self.request_id = Some(value);

@@ -1,6 +1,7 @@
 //! Reading a request head. What comes out is unambiguous: one host, one target, one length, or it is refused.
 
 use super::head::{Fields, lines_end_with_crlf, malformed};
+use super::trace::Parent;
 use super::{Framing, Headers, Malformed, Parsed, Storage, Version};
 
 /// A request head, as a view into the receive buffer.
@@ -33,12 +34,19 @@ pub struct Request<'h, 'b> {
     pub(super) connection_names_others: bool,
     pub(super) forwarded: bool,
     pub(super) untouched_target: bool,
+    pub(super) trace_parent: Parent,
+    pub(super) trace_state: bool,
 }
 
 impl Request<'_, '_> {
     /// Whether sending this request twice is the same as sending it once (RFC 9110 section 9.2.2).
     pub fn is_idempotent(&self) -> bool {
         matches!(self.method, "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE")
+    }
+
+    /// Whether it belongs to a trace: it has one valid `traceparent` (W3C Trace Context).
+    pub fn is_traced(&self) -> bool {
+        self.trace_parent == Parent::Valid
     }
 
     /// The target without its query.
@@ -87,6 +95,8 @@ pub fn parse<'h, 'b>(
         hop_by_hop: fields.hop_by_hop,
         connection_names_others: fields.connection_names_others,
         forwarded: fields.forwarded,
+        trace_parent: fields.trace_parent,
+        trace_state: fields.trace_state,
         untouched_target: origin_form.len() == target.len(),
     }))
 }
@@ -157,6 +167,9 @@ fn absolute_form(target: &str) -> Option<(&str, &str)> {
 /// uri-host [ ":" port ] (RFC 9110 section 7.2) without the rarities that only confuse: no user, no percent coding.
 fn valid_host(value: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(value).ok()?;
+    if (1..=255).contains(&value.len()) && value.iter().all(|&byte| NAME_BYTES[usize::from(byte)]) {
+        return Some(text);
+    }
     let colon = value.iter().position(|&byte| byte == b':');
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -166,17 +179,17 @@ fn valid_host(value: &[u8]) -> Option<&str> {
         }
         None => colon.map_or((text, "0"), |at| (&text[..at], &text[at + 1..])),
     };
-    let name_is_valid =
-        (1..=255).contains(&name.len()) && name.bytes().all(|byte| HOST_BYTES[usize::from(byte)]);
+    let valid = |byte: u8| NAME_BYTES[usize::from(byte)] || (byte == b':' && text.starts_with('['));
+    let name_is_valid = (1..=255).contains(&name.len()) && name.bytes().all(valid);
     let port_is_valid =
         !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
     (name_is_valid && port_is_valid).then_some(text)
 }
 
-/// What a host name or address may consist of: unreserved characters, sub-delims, and the colons of IPv6.
-const HOST_BYTES: [bool; 256] = {
+/// What a host name may consist of: unreserved characters and sub-delims (RFC 3986 section 3.2.2).
+const NAME_BYTES: [bool; 256] = {
     let mut valid = [false; 256];
-    let others = b"-._~!$&'()*+;=:";
+    let others = b"-._~!$&'()*+;=";
     let mut byte = 0;
     while byte < 256 {
         valid[byte] = (byte as u8).is_ascii_alphanumeric();

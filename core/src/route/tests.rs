@@ -8,6 +8,7 @@ fn table(routes: Vec<Route>) -> Table {
     Table::new(&Listener {
         bind: Vec::new(),
         protocol: Protocol::Http,
+        accept_proxy: Vec::new(),
         service: Some(9),
         routes,
         tls: Vec::new(),
@@ -18,13 +19,16 @@ fn table(routes: Vec<Route>) -> Table {
 }
 
 fn route(host: Option<HostPattern>, path: Option<PathPattern>, service: usize) -> Route {
-    Route { host, path, headers: Vec::new(), service }
+    Route { host, path, service: Some(service), ..Route::default() }
 }
 
 fn look_up(table: &Table, head: &str) -> Option<usize> {
     let mut storage = Storage::new();
     match request::parse(head.as_bytes(), &mut storage) {
-        Ok(Parsed::Whole(request)) => table.lookup(&request),
+        Ok(Parsed::Whole(request)) => table.lookup(&request).map(|goes| match goes {
+            Goes::To { service, .. } => service,
+            Goes::Redirect(redirect) => panic!("{redirect:?}"),
+        }),
         other => panic!("not a whole head: {other:?}"),
     }
 }
@@ -89,4 +93,109 @@ fn the_first_match_wins() {
 fn an_ipv6_host_keeps_its_brackets() {
     let table = table(vec![route(Some(HostPattern::Exact("[::1]".into())), None, 1)]);
     assert_eq!(get(&table, "[::1]:8080", "/"), Some(1));
+}
+
+/// A table of one route with these lines in the configuration.
+fn configured(lines: &str) -> Table {
+    let text = format!(
+        "[[listener]]\nbind = [\"127.0.0.1:0\"]\nservice = \"a\"\n[[listener.route]]\npath = \"/\"\n{lines}\n\
+         [service.a]\ninstances = [\"10.0.0.1:80\"]\n"
+    );
+    let config = crate::config::parse(&text).unwrap_or_else(|mistakes| panic!("{mistakes:#?} in {text}"));
+    Table::new(&config.listeners[0])
+}
+
+fn with_request<T>(head: &str, check: impl FnOnce(&Request<'_, '_>) -> T) -> T {
+    let mut storage = Storage::new();
+    match request::parse(head.as_bytes(), &mut storage) {
+        Ok(Parsed::Whole(request)) => check(&request),
+        other => panic!("not a whole head: {other:?}"),
+    }
+}
+
+#[test]
+fn a_route_without_edits_has_none() {
+    with_request("GET / HTTP/1.1\r\nHost: h\r\n\r\n", |request| {
+        assert!(matches!(configured("service = \"a\"").lookup(request), Some(Goes::To { edits: None, .. })));
+    });
+}
+
+#[test]
+fn the_beginning_of_a_path_is_replaced_in_whole_segments() {
+    let target = |lines: &str, target: &str| {
+        let table = configured(&format!("service = \"a\"\n{lines}"));
+        with_request("GET / HTTP/1.1\r\nHost: h\r\n\r\n", |request| match table.lookup(request) {
+            Some(Goes::To { edits: Some(edits), .. }) => edits.target(target),
+            other => panic!("{other:?}"),
+        })
+    };
+    for lines in [
+        "strip_prefix = \"/v1\"",
+        "strip_prefix = \"/v1/\"",
+        "rewrite_prefix = { from = \"/v1\", to = \"/\" }",
+    ] {
+        let stripped = |path: &str| target(lines, path);
+        assert_eq!(stripped("/v1/x?y=/v1"), Some("/x?y=/v1".into()));
+        assert_eq!(stripped("/v1"), Some("/".into()));
+        assert_eq!(stripped("/v1?x"), Some("/?x".into()));
+        assert_eq!([stripped("/v10"), stripped("/V1/x"), stripped("*"), stripped("/")], [const { None }; 4]);
+    }
+    let rewritten = |path: &str| target("rewrite_prefix = { from = \"/a/b\", to = \"/c\" }", path);
+    assert_eq!([rewritten("/a/b"), rewritten("/a/b/d")], [Some("/c".into()), Some("/c/d".into())]);
+    assert_eq!(rewritten("/a/b?x"), Some("/c?x".into()));
+    let put_before = |path: &str| target("rewrite_prefix = { from = \"/\", to = \"/c\" }", path);
+    assert_eq!(
+        [put_before("/"), put_before("/x"), put_before("*")],
+        [Some("/c/".into()), Some("/c/x".into()), None]
+    );
+}
+
+#[test]
+fn a_redirect_is_made_of_what_was_asked_for() {
+    let sent = |to: &str, head: &str| {
+        let table = configured(&format!("redirect = {{ to = \"{to}\" }}"));
+        with_request(head, |request| match table.lookup(request) {
+            Some(Goes::Redirect(redirect)) => location(redirect, request),
+            other => panic!("{other:?}"),
+        })
+    };
+    let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: Shop.example:8080\r\n\r\n");
+    let whole = "https://{host}{path}{query}";
+    assert_eq!(sent(whole, &get("/a%0d%0a?b={host}")), Some("https://Shop.example/a%0d%0a?b={host}".into()));
+    assert_eq!(sent(whole, &get("//evil.example")), Some("https://Shop.example//evil.example".into()));
+    assert_eq!(sent("/new{path}?from=shop", &get("/a?b")), Some("/new/a?from=shop".into()));
+    assert_eq!(sent("http://x.example:81", &get("/a?b")), Some("http://x.example:81".into()));
+    assert_eq!(sent(whole, "GET / HTTP/1.0\r\n\r\n"), None);
+    assert_eq!(sent("/there", "GET / HTTP/1.0\r\n\r\n"), Some("/there".into()));
+}
+
+#[test]
+fn no_redirect_lets_the_client_choose_the_host() {
+    for to in [
+        "{path}",
+        "/{path}",
+        "//{host}",
+        "//evil.example",
+        "/\\\\x",
+        "https://{path}",
+        "https://{query}",
+        "https://{host}.x{path}",
+        "https://x{host}",
+        "https://",
+        "https:///x",
+        "https://{host}:x/",
+        "https://u@h/",
+        "javascript:alert(1)",
+        "ftp://h/",
+        "https://h/{unknown}",
+        "https://h/{path",
+        "https://h/}",
+        "https://h/ x",
+        "",
+    ] {
+        let text = format!(
+            "[[listener]]\nbind = [\"127.0.0.1:0\"]\n[[listener.route]]\nredirect = {{ to = \"{to}\" }}\n"
+        );
+        assert!(crate::config::parse(&text).is_err(), "{to}");
+    }
 }

@@ -8,17 +8,19 @@ use everup_core::config;
 use everup_core::http::chunked::ChunkScanner;
 use everup_core::http::{Framing, Malformed, Parsed, Storage, Version, forward, request, response};
 use everup_core::keeper::{ToKeeper, ToWorker};
+use everup_core::proxy_protocol::{self, Parsed as Proxied};
 
 /// Decodes bytes and panics when a promise is broken.
 pub(crate) type Decoder = fn(&[u8]);
 
 /// The decoders, by the name of their fuzz target and corpus.
-pub(crate) const ALL: [(&str, Decoder); 6] = [
+pub(crate) const ALL: [(&str, Decoder); 7] = [
     ("chunked", chunked),
     ("config", config_text),
     ("http_request", http_request),
     ("http_response", http_response),
     ("link", link),
+    ("proxy_protocol", proxy_header),
     ("ticket", ticket),
 ];
 
@@ -43,6 +45,7 @@ fn http_request(bytes: &[u8]) {
         request_id: "id",
         fallback_host: "fallback.example",
         certificate_subject: None,
+        trace_parent: None,
     };
     forward::request(&mut sent, &taken, bytes, origin);
 
@@ -162,5 +165,29 @@ fn link(bytes: &[u8]) {
     if let Ok(message) = serde_json::from_slice::<ToWorker>(bytes) {
         let again = serde_json::to_vec(&message).expect("a message can be written");
         assert_eq!(serde_json::from_slice::<ToWorker>(&again).expect("what we wrote"), message);
+    }
+}
+
+/// However the bytes arrive, the header is the same; and who it names is read again from what we send on.
+fn proxy_header(bytes: &[u8]) {
+    let parsed = proxy_protocol::parse(bytes);
+    for end in 0..bytes.len() {
+        let early = proxy_protocol::parse(&bytes[..end]);
+        assert!(early == Ok(Proxied::Partial) || early == parsed, "{early:?} at {end}, then {parsed:?}");
+    }
+    let Ok(Proxied::Whole(header)) = parsed else { return };
+    assert!(header.bytes <= bytes.len().min(proxy_protocol::V2_BYTES));
+    let Some(ends) = header.ends else { return };
+    let (mut v1, mut v2) = (Vec::new(), Vec::new());
+    proxy_protocol::write_v1(&mut v1, Some(ends));
+    proxy_protocol::write_v2(&mut v2, Some(ends), b"id");
+    let read = |sent: &[u8]| match proxy_protocol::parse(sent) {
+        Ok(Proxied::Whole(read)) if read.bytes == sent.len() => read.ends,
+        other => panic!("we send what we would refuse: {other:?}"),
+    };
+    let again = read(&v1).expect("ends were written");
+    assert_eq!(Some(again), read(&v2));
+    for (read, taken) in [(again.source, ends.source), (again.destination, ends.destination)] {
+        assert_eq!((read.ip().to_canonical(), read.port()), (taken.ip().to_canonical(), taken.port()));
     }
 }

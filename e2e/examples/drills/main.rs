@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use everup_e2e::chance;
 
+mod differential;
 mod instances;
 mod origin;
 mod promise;
@@ -15,12 +16,22 @@ mod worker;
 const USAGE: &str = "\
 usage: drills instances [SECONDS]   instances killed, stopped, frozen and started again (120)
        drills worker [KILLS]        the worker killed under load (20)
+       drills cookies               a million forged cookies
+       drills differential [COUNT]  where requests end, beside llhttp and h11 (200000; needs node, python3 with h11)
+       drills record FILE           the same, and writes a sample: core/tests/readings.txt
 The seed is printed; EVERUP_SEED repeats a run.";
+
+/// Byte strings of which a sample is recorded.
+const RECORDED: u64 = 100_000;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let (name, number) = match words.as_slice() {
+        ["record", path] => {
+            let kept = differential::run(RECORDED, chance::seed(), Some(path));
+            return if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
         ["origin", port, name, book] => return origin::serve(port, name, book),
         [name] => (*name, None),
         [name, number] => (*name, number.parse().ok()),
@@ -31,6 +42,7 @@ fn main() -> ExitCode {
     let kept = match name {
         "instances" => instances::run(number.unwrap_or(120), seed),
         "worker" => worker::run(number.unwrap_or(20)),
+        "differential" => differential::run(number.unwrap_or(200_000), seed, None),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

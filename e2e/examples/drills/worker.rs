@@ -49,10 +49,10 @@ pub(crate) fn run(kills: u64) -> bool {
     promises.kept()
 }
 
-/// A worker that lived for ten seconds is restarted at once; one that did not, with backoff. The drill is about the
-/// first kind.
+/// A worker that lived for a second is restarted at once; one that did not, with backoff. The drill is about the first
+/// kind.
 fn wait_for_calm() {
-    let end = Instant::now() + Duration::from_millis(10_500);
+    let end = Instant::now() + Duration::from_millis(1_500);
     while Instant::now() < end {
         std::thread::sleep(Duration::from_millis(100));
     }

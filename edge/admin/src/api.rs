@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::explanation::{ExplainedEvent, ExplainedRequest, Explanation};
+
 /// Everything an operator may want to see at once: `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -89,6 +91,9 @@ pub struct InstanceStatus {
     pub state: InstanceState,
     /// Why it is in that state, in words; empty when there is nothing to explain.
     pub reason: String,
+    /// Seconds until it gets requests again; only while it is `ejected`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returns_in_seconds: Option<f64>,
     /// Its share in the weighted balancing methods.
     pub weight: u32,
     /// Requests sent to it since the worker started.
@@ -116,6 +121,8 @@ pub struct InstanceStatus {
 pub enum InstanceState {
     /// It takes requests.
     Up,
+    /// It answers badly while others do not: it gets no new request for a while, unless nobody else takes any.
+    Ejected,
     /// It failed: no request goes there.
     Down,
     /// It was never seen to answer, nor to fail.
@@ -138,6 +145,7 @@ impl fmt::Display for InstanceState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Up => "up",
+            Self::Ejected => "ejected",
             Self::Down => "down",
             Self::Unknown => "unknown",
             Self::Draining => "draining",

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use crate::api::{Done, DrainAnswer, ErrorAnswer, Status};
+use crate::api::{Done, DrainAnswer, ErrorAnswer, Explanation, Status};
 
 /// How long an answer may take that does not wait for anything.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
@@ -105,6 +105,14 @@ impl Client {
     /// See [`ClientError`]; safe to try again.
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.ask(Method::GET, "/v1/status", ANSWER_TIME).await
+    }
+
+    /// What is remembered of the requests with this id.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; refused if nothing is.
+    pub async fn explain(&self, id: &str) -> Result<Explanation, ClientError> {
+        self.ask(Method::GET, &format!("/v1/requests/{}", percent_encoded(id)), ANSWER_TIME).await
     }
 
     /// Drains an instance and waits for its requests in flight: at most `wait`, None: the service's `drain.time`.

@@ -20,6 +20,7 @@ use crate::command::{Command, Commands, Refusal};
 /// Every route of the admin socket as (method, path): the description of the API is tested against it.
 pub const ADMIN_ROUTES: &[(&str, &str)] = &[
     ("get", "/v1/status"),
+    ("get", "/v1/requests/{id}"),
     ("post", "/v1/services/{service}/instances/{instance}/drain"),
     ("post", "/v1/services/{service}/instances/{instance}/undrain"),
     ("post", "/v1/services/{service}/instances/{instance}/kill"),
@@ -62,6 +63,7 @@ fn routed(routes: &[(&str, &str)], handler: fn(&str) -> MethodRouter<Commands>) 
 fn admin_handler(path: &str) -> MethodRouter<Commands> {
     match path.rsplit('/').next() {
         Some("status") => get(status),
+        Some("{id}") => get(explain),
         Some("drain") => post(drain),
         Some("undrain") => post(undrain),
         Some("kill") => post(kill),
@@ -81,6 +83,14 @@ fn metrics_handler(path: &str) -> MethodRouter<Commands> {
 async fn status(State(commands): State<Commands>) -> Response {
     match ask(&commands, |reply| Command::Status { reply }).await {
         Ok(status) => Json(status).into_response(),
+        Err(gone) => gone,
+    }
+}
+
+async fn explain(State(commands): State<Commands>, Path(id): Path<String>) -> Response {
+    match ask(&commands, |reply| Command::Explain { id, reply }).await {
+        Ok(Ok(explanation)) => Json(explanation).into_response(),
+        Ok(Err(refusal)) => refused(&refusal),
         Err(gone) => gone,
     }
 }

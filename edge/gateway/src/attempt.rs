@@ -10,19 +10,22 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use everup_core::config::Timeout;
+use everup_core::config::{SendProxy, Timeout};
 use everup_core::exchange::Failure;
 use everup_core::health::Reason;
 use everup_core::http::body::Body;
 use everup_core::http::response::{self, Response};
 use everup_core::http::{Framing, Parsed, Storage, Version, forward};
 
+use crate::announce::announce;
 use crate::client::{Client, Incoming};
+use crate::judge;
 use crate::local::Local;
 use crate::pool::Reuse;
 use crate::pump::{Pump, PumpEnd};
 use crate::relay;
 use crate::service::{InFlight, Instance};
+use crate::splice::{BULK, Pipe, SPLICE_FROM};
 use crate::sticky;
 use crate::stream::Stream;
 use crate::watch::Signal;
@@ -60,6 +63,8 @@ struct Attempt<'a> {
     unsent: Vec<u8>,
     /// When `timeout.request` is over.
     until: Duration,
+    /// What is read next must have come by then.
+    deadline: Duration,
     written: bool,
     answered: bool,
     /// The connection was used before, and not a byte came on it since.
@@ -68,10 +73,13 @@ struct Attempt<'a> {
 
 /// A final answer of which the head was forwarded.
 struct Answer {
+    status: u16,
     body: Body,
     keep_client: bool,
     keep_instance: bool,
     dechunk: bool,
+    /// Much of it came at once the last time.
+    bulk: bool,
 }
 
 /// What to do after some bytes from the instance were looked at.
@@ -94,8 +102,10 @@ pub(crate) async fn run(
         Ok(connected) => connected,
         Err(failure) => return Ended::Failed { failure, written: false, answered: false },
     };
+    // On the common path the connection was there, and the clock is not read for it.
+    incoming.trail.on_connected(if stale { local.coarse_now() } else { local.now() });
     instance.table.shared.requests.cell(local.thread).add(1);
-    let pump = Pump::new(incoming.body.clone(), incoming.body_bytes, local.limits.body_bytes);
+    let pump = Pump::new(local, incoming.body.clone(), incoming.body_bytes, incoming.awaits_continue);
     let unsent = Vec::new();
     let (written, answered) = (false, false);
     let mut attempt = Attempt {
@@ -107,12 +117,14 @@ pub(crate) async fn run(
         pump,
         unsent,
         until,
+        deadline: until,
         written,
         answered,
         stale,
     };
     let mut held = Vec::new();
     let ended = attempt.run(&mut held).await;
+    attempt.incoming.trail.bytes_in += attempt.pump.carried();
     attempt.client.watch.set_waits_for(None);
     match ended {
         Ok(answer) => attempt.finish(answer),
@@ -129,13 +141,16 @@ async fn connect(
     until: Duration,
 ) -> Result<(Stream, bool), Failure> {
     let reuse = if incoming.idempotent { Reuse::Any } else { Reuse::Fresh };
+    let send_proxy = incoming.service.settings.send_proxy;
     if !incoming.met_stale
+        && send_proxy == SendProxy::Off
         && let Some(stream) = instance.pool.take(local.coarse_now(), reuse)
     {
         return Ok((stream, true));
     }
     let limit = incoming.service.settings.timeout.connect;
-    let stream = dial(local, client, instance, limit, until.saturating_sub(local.now())).await?;
+    let mut stream = dial(local, client, instance, limit, until.saturating_sub(local.now())).await?;
+    announce(local, client, send_proxy, incoming.request_id(), &mut stream)?;
     Ok((stream, false))
 }
 
@@ -199,12 +214,12 @@ impl Attempt<'_> {
     }
 
     /// Deadline and rescue for the time until the answer's head.
-    fn await_answer(&self) {
+    fn await_answer(&mut self) {
         // A request that may not be sent again gains nothing from giving up early.
         let attempt = self.incoming.service.settings.timeout.attempt.filter(|_| self.may_be_rescued());
-        let deadline =
+        self.deadline =
             attempt.map_or(self.until, |attempt| self.until.min(self.local.coarse_now() + attempt));
-        self.client.watch.set_deadline(Some(deadline));
+        self.client.watch.set_deadline(Some(self.deadline));
         self.client.watch.set_waits_for(self.may_be_rescued().then(|| self.instance.key()));
     }
 
@@ -233,14 +248,33 @@ impl Attempt<'_> {
 
     /// Reads from the instance into the scratch buffer, and carries the request's body meanwhile. 0: it has closed.
     async fn read(&mut self) -> Step<usize> {
-        let Self { local, client, incoming, upstream, pump, until, answered, .. } = self;
+        loop {
+            if let Some(wakeup) = self.pump.next_wakeup() {
+                self.client.watch.limit_deadline(wakeup);
+            }
+            match self.read_once().await {
+                Ok(read) => return read,
+                Err(Signal::Deadline) if self.pump.is_too_slow(self.local.now()) => {
+                    return Err(Ended::Refused { status: 408, answered: self.answered });
+                }
+                // It was only time to look at the client's pace.
+                Err(Signal::Deadline) if self.local.coarse_now() < self.deadline => {
+                    self.client.watch.set_deadline(Some(self.deadline));
+                }
+                Err(signal) => return Err(self.signalled(signal)),
+            }
+        }
+    }
+
+    async fn read_once(&mut self) -> Result<Step<usize>, Signal> {
+        let Self { local, client, incoming, upstream, pump, until, deadline, answered, .. } = self;
         let Client { stream, watch, carry, .. } = &mut **client;
         let mut pumped = false;
         let Timeout { request: request_time, idle, .. } = incoming.service.settings.timeout;
         let read = watch.wait(|cx| {
             if pump.is_active() {
                 let progress = || pumped = true;
-                if let Poll::Ready(end) = pump.poll(cx, (stream, upstream), &local.buffers, carry, progress) {
+                if let Poll::Ready(end) = pump.poll(cx, (stream, upstream), local, carry, progress) {
                     return Poll::Ready(Err(end));
                 }
                 if pumped && !incoming.consumed {
@@ -250,18 +284,18 @@ impl Attempt<'_> {
                 if std::mem::take(&mut pumped) {
                     // The time for the answer begins when the request is whole; after that, neither way is silence.
                     *until = local.coarse_now() + if *answered { idle } else { request_time };
-                    watch.set_deadline(Some(*until));
+                    *deadline = *until;
+                    watch.set_deadline(Some(pump.next_wakeup().map_or(*until, |pace| pace.min(*until))));
                 }
             }
             upstream.poll_read(cx, &mut local.buffers.scratch()).map(Ok)
         });
-        match read.await {
-            Ok(Ok(Ok(read))) => Ok(read),
+        Ok(match read.await? {
+            Ok(Ok(read)) => Ok(read),
             // A reset is an end like any other.
-            Ok(Ok(Err(_))) => Ok(0),
-            Ok(Err(end)) => Err(self.pump_ended(end)),
-            Err(signal) => Err(self.signalled(signal)),
-        }
+            Ok(Err(_)) => Ok(0),
+            Err(end) => Err(self.pump_ended(end)),
+        })
     }
 
     /// Looks at `read` new bytes in the scratch buffer (after those in `held`) as heads of answers; interim ones are
@@ -316,6 +350,9 @@ impl Attempt<'_> {
         forward::response(&mut out, head, bytes, plain);
         self.send_to_client(&out, &[])?;
         self.local.buffers.give(out);
+        if head.status == 100 {
+            self.pump.on_held_up(self.local.coarse_now());
+        }
         Ok(())
     }
 
@@ -327,9 +364,10 @@ impl Attempt<'_> {
             && head.framing != Framing::UntilClose
             && !dechunk
             && self.pump.is_done();
+        let Incoming { service, wish, .. } = &*self.incoming;
+        sticky::learn(self.local, service, self.instance, head.headers);
         let secure = self.client.is_secure();
-        let cookie =
-            sticky::set_cookie(self.local, &self.incoming.service, self.incoming.wish, self.instance, secure);
+        let cookie = sticky::set_cookie(self.local, service, *wish, self.instance, head.headers, secure);
         let hsts = self.client.hsts(self.local);
         let wanted = forward::Answer {
             client: self.incoming.version,
@@ -349,17 +387,20 @@ impl Attempt<'_> {
         let Ok(taken) = taken else { return Err(self.failed(Failure::BadAnswer)) };
         // From here on the client sees an answer; there is no way back.
         self.answered = true;
+        self.incoming.trail.on_answer(self.local.now(), head.status);
         self.client.watch.set_waits_for(None);
-        if forward::response_is_untouched(head, wanted) {
+        let edits = self.incoming.edits.as_ref().and_then(|edits| edits.response.as_ref());
+        if edits.is_none() && forward::response_is_untouched(head, wanted) {
             self.send_to_client(&bytes[..head.head_bytes + taken], &[])?;
         } else {
             let mut out = self.local.buffers.take();
-            forward::response(&mut out, head, bytes, wanted);
+            forward::edited_response(&mut out, head, bytes, wanted, edits);
             self.send_to_client(&out, if dechunk { &data } else { &rest[..taken] })?;
             self.local.buffers.give(out);
         }
         let keep_instance = head.keep_alive && taken == rest.len();
-        Ok(Answer { body, keep_client, keep_instance, dechunk })
+        let bulk = taken >= BULK;
+        Ok(Answer { status: head.status, body, keep_client, keep_instance, dechunk, bulk })
     }
 
     /// The rest of the body, or an end that nobody takes for its end.
@@ -375,7 +416,16 @@ impl Attempt<'_> {
 
     async fn forward_body(&mut self, mut answer: Answer) -> Step<Answer> {
         while !answer.body.is_done() {
-            self.client.watch.set_deadline(Some(self.idle_deadline()));
+            self.deadline = self.idle_deadline();
+            self.client.watch.set_deadline(Some(self.deadline));
+            if let Some(left) = self.worth_splicing(&answer)
+                && let Some(pipe) = self.local.pipes.take()
+            {
+                let spliced = self.splice(pipe, left).await?;
+                answer.bulk = spliced >= BULK;
+                answer.body = Body::new(Framing::Length(left - spliced as u64));
+                continue;
+            }
             let read = self.read().await?;
             if read == 0 {
                 if matches!(answer.body, Body::UntilClose) {
@@ -387,6 +437,29 @@ impl Attempt<'_> {
             self.flush().await?;
         }
         Ok(answer)
+    }
+
+    /// How much is left of the body, if much is, and much comes at once, and none of it needs to pass through our hands.
+    fn worth_splicing(&self, answer: &Answer) -> Option<u64> {
+        let plain = self.upstream.is_plain() && self.client.stream.is_plain() && !self.pump.is_active();
+        answer.body.wants().filter(|left| answer.bulk && plain && *left >= SPLICE_FROM)
+    }
+
+    /// Splices what is there of the `left` bytes of the body from the instance to the client; how many that were.
+    async fn splice(&self, mut pipe: Pipe, left: u64) -> Step<usize> {
+        let Self { upstream, client, .. } = self;
+        let filled = match client.watch.wait(|cx| pipe.poll_fill(cx, upstream, left)).await {
+            Ok(Ok(filled @ 1..)) => filled,
+            Ok(Ok(0) | Err(_)) => return Err(self.failed(Failure::Lost)),
+            Err(signal) => return Err(self.signalled(signal)),
+        };
+        client.watch.set_deadline(Some(self.idle_deadline()));
+        match client.watch.wait(|cx| pipe.poll_drain(cx, &client.stream)).await {
+            Ok(Ok(())) => self.local.pipes.give(pipe),
+            Ok(Err(_)) | Err(Signal::Deadline) => return Err(Ended::ClientGone),
+            Err(signal @ (Signal::JudgedDown | Signal::Closing)) => return Err(self.signalled(signal)),
+        }
+        Ok(filled)
     }
 
     fn take_body_bytes(&mut self, read: usize, answer: &mut Answer) -> Step<()> {
@@ -401,12 +474,15 @@ impl Attempt<'_> {
         });
         let Ok(taken) = taken else { return Err(self.failed(Failure::BadAnswer)) };
         answer.keep_instance &= taken == read;
+        answer.bulk = read >= BULK;
         self.send_to_client(if dechunk { &data } else { &scratch[..taken] }, &[])
     }
 
     /// The answer went out: who keeps which connection.
     fn finish(self, answer: Answer) -> Ended {
-        if answer.keep_instance && self.pump.is_done() {
+        judge::on_answer(self.local, &self.incoming.service, self.instance, answer.status);
+        let send_proxy = self.incoming.service.settings.send_proxy;
+        if answer.keep_instance && self.pump.is_done() && send_proxy == SendProxy::Off {
             self.instance.pool.give(self.local.coarse_now(), self.upstream);
         }
         Ended::Answered { keep: answer.keep_client && self.pump.is_done() }
@@ -424,8 +500,10 @@ impl Attempt<'_> {
         let mut out = self.local.buffers.take();
         forward::response(&mut out, head, bytes, plain);
         self.answered = true;
+        self.incoming.trail.on_answer(self.local.now(), head.status);
         self.send_to_client(&out, &bytes[head.head_bytes..])?;
         self.local.buffers.give(out);
+        judge::on_answer(self.local, &self.incoming.service, self.instance, head.status);
         Ok(Next::Tunnel)
     }
 
@@ -446,6 +524,7 @@ impl Attempt<'_> {
 
     /// Hands bytes to the kernel; what it does not take now is kept for [`Self::flush`].
     fn send_to_client(&mut self, first: &[u8], second: &[u8]) -> Step<()> {
+        self.incoming.trail.bytes_out += (first.len() + second.len()) as u64;
         let written = if self.unsent.is_empty() {
             self.client.stream.try_write(first, second).map_err(|_| Ended::ClientGone)?
         } else {
@@ -478,6 +557,7 @@ impl Attempt<'_> {
         }
         if waited {
             self.unsent.clear();
+            self.pump.on_held_up(self.local.coarse_now());
             if !self.answered {
                 self.await_answer();
                 // We may have been told meanwhile, and would not be again.

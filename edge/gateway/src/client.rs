@@ -1,7 +1,8 @@
 //! A client's connection: one request after another until one side wants no more. Reads and checks heads, finds the
 //! service, answers what cannot be passed on; `exchange` does the rest.
 
-use std::net::IpAddr;
+use std::io;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,21 +10,27 @@ use std::time::Duration;
 
 use everup_core::balance::ip_hash;
 use everup_core::certificate;
-use everup_core::config::Redirect;
+use everup_core::config::{ListenerRedirect, Redirect};
 use everup_core::http::body::Body;
 use everup_core::http::request::{self, Request};
 use everup_core::http::response::Asked;
 use everup_core::http::{Framing, Parsed, Storage, Version, forward};
-use everup_core::route;
+use everup_core::proxy_protocol::Ends;
+use everup_core::route::{self, Edits, Goes};
 
 use crate::exchange;
-use crate::local::{Local, RequestId};
+use crate::local::{Local, RequestId, TraceParent};
+use crate::per_client::{self, Entry};
+use crate::proxied;
 use crate::reply;
 use crate::service::Service;
 use crate::snapshot::ListenerTable;
-use crate::sticky;
+use crate::sticky::{self, Wish};
 use crate::stream::Stream;
-use crate::tls::Session;
+use crate::tell;
+use crate::tls::{self, Session};
+use crate::trail::{Note, Trail};
+use crate::turned_away::Reason;
 use crate::watch::{Signal, Watched};
 
 /// How long a connection that is being closed may still send what nobody reads: closing at once would reset it, and
@@ -42,11 +49,19 @@ pub(crate) struct Client {
     pub(crate) stream: Stream,
     pub(crate) watch: Watched,
     pub(crate) listener: usize,
+    /// Who connected: the client, or a balancer in front of everup.
+    pub(crate) peer: SocketAddr,
+    /// The client: the peer, or whom its PROXY header names.
+    pub(crate) source: SocketAddr,
+    /// What the client connected to, if a PROXY header says so.
+    announced_destination: Option<SocketAddr>,
     /// The client's address as text.
     pub(crate) address: String,
     /// The subject of the certificate that the client has shown.
     certificate_subject: Option<String>,
     pub(crate) hash: u64,
+    /// Counts it for its client as long as it lives.
+    _place: Option<per_client::Place>,
     /// Read already, but belonging to what comes after the current request.
     pub(crate) carry: Vec<u8>,
     idle: Duration,
@@ -68,14 +83,20 @@ pub(crate) struct Incoming {
     pub(crate) consumed: bool,
     /// A connection from a pool proved dead: the next attempt takes a new one.
     pub(crate) met_stale: bool,
+    /// The client waits for `100 Continue` before it sends the body.
+    pub(crate) awaits_continue: bool,
     pub(crate) asked: Asked,
     pub(crate) version: Version,
     pub(crate) keep_alive: bool,
     pub(crate) idempotent: bool,
-    /// The identity of the instance that the client's cookie names.
-    pub(crate) wish: Option<u64>,
+    /// What its route changes.
+    pub(crate) edits: Option<Arc<Edits>>,
+    /// What it wishes for, for the sake of stickiness.
+    pub(crate) wish: Wish,
     /// When its head was whole.
     pub(crate) started: Duration,
+    /// How it goes.
+    pub(crate) trail: Trail,
     request_id: Range<usize>,
 }
 
@@ -96,22 +117,35 @@ pub(crate) enum After {
     Gone,
 }
 
-/// A request that is refused before any service has seen it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A request that is refused, or sent elsewhere, before any service has seen it.
+#[derive(Debug)]
 struct Refusal {
     status: u16,
     why: &'static str,
-    /// Where the client finds what it wants.
-    location: Option<String>,
     /// The next request may come; it begins so many bytes after this one. None: nobody can tell where.
     next: Option<usize>,
     head: bool,
+    /// What was asked for, as far as it is known.
+    asked: Option<Note>,
+    /// Where the client is sent.
+    location: Option<String>,
 }
 
 impl Refusal {
     const fn fatal(status: u16, why: &'static str) -> Self {
-        Self { status, why, location: None, next: None, head: false }
+        Self { status, why, next: None, head: false, asked: None, location: None }
     }
+}
+
+/// What came of a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entered {
+    /// It is served.
+    Served,
+    /// Its client has too many.
+    TooMany,
+    /// It is closed without a word.
+    Closed,
 }
 
 /// What came of waiting for a request.
@@ -123,8 +157,19 @@ enum Arrived {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, peer: IpAddr) {
+pub(crate) async fn serve(
+    local: Rc<Local>,
+    stream: Stream,
+    listener: usize,
+    peer: SocketAddr,
+    tls: Option<tls::Accepting>,
+) {
     let mut client = Client::new(&local, stream, listener, peer);
+    match client.enter(&local, tls).await {
+        Entered::Served => {}
+        Entered::TooMany => return client.turn_away(&local).await,
+        Entered::Closed => return,
+    }
     loop {
         let after = match client.next_request(&local).await {
             Arrived::Request(incoming) => {
@@ -144,30 +189,33 @@ pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, pee
 }
 
 impl Client {
-    pub(crate) fn new(local: &Local, stream: Stream, listener: usize, peer: IpAddr) -> Self {
-        let watch = local.watches.enter();
-        let peer = peer.to_canonical();
-        let (address, hash) = (peer.to_string(), ip_hash::client_hash(peer));
-        let certificate = stream.tls().and_then(Session::peer_certificate);
-        // What the TLS library has verified and we cannot read has a subject all the same: an unknown one.
-        let certificate_subject = certificate
-            .map(|der| certificate::read(der).map_or_else(String::new, |certificate| certificate.subject));
+    pub(crate) fn new(local: &Local, stream: Stream, listener: usize, peer: SocketAddr) -> Self {
+        let source = canonical(peer);
         Self {
             stream,
-            watch,
+            watch: local.watches.enter(),
             listener,
-            address,
-            certificate_subject,
-            hash,
+            peer,
+            source,
+            announced_destination: None,
+            address: source.ip().to_string(),
+            certificate_subject: None,
+            hash: ip_hash::client_hash(source.ip()),
+            _place: None,
             carry: Vec::new(),
             idle: IDLE_TIME,
             served: false,
         }
     }
 
-    /// Whether it is a TLS connection.
+    /// Whether the client speaks TLS with us.
     pub(crate) fn is_secure(&self) -> bool {
-        self.stream.tls().is_some()
+        !self.stream.is_plain()
+    }
+
+    /// The version of TLS that the client speaks with us, `1.2` or `1.3`.
+    pub(crate) fn tls_version(&self) -> Option<&'static str> {
+        self.stream.tls().and_then(Session::version)
     }
 
     /// The Strict-Transport-Security that its answers need.
@@ -176,6 +224,74 @@ impl Client {
             return None;
         }
         local.table().snapshot.listeners.get(self.listener).and_then(|listener| listener.hsts.clone())
+    }
+
+    /// Whom the connection is for, by its PROXY header.
+    pub(crate) fn set_ends(&mut self, ends: Ends) {
+        let Ends { source, destination } = ends;
+        self.source = canonical(source);
+        self.announced_destination = Some(canonical(destination));
+        self.address = self.source.ip().to_string();
+        self.hash = ip_hash::client_hash(self.source.ip());
+    }
+
+    /// What the client connected to.
+    pub(crate) fn destination(&self) -> io::Result<SocketAddr> {
+        self.announced_destination.map_or_else(|| self.stream.local_address().map(canonical), Ok)
+    }
+
+    /// What comes before the first request: finds out who the client is, and whether it may have another connection;
+    /// then TLS, in which it can also be told that it may not.
+    pub(crate) async fn enter(&mut self, local: &Local, tls: Option<tls::Accepting>) -> Entered {
+        let table = local.table();
+        let listener = table.snapshot.listeners.get(self.listener);
+        let expected =
+            listener.is_some_and(|listener| proxied::is_expected(&listener.accept_proxy, self.peer));
+        drop(table);
+        if expected && !proxied::take_header(local, self).await {
+            return Entered::Closed;
+        }
+        let entered = self.take_place(local);
+        let Some(tls) = tls.filter(|_| entered != Entered::Closed) else { return entered };
+        if self.shake_hands(local, tls).await { entered } else { Entered::Closed }
+    }
+
+    /// Counts it for its client.
+    fn take_place(&mut self, local: &Local) -> Entered {
+        let Some(per_client) = &local.shared.per_client else { return Entered::Served };
+        let (place, entered) = match per_client.enter(self.source.ip()) {
+            Entry::Admitted(place) => (Some(place), Entered::Served),
+            Entry::TooMany(place) => (Some(place), Entered::TooMany),
+            Entry::FarTooMany => (None, Entered::Closed),
+        };
+        self._place = place;
+        if entered != Entered::Served {
+            let why = "its client has as many connections as limits.connections_per_client allows";
+            local.shared.turned_away.count(Reason::PerClient, self.source.ip(), why);
+        }
+        entered
+    }
+
+    /// What was read with the PROXY header belongs to the handshake.
+    async fn shake_hands(&mut self, local: &Local, accepting: tls::Accepting) -> bool {
+        let ahead = std::mem::take(&mut self.carry);
+        let Self { stream, watch, .. } = self;
+        if !accepting.shake_hands(local, stream, watch, ahead).await {
+            return false;
+        }
+        let certificate = self.stream.tls().and_then(Session::peer_certificate);
+        // What the TLS library has verified and we cannot read has a subject all the same: an unknown one.
+        self.certificate_subject = certificate
+            .map(|der| certificate::read(der).map_or_else(String::new, |certificate| certificate.subject));
+        true
+    }
+
+    /// Tells a client that it has too many connections. Not longer than that takes.
+    async fn turn_away(mut self, local: &Local) {
+        let why = "too many connections from your address";
+        if self.reply(local, 429, why, "", false, false).await.0 == After::Close {
+            self.linger(local).await;
+        }
     }
 
     /// Waits for the next request's head.
@@ -266,7 +382,7 @@ impl Client {
     }
 
     /// Reads into the scratch buffer; 0 is the end, however it came.
-    async fn read(&mut self, local: &Local) -> Result<usize, Signal> {
+    pub(crate) async fn read(&mut self, local: &Local) -> Result<usize, Signal> {
         let Self { stream, watch, .. } = self;
         let read = watch.wait(|cx| stream.poll_read(cx, &mut local.buffers.scratch())).await?;
         Ok(read.unwrap_or(0))
@@ -279,6 +395,9 @@ impl Client {
             Ok(Parsed::Whole(request)) => request,
             Ok(Parsed::Partial) if bytes.len() > local.limits.head_bytes => return Err(too_large(bytes)),
             Ok(Parsed::Partial) => return Ok(None),
+            Err(_) if proxied::looks_like_header(bytes) => {
+                return Err(Refusal::fatal(400, "a PROXY header is not accepted from this address"));
+            }
             Err(malformed) => {
                 return Err(Refusal::fatal(request::status_for(malformed), explain(malformed)));
             }
@@ -298,16 +417,27 @@ impl Client {
     ) -> Result<(Incoming, usize), Refusal> {
         let table = local.table();
         let listener = table.snapshot.listeners.get(self.listener);
-        let found = listener
-            .and_then(|listener| listener.routes.lookup(request))
-            .and_then(|index| table.services.get(index));
-        let service = Rc::clone(found.ok_or_else(|| no_route(request, listener))?);
+        let (index, edits, route) = match listener.and_then(|listener| listener.routes.lookup_route(request))
+        {
+            Some((Goes::To { service, edits }, route)) => (Some(service), edits.map(Arc::clone), route),
+            Some((Goes::Redirect(redirect), route)) => {
+                local.shared.count_route(local.thread, self.listener, route);
+                return Err(redirected(local, redirect, request));
+            }
+            None => (None, None, None),
+        };
+        let found = index.and_then(|index| table.services.get(index));
+        let service = Rc::clone(found.ok_or_else(|| no_route(local, request, listener))?);
         let limit = local.limits.body_bytes.unwrap_or(u64::MAX);
+        let too_large = || Refusal {
+            asked: Some(note(local, request)),
+            ..Refusal::fatal(413, "the request's body is too large")
+        };
         if matches!(request.framing, Framing::Length(length) if length > limit) {
-            return Err(Refusal::fatal(413, "the request's body is too large"));
+            return Err(too_large());
         }
         let mut out = local.buffers.take();
-        let request_id = self.write_head(local, &mut out, request, bytes, &service);
+        let request_id = self.write_head(local, &mut out, request, bytes, &service, edits.as_deref());
         let mut body = Body::new(request.framing);
         let rest = &bytes[request.head_bytes..];
         let mut content = 0;
@@ -315,25 +445,30 @@ impl Client {
             .take(rest, |piece| content += piece.len() as u64)
             .map_err(|malformed| Refusal::fatal(400, explain(malformed)))?;
         if content > limit {
-            return Err(Refusal::fatal(413, "the request's body is too large"));
+            return Err(too_large());
         }
+        local.shared.count_route(local.thread, self.listener, route);
+        let used = request.head_bytes + taken;
         out.extend_from_slice(&rest[..taken]);
         let incoming = Incoming {
-            wish: sticky::wish(local, &service, request),
+            wish: sticky::wish(local, &service, request, self.is_secure()),
             service,
+            edits,
             out,
             body,
             body_bytes: content,
             consumed: false,
             met_stale: false,
+            awaits_continue: request.expect_continue && taken == 0,
             asked: Asked { head: request.method == "HEAD", upgrade: request.upgrade },
             version: request.version,
             keep_alive: request.keep_alive,
             idempotent: request.is_idempotent() && !request.upgrade,
             started: local.now(),
+            trail: Trail::new(note(local, request), self.listener, route, used as u64),
             request_id,
         };
-        Ok((incoming, request.head_bytes + taken))
+        Ok((incoming, used))
     }
 
     /// Writes the head for the instance; returns where the request id stands in it.
@@ -344,26 +479,49 @@ impl Client {
         request: &Request<'_, '_>,
         bytes: &[u8],
         service: &Service,
+        edits: Option<&Edits>,
     ) -> Range<usize> {
         let mut room = RequestId::default();
         let request_id = match request.request_id {
             Some(id) => id,
             None => local.new_request_id(&mut room),
         };
+        let mut room = TraceParent::default();
+        let trace_parent =
+            (local.makes_trace_parents && !request.is_traced()).then(|| local.new_trace_parent(&mut room));
         let origin = forward::Origin {
             client: &self.address,
             scheme: if self.is_secure() { "https" } else { "http" },
             request_id,
             fallback_host: &service.settings.name,
             certificate_subject: self.certificate_subject.as_deref(),
+            trace_parent,
         };
-        forward::request(out, request, bytes, origin);
+        let target = edits.and_then(|edits| edits.target(request.target));
+        let changes = forward::Changes {
+            target: target.as_deref(),
+            without_cookie: sticky::hidden_cookie(service),
+            edits: edits.and_then(|edits| edits.request.as_ref()),
+        };
+        forward::changed_request(out, request, bytes, origin, changes);
         // The id is the last line's value, before its CR LF and the empty line.
         let end = out.len() - 4;
         end - request_id.len()..end
     }
 
-    /// Sends an answer of ours.
+    /// Answers what no service has seen.
+    async fn refuse(&mut self, local: &Local, refusal: Refusal) -> After {
+        let Refusal { status, why, next, head, asked, location } = refusal;
+        let keep = next.is_some() && !local.is_closing();
+        let (after, sent) = match location {
+            Some(location) => self.redirect(local, status, &location, keep).await,
+            None => self.reply(local, status, why, "", head, keep).await,
+        };
+        tell::refused(local, self, asked.as_ref(), status, sent);
+        after
+    }
+
+    /// Sends an answer of ours; returns how many bytes of it went out, too.
     pub(crate) async fn reply(
         &mut self,
         local: &Local,
@@ -372,37 +530,36 @@ impl Client {
         request_id: &str,
         head: bool,
         keep: bool,
-    ) -> After {
+    ) -> (After, u64) {
         let mut out = local.buffers.take();
-        let hsts = self.hsts(local).map(|hsts| format!("Strict-Transport-Security: {hsts}\r\n"));
-        reply::write(&mut out, status, why, request_id, hsts.as_deref().unwrap_or_default(), (head, !keep));
-        self.send_reply(local, out, keep).await
+        let extra = self.hsts_line(local);
+        reply::write(&mut out, status, why, request_id, &extra, (head, !keep));
+        self.send(local, out, keep).await
     }
 
-    /// Answers a request that no service gets to see.
-    async fn refuse(&mut self, local: &Local, refusal: Refusal) -> After {
-        let Refusal { status, why, location, next, head } = refusal;
-        let keep = next.is_some() && !local.is_closing();
-        let Some(location) = location else {
-            return self.reply(local, status, why, "", head, keep).await;
-        };
+    /// Sends the client elsewhere.
+    async fn redirect(&mut self, local: &Local, status: u16, location: &str, keep: bool) -> (After, u64) {
         let mut out = local.buffers.take();
-        reply::write(&mut out, status, why, "", &format!("Location: {location}\r\n"), (head, !keep));
-        self.send_reply(local, out, keep).await
+        reply::write_redirect(&mut out, status, location, &self.hsts_line(local), !keep);
+        self.send(local, out, keep).await
     }
 
-    async fn send_reply(&mut self, local: &Local, out: Vec<u8>, keep: bool) -> After {
+    fn hsts_line(&self, local: &Local) -> String {
+        self.hsts(local).map_or_else(String::new, |hsts| format!("Strict-Transport-Security: {hsts}\r\n"))
+    }
+
+    async fn send(&mut self, local: &Local, out: Vec<u8>, keep: bool) -> (After, u64) {
         self.watch.set_deadline(Some(local.coarse_now() + self.idle));
         let mut at = 0;
         while at < out.len() || !self.stream.is_flushed() {
             let Self { stream, watch, .. } = self;
             match watch.wait(|cx| stream.poll_write(cx, &out[at..])).await {
                 Ok(Ok(written)) => at += written,
-                Ok(Err(_)) | Err(_) => return After::Gone,
+                Ok(Err(_)) | Err(_) => return (After::Gone, at as u64),
             }
         }
         local.buffers.give(out);
-        if keep { After::Keep } else { After::Close }
+        (if keep { After::Keep } else { After::Close }, at as u64)
     }
 
     /// Reads and forgets what the client still sends, for a short while, so that it sees our last answer.
@@ -421,17 +578,47 @@ impl Client {
 }
 
 /// What no route takes is sent to https, or not found.
-fn no_route(request: &Request<'_, '_>, listener: Option<&ListenerTable>) -> Refusal {
-    let next = (request.framing == Framing::Empty && request.keep_alive).then_some(request.head_bytes);
-    let head = request.method == "HEAD";
+fn no_route(local: &Local, request: &Request<'_, '_>, listener: Option<&ListenerTable>) -> Refusal {
     let redirect = listener.and_then(|listener| listener.redirect);
-    let location = redirect.zip(request.host).map(|(Redirect::Https, host)| {
+    let location = redirect.zip(request.host).map(|(ListenerRedirect::Https, host)| {
         let target = if request.target == "*" { "/" } else { request.target };
         format!("https://{}{target}", route::without_port(host))
     });
     match location {
-        Some(_) => Refusal { status: 308, why: "this is to be had by https", location, next, head },
-        None => Refusal { status: 404, why: "no route leads from here to a service", location, next, head },
+        Some(_) => Refusal { location, ..unserved(local, request, 308, "") },
+        None => unserved(local, request, 404, "no route leads from here to a service"),
+    }
+}
+
+/// IPv4 as IPv4, also where a socket says it in IPv6 form.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// What is asked for, for the access log and for `explain`.
+fn note(local: &Local, request: &Request<'_, '_>) -> Note {
+    Note::new(local.buffers.take(), request, local.log.as_ref().is_some_and(|log| log.query))
+}
+
+/// A request that no service gets. If it has no body, the next one may follow it.
+fn unserved(local: &Local, request: &Request<'_, '_>, status: u16, why: &'static str) -> Refusal {
+    let next = (request.framing == Framing::Empty && request.keep_alive).then_some(request.head_bytes);
+    Refusal {
+        status,
+        why,
+        next,
+        head: request.method == "HEAD",
+        asked: Some(note(local, request)),
+        location: None,
+    }
+}
+
+fn redirected(local: &Local, redirect: &Redirect, request: &Request<'_, '_>) -> Refusal {
+    match route::location(redirect, request) {
+        Some(location) => {
+            Refusal { location: Some(location), ..unserved(local, request, redirect.status, "") }
+        }
+        None => unserved(local, request, 400, "the redirect needs a Host"),
     }
 }
 

@@ -4,14 +4,17 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use everup_core::exchange::{Decision, Exchange, Progress};
+use everup_core::exchange::{Decision, Exchange, Failure, Progress};
 
 use crate::attempt::{self, Ended};
 use crate::client::{After, Client, Incoming};
+use crate::judge;
 use crate::local::Local;
 use crate::park;
 use crate::service::{Instance, Tried};
 use crate::sticky;
+use crate::tale::Verdict;
+use crate::tell;
 
 /// A request in custody.
 struct Custody<'a> {
@@ -35,9 +38,13 @@ pub(crate) async fn run(local: &Local, client: &mut Client, incoming: Incoming) 
     let mut custody =
         Custody { local, client, incoming, exchange, tried: Vec::new(), parked_since: None, until };
     let after = custody.run().await;
-    let Incoming { service, out, started, .. } = custody.incoming;
-    service.shared.latency.cell(local.thread).record(local.now().saturating_sub(started));
+    let Custody { client, mut incoming, .. } = custody;
+    let ended = local.now();
+    tell::over(local, client, &mut incoming, ended);
+    let Incoming { service, out, started, trail, .. } = incoming;
+    service.shared.latency.cell(local.thread).record(ended.saturating_sub(started));
     local.buffers.give(out);
+    local.buffers.give(trail.note.into_text());
     after
 }
 
@@ -48,21 +55,36 @@ impl Custody<'_> {
                 Ok(instance) => instance,
                 Err(status) => return self.answer(status).await,
             };
+            self.incoming.trail.on_attempt(self.local.coarse_now(), &instance, self.local.generation());
             let ended =
                 attempt::run(self.local, self.client, &mut self.incoming, &instance, self.until).await;
+            let idle_end = matches!(ended, Ended::Failed { failure: Failure::Stale, .. });
             let decision = match ended {
-                Ended::Answered { keep } => return if keep { After::Keep } else { After::Close },
-                Ended::ClientGone => return After::Gone,
-                Ended::Refused { answered: true, .. } => return After::Gone,
+                Ended::Answered { keep } => {
+                    return self.end(Verdict::Answered, if keep { After::Keep } else { After::Close });
+                }
+                Ended::ClientGone => return self.end(Verdict::ClientGone, After::Gone),
+                Ended::Refused { answered: true, .. } => return self.end(Verdict::Cut, After::Gone),
                 Ended::Refused { status, answered: false } => return self.answer(status).await,
                 Ended::Failed { failure, written, answered } => {
                     instance.table.shared.failures.cell(self.local.thread).add(1);
+                    if !answered {
+                        let first = self.tried.is_empty();
+                        judge::on_failure(self.local, &self.incoming, &instance, failure, first);
+                    }
                     let progress = Progress { written, replayable: !self.incoming.consumed, answered };
+                    let now = self.local.now();
+                    self.incoming.trail.on_failure(self.incoming.started, now, failure, written);
                     let budget = &mut self.incoming.service.budget().borrow_mut();
-                    self.exchange.on_failure(self.local.now(), failure, progress, budget)
+                    self.exchange.on_failure(now, failure, progress, budget)
                 }
             };
             match decision {
+                // An idle connection that ended says nothing of its instance: a user who is kept there stays. It happens
+                // once per request, for the next attempt takes a new connection.
+                Decision::Retry { .. } if idle_end && self.incoming.service.settings.sticky.is_some() => {
+                    self.incoming.service = self.local.current(&self.incoming.service);
+                }
                 Decision::Retry { reuse } => self.note_tried(&instance, reuse),
                 Decision::Park => {
                     self.note_tried(&instance, true);
@@ -73,7 +95,7 @@ impl Custody<'_> {
                 Decision::Answer(status) => return self.answer(status).await,
                 Decision::Cut => {
                     self.local.count_error(&self.incoming.service.shared);
-                    return After::Gone;
+                    return self.end(Verdict::Cut, After::Gone);
                 }
             }
             self.incoming.service.shared.retries.cell(self.local.thread).add(1);
@@ -94,10 +116,12 @@ impl Custody<'_> {
 
     /// Waits for a newer table. Instances that failed by the older one may be tried again then.
     async fn park(&mut self) -> Result<(), u16> {
-        let since = *self.parked_since.get_or_insert_with(|| self.local.now());
+        let began = self.local.now();
+        let since = *self.parked_since.get_or_insert(began);
         let seen = self.local.generation();
         let parked = park::park(self.local, &self.client.watch, &self.incoming.service, seen, since).await;
         self.incoming.service = self.local.current(&self.incoming.service);
+        self.incoming.trail.on_parked(self.incoming.started, began, self.local.now(), seen);
         match parked {
             Ok(()) => {
                 self.tried.clear();
@@ -117,9 +141,15 @@ impl Custody<'_> {
         self.incoming.service = self.local.current(&self.incoming.service);
     }
 
+    fn end(&mut self, verdict: Verdict, after: After) -> After {
+        self.incoming.trail.end(verdict);
+        after
+    }
+
     /// An answer of ours. The connection lives on if the request was read to its end.
     async fn answer(&mut self, status: u16) -> After {
         let why = match status {
+            408 => "the request's body came too slowly",
             413 => "the request's body is too large",
             502 => "the instance broke off or gave no valid answer",
             503 => "no instance can take the request now",
@@ -129,9 +159,13 @@ impl Custody<'_> {
         if status >= 500 {
             self.local.count_error(&self.incoming.service.shared);
         }
+        self.incoming.trail.end_refused(status);
         let body_read = self.incoming.body.is_done();
         let keep = self.incoming.keep_alive && body_read && !self.local.is_closing();
         let request_id = self.incoming.request_id().to_owned();
-        self.client.reply(self.local, status, why, &request_id, self.incoming.asked.head, keep).await
+        let head = self.incoming.asked.head;
+        let (after, sent) = self.client.reply(self.local, status, why, &request_id, head, keep).await;
+        self.incoming.trail.bytes_out += sent;
+        after
     }
 }

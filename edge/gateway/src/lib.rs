@@ -7,53 +7,75 @@
 //! one immutable [`Snapshot`] after another.
 #![warn(missing_docs)]
 
+mod access_log;
+mod announce;
 mod attempt;
 mod buffers;
 mod client;
 mod exchange;
+mod judge;
 mod local;
 mod park;
+mod per_client;
 mod pool;
+mod proxied;
 mod pump;
 mod relay;
 mod reply;
 mod seal;
 mod service;
 mod snapshot;
+mod splice;
 mod sticky;
 mod stream;
+mod tale;
 mod tcp;
+mod tell;
 mod thread;
 mod tls;
+mod trail;
+mod turned_away;
 mod watch;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::SystemTime;
 
 use everup_core::config::{Limits, Protocol};
 use everup_core::health::Reason;
 use everup_core::ids::{Generation, InstanceId};
+use everup_observe::{Counter, PerThread};
 use tokio::sync::{mpsc, watch as channel};
 
+use crate::per_client::PerClient;
+
+pub use access_log::{AccessLog, open as open_access_log, rfc_3339};
 pub use snapshot::{
-    Availability, InstanceShared, InstanceTable, ListenerTable, ServiceShared, ServiceTable, Snapshot,
+    Answers, Availability, InstanceShared, InstanceTable, ListenerTable, ServiceShared, ServiceTable,
+    Snapshot, StatusClasses,
 };
+pub use tale::{Event, Phases, REMEMBERED, REMEMBERED_TIME, Tale, Verdict, What};
 pub use tls::{Acceptor, Files, TlsError};
+pub use turned_away::TurnedAway;
 
 /// Everything the data plane needs to start.
 #[derive(Debug)]
 pub struct Setup {
     /// The limits of the configuration.
     pub limits: Limits,
+    /// None: no access log.
+    pub access_log: Option<AccessLog>,
+    /// Requests without a valid `traceparent` get one.
+    pub makes_trace_parents: bool,
     /// The listening sockets, bound by the keeper.
     pub sockets: Vec<ListenerSockets>,
     /// How many data-plane threads; every listener has one socket for each.
     pub threads: usize,
-    /// Seals sticky cookies; the same after a restart, or every user moves.
-    pub sticky_key: [u8; 32],
+    /// Keys of sticky cookies: the first seals, all open. The same after a restart, or every user moves.
+    pub sticky_keys: Arc<[[u8; 32]]>,
     /// Random: makes request ids unique and keeps threads from choosing in step.
     pub worker_seed: u64,
 }
@@ -85,6 +107,13 @@ pub enum GatewayEvent {
         /// How.
         reason: Reason,
     },
+    /// So many answers of an instance in a row were bad as `outlier.failures` allows, or a multiple of it.
+    Failing {
+        /// Which one.
+        id: InstanceId,
+        /// Where it was thought to listen.
+        address: SocketAddr,
+    },
 }
 
 /// Why the data plane could not start. The operator's to mend.
@@ -114,11 +143,47 @@ pub(crate) struct Orders {
 }
 
 /// What all data-plane threads share. Written per connection, not per request.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) connections: AtomicUsize,
     pub(crate) handshakes: AtomicUsize,
     pub(crate) dropped_events: AtomicUsize,
+    pub(crate) turned_away: turned_away::Counters,
+    /// None: a client may have any number of connections.
+    pub(crate) per_client: Option<Arc<PerClient>>,
+    pub(crate) memory: Arc<tale::Memory>,
+    /// By listener; the last of each counts what no route took.
+    pub(crate) routes: Vec<Vec<PerThread<Counter>>>,
+    dropped_lines: Arc<AtomicU64>,
+}
+
+impl Shared {
+    fn new(threads: usize, first: &Snapshot, connections_per_client: Option<usize>) -> Self {
+        let counters =
+            |listener: &ListenerTable| (0..=listener.routes.len()).map(|_| PerThread::new(threads)).collect();
+        Self {
+            connections: AtomicUsize::new(0),
+            handshakes: AtomicUsize::new(0),
+            dropped_events: AtomicUsize::new(0),
+            turned_away: turned_away::Counters::default(),
+            per_client: connections_per_client.map(PerClient::new),
+            memory: Arc::new(tale::Memory::new(threads)),
+            routes: first.listeners.iter().map(counters).collect(),
+            dropped_lines: Arc::default(),
+        }
+    }
+
+    /// Counts a request that a listener's route brought to a service; None: no route, its own service.
+    pub(crate) fn count_route(&self, thread: usize, listener: usize, route: Option<usize>) {
+        let counters = self.routes.get(listener);
+        let counter = counters.and_then(|routes| match route {
+            Some(route) => routes.get(route),
+            None => routes.last(),
+        });
+        if let Some(counter) = counter {
+            counter.cell(thread).add(1);
+        }
+    }
 }
 
 /// The running data plane.
@@ -128,6 +193,7 @@ pub struct Gateway {
     acknowledged: Vec<channel::Receiver<Generation>>,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    writer: Option<access_log::Writer>,
 }
 
 impl Gateway {
@@ -141,18 +207,23 @@ impl Gateway {
         events: mpsc::UnboundedSender<GatewayEvent>,
     ) -> Result<Self, GatewayError> {
         let threads = setup.threads.max(1);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(threads, &first, setup.limits.connections_per_client));
         let first_orders = Orders { snapshot: Arc::new(first), closing: false, stop: false };
         let (orders, orders_seen) = channel::channel(first_orders);
         let mut per_thread = split_sockets(setup.sockets, threads)?;
-        let mut gateway = Self { orders, acknowledged: Vec::new(), shared, threads: Vec::new() };
+        let log = setup.access_log.map(|log| access_log::start(log, threads, &shared.dropped_lines));
+        let (writer, mut logs) =
+            log.transpose()?.map_or((None, Vec::new()), |(writer, logs)| (Some(writer), logs));
+        let mut gateway = Self { orders, acknowledged: Vec::new(), shared, threads: Vec::new(), writer };
         for thread in 0..threads {
             let (acknowledge, acknowledged) = channel::channel(Generation(0));
             let start = thread::Start {
                 thread,
                 limits: setup.limits.clone(),
+                log: logs.pop(),
+                makes_trace_parents: setup.makes_trace_parents,
                 sockets: per_thread.pop().expect("there is one set of sockets per thread"),
-                sticky_key: setup.sticky_key,
+                sticky_keys: Arc::clone(&setup.sticky_keys),
                 seed: everup_core::balance::hash(&(setup.worker_seed ^ thread as u64).to_le_bytes()),
                 orders: orders_seen.clone(),
                 acknowledge,
@@ -190,6 +261,29 @@ impl Gateway {
         self.shared.connections.load(Ordering::Relaxed)
     }
 
+    /// Connections that were turned away before they were served.
+    pub fn turned_away(&self) -> TurnedAway {
+        self.shared.turned_away.so_far()
+    }
+
+    /// What is remembered of the requests with this id: those that failed by us, were cut, retried or parked, of the last
+    /// [`REMEMBERED_TIME`], as far as there is room for them. The oldest first.
+    pub fn recall(&self, id: &str) -> Vec<Tale> {
+        self.shared.memory.recall(id, SystemTime::now())
+    }
+
+    /// Lines that the access log lost because they could not be written in time, or at all.
+    pub fn dropped_lines(&self) -> u64 {
+        self.shared.dropped_lines.load(Ordering::Relaxed)
+    }
+
+    /// Requests by listener and route; the last of a listener are those that went to its own service.
+    pub fn route_requests(&self) -> Vec<Vec<u64>> {
+        let totals =
+            |routes: &Vec<PerThread<Counter>>| routes.iter().map(PerThread::<Counter>::total).collect();
+        self.shared.routes.iter().map(totals).collect()
+    }
+
     /// Every thread works. One that ended (it panicked, or could not start) leaves a socket on which clients wait in
     /// vain; only another process mends that.
     pub fn is_whole(&self) -> bool {
@@ -209,6 +303,9 @@ impl Gateway {
         for thread in self.threads {
             // A thread that panicked has ended, which is all that is asked here.
             let _ = thread.join();
+        }
+        if let Some(writer) = self.writer {
+            writer.finish();
         }
     }
 }

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use everup_core::config::Limits;
 use everup_core::health::Reason;
@@ -13,10 +13,13 @@ use everup_core::ids::Generation;
 use everup_core::time::Time;
 use tokio::sync::mpsc;
 
+use crate::access_log::Log;
 use crate::buffers::Buffers;
 use crate::seal::Seal;
 use crate::service::{Instance, Service, Table};
 use crate::snapshot::{Availability, InstanceTable, ServiceShared, Snapshot};
+use crate::splice::Pipes;
+use crate::tale::Remember;
 use crate::watch::Watches;
 use crate::{GatewayEvent, Shared};
 
@@ -26,13 +29,20 @@ pub(crate) struct Local {
     pub(crate) thread: usize,
     pub(crate) limits: Limits,
     pub(crate) buffers: Buffers,
+    pub(crate) pipes: Pipes,
     pub(crate) watches: Rc<Watches>,
     pub(crate) seal: Seal,
     pub(crate) shared: Arc<Shared>,
+    /// None: no access log.
+    pub(crate) log: Option<Log>,
+    pub(crate) makes_trace_parents: bool,
+    pub(crate) remember: Remember,
     table: RefCell<Rc<Table>>,
     closing: Cell<bool>,
     coarse: Cell<Duration>,
     epoch: Instant,
+    /// The epoch, since 1970: asked anew with every sweep, for clocks are set.
+    wall_epoch: Cell<Duration>,
     seed: u64,
     next_request: Cell<u64>,
     events: mpsc::UnboundedSender<GatewayEvent>,
@@ -43,6 +53,8 @@ pub(crate) struct Local {
 pub(crate) struct Given {
     pub(crate) thread: usize,
     pub(crate) limits: Limits,
+    pub(crate) log: Option<Log>,
+    pub(crate) makes_trace_parents: bool,
     pub(crate) seed: u64,
     pub(crate) seal: Seal,
     pub(crate) shared: Arc<Shared>,
@@ -52,18 +64,23 @@ pub(crate) struct Given {
 
 impl Local {
     pub(crate) fn new(given: Given) -> Self {
-        let Given { thread, limits, seed, seal, shared, events, snapshot } = given;
+        let Given { thread, limits, log, makes_trace_parents, seed, seal, shared, events, snapshot } = given;
         Self {
             thread,
             limits,
             buffers: Buffers::new(),
+            pipes: Pipes::default(),
             watches: Rc::default(),
             seal,
+            log,
+            makes_trace_parents,
+            remember: Remember::new(Arc::clone(&shared.memory), thread),
             shared,
             table: RefCell::new(Rc::new(Table::new(snapshot, None, seed))),
             closing: Cell::new(false),
             coarse: Cell::new(Duration::ZERO),
             epoch: Instant::now(),
+            wall_epoch: Cell::new(since_1970(SystemTime::now())),
             seed,
             next_request: Cell::new(0),
             events,
@@ -85,6 +102,11 @@ impl Local {
     /// The same in core's terms.
     pub(crate) fn time(&self) -> Time {
         Time::ZERO + self.now()
+    }
+
+    /// Seconds since 1970: what hosts, and workers before and after this one, agree on.
+    pub(crate) fn unix_seconds(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
     }
 
     pub(crate) fn table(&self) -> Rc<Table> {
@@ -143,18 +165,39 @@ impl Local {
     pub(crate) fn sweep(&self) {
         let now = self.now();
         self.watches.sweep(now);
+        let wall = SystemTime::now();
+        self.wall_epoch.set(since_1970(wall).saturating_sub(now));
+        if let Some(log) = &self.log {
+            log.flush();
+        }
+        self.remember.settle(None);
+    }
+
+    /// A time of this thread as people tell it, since 1970.
+    pub(crate) fn wall(&self, time: Duration) -> Duration {
+        self.wall_epoch.get() + time
     }
 
     /// Closes idle connections to instances that are old or dead.
     pub(crate) fn prune_pools(&self) {
         let now = self.now();
         self.table().instances().for_each(|instance| instance.pool.prune(now));
+        self.remember.settle(Some(SystemTime::now()));
     }
 
     /// Reports a failed connect.
     pub(crate) fn report(&self, instance: &Instance, reason: Reason) {
         let InstanceTable { id, address, .. } = &instance.table;
-        let event = GatewayEvent::ConnectFailed { id: id.clone(), address: *address, reason };
+        self.tell(GatewayEvent::ConnectFailed { id: id.clone(), address: *address, reason });
+    }
+
+    /// Reports that an instance has answered badly so often in a row that it should be looked at.
+    pub(crate) fn report_failing(&self, instance: &Instance) {
+        let InstanceTable { id, address, .. } = &instance.table;
+        self.tell(GatewayEvent::Failing { id: id.clone(), address: *address });
+    }
+
+    fn tell(&self, event: GatewayEvent) {
         if self.events.send(event).is_err() {
             self.shared.dropped_events.fetch_add(1, Ordering::Relaxed);
         }
@@ -163,6 +206,18 @@ impl Local {
     /// Counts an answer of ours that tells of a failure.
     pub(crate) fn count_error(&self, service: &ServiceShared) {
         service.errors.cell(self.thread).add(1);
+    }
+
+    /// Writes a new `traceparent` of version 00: random ids, not sampled, for whether to trace is not ours to say.
+    pub(crate) fn new_trace_parent<'a>(&self, text: &'a mut TraceParent) -> &'a str {
+        let number = self.next_request.get();
+        self.next_request.set(number.wrapping_add(1));
+        for (part, at) in [3, 19, 36].into_iter().enumerate() {
+            let state = self.seed ^ number.wrapping_mul(3).wrapping_add(part as u64);
+            // No id may be zero.
+            write_hex(&mut text.0[at..at + 16], split_mix(state) | 1);
+        }
+        std::str::from_utf8(&text.0).expect("hexadecimal digits and hyphens are text")
     }
 
     /// Writes a new request id: 16 hexadecimal digits that belong to this thread of this worker and 16 that count.
@@ -176,12 +231,46 @@ impl Local {
     }
 }
 
+/// Steele, Lea, Flood, "Fast splittable pseudorandom number generators": spreads a counter over all 64 bits.
+fn split_mix(state: u64) -> u64 {
+    let mut mixed = state.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+fn since_1970(wall: SystemTime) -> Duration {
+    wall.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Room for a `traceparent` on the stack.
+#[derive(Debug)]
+pub(crate) struct TraceParent([u8; 55]);
+
+impl Default for TraceParent {
+    fn default() -> Self {
+        Self(*b"00-00000000000000000000000000000000-0000000000000000-00")
+    }
+}
+
 /// Room for a request id on the stack.
 #[derive(Debug, Default)]
 pub(crate) struct RequestId([u8; 32]);
 
+/// The two digits of every byte.
+const HEX: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut table = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    table
+};
+
 fn write_hex(digits: &mut [u8], number: u64) {
-    for (place, digit) in digits.iter_mut().rev().enumerate() {
-        *digit = b"0123456789abcdef"[(number >> (4 * place) & 15) as usize];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        pair.copy_from_slice(&HEX[usize::from(byte)]);
     }
 }

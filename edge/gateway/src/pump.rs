@@ -2,11 +2,13 @@
 //! larger than one read, and an instance may answer before it has read all.
 
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use everup_core::http::Malformed;
 use everup_core::http::body::Body;
+use everup_core::pace::Pace;
 
-use crate::buffers::Buffers;
+use crate::local::Local;
 use crate::stream::Stream;
 
 /// What is left to carry.
@@ -21,6 +23,12 @@ pub(crate) struct Pump {
     /// Bytes of content, without the framing.
     seen: u64,
     limit: Option<u64>,
+    /// How fast the client sends, while it can.
+    pace: Pace,
+    /// The client waits for `100 Continue`: that nothing comes is not its doing.
+    awaits_continue: bool,
+    /// Bytes read from the client, with the framing.
+    carried: u64,
 }
 
 /// Why the body cannot be carried on. Always the client's doing.
@@ -36,13 +44,50 @@ pub(crate) enum PumpEnd {
 
 impl Pump {
     /// `seen` bytes of its content were taken already.
-    pub(crate) fn new(body: Body, seen: u64, limit: Option<u64>) -> Self {
-        Self { body, unsent: Vec::new(), sent: 0, broken: false, seen, limit }
+    pub(crate) fn new(local: &Local, body: Body, seen: u64, awaits_continue: bool) -> Self {
+        let pace = Pace::new(local.coarse_now(), local.limits.body_rate);
+        let limit = local.limits.body_bytes;
+        Self {
+            body,
+            unsent: Vec::new(),
+            sent: 0,
+            broken: false,
+            seen,
+            limit,
+            pace,
+            awaits_continue,
+            carried: 0,
+        }
+    }
+
+    /// When [`Self::is_too_slow`] is to be asked next.
+    pub(crate) fn next_wakeup(&self) -> Option<Duration> {
+        self.pace.next_wakeup().filter(|_| self.waits_for_client())
+    }
+
+    /// Whether the client sends more slowly than `limits.body_rate` allows.
+    pub(crate) fn is_too_slow(&mut self, now: Duration) -> bool {
+        self.waits_for_client() && self.pace.is_too_slow(now)
+    }
+
+    fn waits_for_client(&self) -> bool {
+        self.is_active() && self.unsent.is_empty() && !self.awaits_continue
+    }
+
+    /// Until now the client's doing was not looked at, or it was told only now to go on.
+    pub(crate) fn on_held_up(&mut self, now: Duration) {
+        self.awaits_continue = false;
+        self.pace.on_held_up(now);
     }
 
     /// Whether the whole body was read and sent.
     pub(crate) fn is_done(&self) -> bool {
         self.body.is_done() && self.unsent.is_empty()
+    }
+
+    /// How many bytes of the body it read from the client.
+    pub(crate) fn carried(&self) -> u64 {
+        self.carried
     }
 
     /// What the instance has not taken yet; it is the caller's from now on.
@@ -64,19 +109,19 @@ impl Pump {
         &mut self,
         cx: &mut Context<'_>,
         (client, instance): (&mut Stream, &mut Stream),
-        buffers: &Buffers,
+        local: &Local,
         carry: &mut Vec<u8>,
         mut progress: impl FnMut(),
     ) -> Poll<PumpEnd> {
         while self.is_active() {
             let moved = if self.unsent.is_empty() {
-                match self.poll_read(cx, client, instance, buffers, carry) {
+                match self.poll_read(cx, client, instance, local, carry) {
                     Poll::Ready(Err(end)) => return Poll::Ready(end),
                     Poll::Ready(Ok(())) => Poll::Ready(()),
                     Poll::Pending => Poll::Pending,
                 }
             } else {
-                self.poll_write(cx, instance)
+                self.poll_write(cx, instance, local)
             };
             if moved.is_pending() {
                 return Poll::Pending;
@@ -91,10 +136,10 @@ impl Pump {
         cx: &mut Context<'_>,
         client: &mut Stream,
         instance: &mut Stream,
-        buffers: &Buffers,
+        local: &Local,
         carry: &mut Vec<u8>,
     ) -> Poll<Result<(), PumpEnd>> {
-        let mut scratch = buffers.scratch();
+        let mut scratch = local.buffers.scratch();
         // Not a byte more than the body: what follows belongs to the next request and would have to be kept.
         let most = self
             .body
@@ -105,11 +150,14 @@ impl Pump {
             Poll::Ready(Ok(read)) => read,
             Poll::Pending => return Poll::Pending,
         };
+        self.awaits_continue = false;
+        self.pace.on_bytes(read as u64);
         let seen = &mut self.seen;
         let taken = match self.body.take(&scratch[..read], |piece| *seen += piece.len() as u64) {
             Ok(taken) => taken,
             Err(malformed) => return Poll::Ready(Err(PumpEnd::Malformed(malformed))),
         };
+        self.carried += taken as u64;
         if self.limit.is_some_and(|limit| self.seen > limit) {
             return Poll::Ready(Err(PumpEnd::TooLarge));
         }
@@ -124,13 +172,14 @@ impl Pump {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, instance: &mut Stream) -> Poll<()> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, instance: &mut Stream, local: &Local) -> Poll<()> {
         match instance.poll_write(cx, &self.unsent[self.sent..]) {
             Poll::Ready(Ok(written)) => {
                 self.sent += written;
                 if self.sent == self.unsent.len() {
                     self.unsent.clear();
                     self.sent = 0;
+                    self.pace.on_held_up(local.coarse_now());
                 }
                 Poll::Ready(())
             }

@@ -4,11 +4,12 @@
 
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::local::Local;
 use crate::snapshot::InstanceShared;
+use crate::splice::{BULK, Pipe};
 use crate::stream::Stream;
 use crate::watch::Watch;
 
@@ -26,6 +27,9 @@ impl Drop for LeaveTunnel<'_> {
 struct Flow {
     unsent: Vec<u8>,
     sent: usize,
+    /// Much came at once the last time: let it pass through the kernel.
+    bulk: bool,
+    pipe: Option<Pipe>,
     ended: bool,
     finished: bool,
 }
@@ -89,6 +93,17 @@ impl Flow {
                 local.buffers.give(std::mem::take(&mut self.unsent));
                 self.sent = 0;
             }
+            if let Some(pipe) = &mut self.pipe
+                && !pipe.is_empty()
+            {
+                match pipe.poll_drain(cx, to) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => self.give_up(),
+                    Poll::Pending => return Poll::Pending,
+                }
+                *moved = true;
+                continue;
+            }
             if self.ended {
                 if to.poll_flush(cx).is_pending() {
                     return Poll::Pending;
@@ -97,11 +112,31 @@ impl Flow {
                 self.finished = true;
                 return Poll::Ready(Ok(()));
             }
-            match self.poll_read(cx, from, to, local) {
+            let read = match self.bulk && from.is_plain() && to.is_plain() {
+                true => self.poll_fill(cx, from, local),
+                false => self.poll_read(cx, from, to, local),
+            };
+            match read {
                 Poll::Ready(Ok(())) => *moved = true,
-                other => return other,
+                other => {
+                    // Quiet relays hold no pipe either.
+                    self.pipe.take().into_iter().for_each(|pipe| local.pipes.give(pipe));
+                    return other;
+                }
             }
         }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>, from: &Stream, local: &Local) -> Poll<io::Result<()>> {
+        let Some(pipe) = self.pipe.take().or_else(|| local.pipes.take()) else {
+            // No pipe to be had: the next look is by hand.
+            self.bulk = false;
+            return Poll::Ready(Ok(()));
+        };
+        let filled = ready!(self.pipe.insert(pipe).poll_fill(cx, from, u64::MAX))?;
+        self.ended = filled == 0;
+        self.bulk = filled >= BULK;
         Poll::Ready(Ok(()))
     }
 
@@ -127,6 +162,7 @@ impl Flow {
             Poll::Pending => return Poll::Pending,
         };
         self.ended = read == 0;
+        self.bulk = read >= BULK;
         let written = if read == 0 { 0 } else { to.try_write(&scratch[..read], &[]).unwrap_or(0) };
         if written < read {
             self.unsent = local.buffers.take();

@@ -32,8 +32,22 @@ pub(crate) fn write(
     out.extend_from_slice(text.as_bytes());
 }
 
+/// Appends a whole answer that sends the client to `location`, which must be visible ASCII. `extra`: whole header lines.
+pub(crate) fn write_redirect(out: &mut Vec<u8>, status: u16, location: &str, extra: &str, close: bool) {
+    let connection = if close { "Connection: close\r\n" } else { "" };
+    let reason = reason_phrase(status);
+    let text = format!(
+        "HTTP/1.1 {status} {reason}\r\nLocation: {location}\r\n{extra}Content-Length: 0\r\n{connection}\r\n"
+    );
+    out.extend_from_slice(text.as_bytes());
+}
+
 fn reason_phrase(status: u16) -> &'static str {
     match status {
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        307 => "Temporary Redirect",
         308 => "Permanent Redirect",
         400 => "Bad Request",
         404 => "Not Found",
@@ -41,6 +55,7 @@ fn reason_phrase(status: u16) -> &'static str {
         408 => "Request Timeout",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         502 => "Bad Gateway",
         503 => "Service Unavailable",

@@ -43,6 +43,7 @@ pub(crate) struct Instance {
     pub(crate) table: InstanceTable,
     pub(crate) identity: u64,
     pub(crate) pool: Rc<Pool>,
+    takes: bool,
 }
 
 /// An instance that a request has tried, and whether it may be tried again for want of another.
@@ -97,12 +98,16 @@ impl Service {
             };
             before.and_then(|before| before.instances.iter().find(same)).map(|old| Rc::clone(&old.pool))
         };
+        // Ejection empties no service: whoever is ejected is better than nobody.
+        let is_in = |instance: &InstanceTable| instance.state == Availability::Takes;
+        let chosen =
+            if table.instances.iter().any(is_in) { Availability::Takes } else { Availability::Ejected };
         let instances: Vec<_> = table
             .instances
             .iter()
             .map(|instance| {
                 let pool = old_pool(instance).unwrap_or_default();
-                Rc::new(Instance::new(instance, pool))
+                Rc::new(Instance::new(instance, pool, instance.state == chosen))
             })
             .collect();
         let takes = instances.iter().enumerate().filter(|(_, instance)| instance.takes());
@@ -159,7 +164,7 @@ impl ServiceState {
 }
 
 impl Instance {
-    fn new(table: &InstanceTable, pool: Rc<Pool>) -> Self {
+    fn new(table: &InstanceTable, pool: Rc<Pool>, takes: bool) -> Self {
         let InstanceTable { id, address, weight, state, shared } = table;
         let table = InstanceTable {
             id: id.clone(),
@@ -168,7 +173,7 @@ impl Instance {
             state: *state,
             shared: Arc::clone(shared),
         };
-        Self { identity: balance::hash(id.instance.as_bytes()), table, pool }
+        Self { identity: balance::hash(id.instance.as_bytes()), table, pool, takes }
     }
 
     /// What makes it the same instance in every table.
@@ -176,8 +181,9 @@ impl Instance {
         Arc::as_ptr(&self.table.shared).addr()
     }
 
+    /// It gets new requests.
     pub(crate) fn takes(&self) -> bool {
-        self.table.state == Availability::Takes
+        self.takes
     }
 
     pub(crate) fn candidate(&self, index: usize) -> Candidate {

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crossbeam_utils::CachePadded;
-use everup_core::affinity::Displaced;
+use everup_core::affinity::{DISPLACED, Homes, LEARNED};
 use everup_core::config;
 use everup_core::ids::{Generation, InstanceId};
+use everup_core::network::Network;
 use everup_core::route;
 use everup_observe::{Counter, Gauge, Histogram, PerThread};
 
@@ -23,13 +24,15 @@ pub struct Snapshot {
     pub services: Vec<ServiceTable>,
 }
 
-/// One listener's routes.
+/// One listener.
 #[derive(Debug)]
 pub struct ListenerTable {
+    /// Peers whose connections must begin with a PROXY header.
+    pub accept_proxy: Vec<Network>,
     /// Request -> service.
     pub routes: route::Table,
     /// Where what no route takes is sent.
-    pub redirect: Option<config::Redirect>,
+    pub redirect: Option<config::ListenerRedirect>,
     /// The Strict-Transport-Security of answers that have none.
     pub hsts: Option<Arc<str>>,
 }
@@ -38,7 +41,12 @@ impl ListenerTable {
     /// The table of a listener as configured.
     pub fn new(listener: &config::Listener) -> Self {
         let hsts = listener.hsts.map(|time| format!("max-age={}", time.as_secs()).into());
-        Self { routes: route::Table::new(listener), redirect: listener.redirect, hsts }
+        Self {
+            accept_proxy: listener.accept_proxy.clone(),
+            routes: route::Table::new(listener),
+            redirect: listener.redirect,
+            hsts,
+        }
     }
 }
 
@@ -75,6 +83,8 @@ pub struct InstanceTable {
 pub enum Availability {
     /// It gets requests.
     Takes,
+    /// It answers badly: it gets new ones only while no other instance takes any, and finishes those it has.
+    Ejected,
     /// It gets no new ones and finishes those it has.
     Draining,
     /// It answers nobody: requests that wait for it and may be repeated are taken elsewhere.
@@ -92,10 +102,33 @@ pub struct ServiceShared {
     pub retries: PerThread<Counter>,
     /// Requests that wait for an instance now.
     pub parked: PerThread<Gauge>,
+    /// What clients were answered, also by everup itself.
+    pub statuses: PerThread<StatusClasses>,
     /// From the request's head to the last byte of its answer.
     pub latency: PerThread<Histogram>,
     pub(crate) parked_now: AtomicUsize,
-    pub(crate) displaced: Mutex<Displaced>,
+    /// Users who are not where their address or header draws them.
+    pub(crate) displaced: Mutex<Homes>,
+    /// Sessions of the application, by its cookie.
+    pub(crate) learned: Mutex<Homes>,
+}
+
+/// Answers by the first digit of their status.
+#[derive(Debug, Default)]
+pub struct StatusClasses([Counter; 5]);
+
+impl StatusClasses {
+    /// Counts an answer; one that never came has no class.
+    pub(crate) fn count(&self, status: u16) {
+        if let Some(counter) = self.0.get(usize::from(status / 100).wrapping_sub(1)) {
+            counter.add(1);
+        }
+    }
+
+    /// Answers of the class 1 (1xx) to 5 (5xx).
+    pub fn value(&self, class: usize) -> u64 {
+        self.0.get(class.wrapping_sub(1)).map_or(0, Counter::value)
+    }
 }
 
 impl ServiceShared {
@@ -106,11 +139,24 @@ impl ServiceShared {
             errors: PerThread::new(threads),
             retries: PerThread::new(threads),
             parked: PerThread::new(threads),
+            statuses: PerThread::new(threads),
             latency: PerThread::new(threads),
             parked_now: AtomicUsize::new(0),
-            displaced: Mutex::new(Displaced::default()),
+            displaced: Mutex::new(Homes::new(DISPLACED)),
+            learned: Mutex::new(Homes::new(LEARNED)),
         }
     }
+}
+
+/// The answers of an instance, as far as they say how well it works.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// Whole answers with a status below 500, and tunnels.
+    pub good: Counter,
+    /// Answers with a status of 500 to 599, except those that blame the request (501, 505).
+    pub errors: Counter,
+    /// No answer: the connection was lost, the answer was malformed, or it took too long.
+    pub broken: Counter,
 }
 
 /// The counters of an instance.
@@ -120,6 +166,10 @@ pub struct InstanceShared {
     pub requests: PerThread<Counter>,
     /// Attempts that ended without an answer.
     pub failures: PerThread<Counter>,
+    /// How it answered what is judged.
+    pub answers: PerThread<Answers>,
+    /// Bad answers in a row. Read with every answer, written only with bad ones and the first good one after them.
+    streak: CachePadded<AtomicU32>,
     in_flight: CachePadded<AtomicU32>,
     tunnels: AtomicU32,
 }
@@ -130,6 +180,8 @@ impl InstanceShared {
         Self {
             requests: PerThread::new(threads),
             failures: PerThread::new(threads),
+            answers: PerThread::new(threads),
+            streak: CachePadded::new(AtomicU32::new(0)),
             in_flight: CachePadded::new(AtomicU32::new(0)),
             tunnels: AtomicU32::new(0),
         }
@@ -143,6 +195,43 @@ impl InstanceShared {
     /// Tunnels (WebSocket and other upgrades) and TCP relays that are with it now; part of [`Self::in_flight`].
     pub fn tunnels(&self) -> u32 {
         self.tunnels.load(Ordering::Relaxed)
+    }
+
+    /// Bad answers in a row, over all threads. Threads may mix up the order of answers that come at the same time.
+    pub fn streak(&self) -> u32 {
+        self.streak.load(Ordering::Relaxed)
+    }
+
+    /// Bad answers in a row count from 0 again.
+    pub fn forgive(&self) {
+        self.streak.store(0, Ordering::Relaxed);
+    }
+
+    /// Good answers over all threads.
+    pub fn good(&self) -> u64 {
+        self.answers.cells().map(|answers| answers.good.value()).sum()
+    }
+
+    /// Answers with 5xx over all threads.
+    pub fn errors(&self) -> u64 {
+        self.answers.cells().map(|answers| answers.errors.value()).sum()
+    }
+
+    /// Missing answers over all threads.
+    pub fn broken(&self) -> u64 {
+        self.answers.cells().map(|answers| answers.broken.value()).sum()
+    }
+
+    pub(crate) fn on_good(&self, thread: usize) {
+        self.answers.cell(thread).good.add(1);
+        if self.streak() != 0 {
+            self.forgive();
+        }
+    }
+
+    /// Adds one to the bad answers in a row and tells how many they are now.
+    pub fn lengthen_streak(&self) -> u32 {
+        self.streak.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 
     pub(crate) fn enter(&self) {

@@ -4,51 +4,139 @@
 use std::rc::Rc;
 use std::sync::PoisonError;
 
+use everup_core::affinity::{DISPLACED_IDLE, Standing};
 use everup_core::balance::{self, Candidate, ip_hash};
 use everup_core::config::{Sticky, StickyBy};
 use everup_core::http::request::Request;
+use everup_core::http::{Headers, cookie};
 
 use crate::local::Local;
+use crate::seal::Opened;
 use crate::service::{Instance, Service, Tried};
 
-/// The instance (by identity) that the request's cookie names.
-pub(crate) fn wish(local: &Local, service: &Service, request: &Request<'_, '_>) -> Option<u64> {
-    let Sticky { by: StickyBy::Cookie, name } = service.settings.sticky.as_ref()? else { return None };
-    let cookies = request.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case("cookie"));
-    let mut values = cookies.flat_map(|(_, value)| value.split(|&byte| byte == b';')).filter_map(|pair| {
-        let (key, value) = pair.trim_ascii().split_at_checked(name.len())?;
-        (key == name.as_bytes()).then(|| value.strip_prefix(b"=")).flatten()
-    });
-    let instance = values.find_map(|value| local.seal.open(&service.settings.name, value))?;
-    Some(balance::hash(instance.as_bytes()))
+/// What a request wishes for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Nothing that the request itself says.
+    Nothing,
+    /// The instance that our cookie names.
+    Pinned(Pinned),
+    /// Whatever instance this hash of a header's value draws.
+    Drawn(u64),
+    /// The instance that gave out the application's cookie with this hash.
+    Session(u64),
+}
+
+/// What our cookie says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pinned {
+    identity: u64,
+    /// In seconds since 1970.
+    since: u64,
+    /// It must be set anew.
+    renew: bool,
+}
+
+/// What the request wishes for. `secure`: the client speaks TLS with us.
+pub(crate) fn wish(local: &Local, service: &Service, request: &Request<'_, '_>, secure: bool) -> Wish {
+    let Some(sticky) = &service.settings.sticky else { return Wish::Nothing };
+    match &sticky.by {
+        StickyBy::Ip => Wish::Nothing,
+        StickyBy::Cookie => {
+            pinned(local, service, sticky, request, secure).map_or(Wish::Nothing, Wish::Pinned)
+        }
+        StickyBy::Header(name) => {
+            request.headers.first(name).map_or(Wish::Nothing, |value| Wish::Drawn(balance::hash(value)))
+        }
+        StickyBy::AppCookie(name) => {
+            let mut values = cookie::values(request.headers, name.as_bytes());
+            values.next().map_or(Wish::Nothing, |value| Wish::Session(balance::hash(value)))
+        }
+    }
+}
+
+/// The cookie that instances do not get to see: ours says nothing to them.
+pub(crate) fn hidden_cookie(service: &Service) -> Option<&str> {
+    let sticky = service.settings.sticky.as_ref()?;
+    (sticky.by == StickyBy::Cookie).then_some(sticky.name.as_str())
+}
+
+fn pinned(
+    local: &Local,
+    service: &Service,
+    sticky: &Sticky,
+    request: &Request<'_, '_>,
+    secure: bool,
+) -> Option<Pinned> {
+    let name = full_name(&sticky.name, secure);
+    let opened = cookie::values(request.headers, name.as_bytes())
+        .find_map(|value| local.seal.open(&service.settings.name, value))?;
+    let Opened { ticket, newest_key } = opened;
+    let renew = match ticket.standing(local.unix_seconds(), sticky.idle, sticky.lifetime) {
+        // Sealed anew, so that the older key can go some day.
+        Standing::Holds => !newest_key,
+        Standing::Renew => true,
+        Standing::Over => return None,
+    };
+    Some(Pinned { identity: balance::hash(ticket.instance.as_bytes()), since: ticket.pinned, renew })
 }
 
 /// The instance for a request, with regard to stickiness.
 pub(crate) fn pick(
     local: &Local,
     service: &Service,
-    wish: Option<u64>,
+    wish: Wish,
     client_hash: u64,
     tried: &[Tried],
 ) -> Option<Rc<Instance>> {
-    match &service.settings.sticky {
-        None => service.pick(client_hash, tried),
-        Some(Sticky { by: StickyBy::Cookie, .. }) => wish
-            .and_then(|identity| service.takes_identity(identity, tried))
-            .or_else(|| service.pick(client_hash, tried)),
-        Some(Sticky { by: StickyBy::Ip, .. }) => pick_by_ip(local, service, client_hash, tried),
+    let by_address = service.settings.sticky.as_ref().is_some_and(|sticky| sticky.by == StickyBy::Ip);
+    match wish {
+        Wish::Nothing if by_address => draw_and_remember(local, service, client_hash, tried),
+        Wish::Nothing => service.pick(client_hash, tried),
+        Wish::Pinned(Pinned { identity, .. }) => {
+            service.takes_identity(identity, tried).or_else(|| service.pick(client_hash, tried))
+        }
+        Wish::Drawn(user) => draw_and_remember(local, service, user, tried),
+        Wish::Session(session) => where_it_began(local, service, session, tried),
     }
 }
 
-/// Where the client's address draws it, unless it had to move away from there before.
-fn pick_by_ip(local: &Local, service: &Service, client_hash: u64, tried: &[Tried]) -> Option<Rc<Instance>> {
+/// The instance that gave out the session's cookie. If it cannot take the request, the session moves, for good; one
+/// that nobody knows of (this worker is younger than it) is drawn by its cookie, which all threads do alike.
+fn where_it_began(local: &Local, service: &Service, session: u64, tried: &[Tried]) -> Option<Rc<Instance>> {
     let now = local.time();
-    let mut displaced = service.shared.displaced.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(instance) =
-        displaced.home(now, client_hash).and_then(|identity| service.takes_identity(identity, tried))
-    {
+    let idle = service.settings.sticky.as_ref().and_then(|sticky| sticky.idle);
+    let mut learned = service.shared.learned.lock().unwrap_or_else(PoisonError::into_inner);
+    let home = learned.home(now, session, idle);
+    if let Some(instance) = home.and_then(|identity| service.takes_identity(identity, tried)) {
         return Some(instance);
     }
+    let (instance, _) = draw(service, session, tried)?;
+    if home.is_some() {
+        learned.remember(now, session, instance.identity);
+    }
+    Some(instance)
+}
+
+/// Where the user is drawn, unless it had to move away from there before.
+fn draw_and_remember(local: &Local, service: &Service, user: u64, tried: &[Tried]) -> Option<Rc<Instance>> {
+    let now = local.time();
+    let mut displaced = service.shared.displaced.lock().unwrap_or_else(PoisonError::into_inner);
+    let home = displaced.home(now, user, Some(DISPLACED_IDLE));
+    if let Some(instance) = home.and_then(|identity| service.takes_identity(identity, tried)) {
+        return Some(instance);
+    }
+    let (instance, first_choice) = draw(service, user, tried)?;
+    if first_choice {
+        displaced.forget(user);
+    } else {
+        displaced.remember(now, user, instance.identity);
+    }
+    Some(instance)
+}
+
+/// The instance with the user's best draw among those that can take the request, and whether it has the best of all.
+fn draw(service: &Service, user: u64, tried: &[Tried]) -> Option<(Rc<Instance>, bool)> {
     let all: Vec<Candidate> =
         service.instances.iter().enumerate().map(|(index, instance)| instance.candidate(index)).collect();
     let unable: Vec<usize> = (0..all.len())
@@ -57,30 +145,61 @@ fn pick_by_ip(local: &Local, service: &Service, client_hash: u64, tried: &[Tried
             !instance.takes() || tried.iter().any(|tried| tried.key == instance.key() && !tried.reuse)
         })
         .collect();
-    let drawn = ip_hash::pick(&all, client_hash, &[]);
-    let index = ip_hash::pick(&all, client_hash, &unable)?;
-    let instance = Rc::clone(&service.instances[index]);
-    if drawn == Some(index) {
-        displaced.forget(client_hash);
-    } else {
-        displaced.remember(now, client_hash, instance.identity);
-    }
-    Some(instance)
+    let drawn = ip_hash::pick(&all, user, &[]);
+    let index = ip_hash::pick(&all, user, &unable)?;
+    Some((Rc::clone(&service.instances[index]), drawn == Some(index)))
 }
 
-/// The Set-Cookie value for a user who went elsewhere than the cookie wished, or had none.
+/// Takes note of the application's cookie in an answer of `instance`.
+pub(crate) fn learn(local: &Local, service: &Service, instance: &Instance, answer: Headers<'_, '_>) {
+    let Some(Sticky { by: StickyBy::AppCookie(name), .. }) = &service.settings.sticky else { return };
+    if let Some(value) = cookie::set_value(answer, name.as_bytes()) {
+        let mut learned = service.shared.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        learned.remember(local.time(), balance::hash(value), instance.identity);
+    }
+}
+
+/// The Set-Cookie value for a user who went elsewhere than the cookie wished, had none, or whose cookie is to be
+/// renewed. None on an answer that shared caches may store: the next user would be given this one's instance.
 pub(crate) fn set_cookie(
     local: &Local,
     service: &Service,
-    wish: Option<u64>,
+    wish: Wish,
     instance: &Instance,
+    answer: Headers<'_, '_>,
     secure: bool,
 ) -> Option<String> {
-    let Sticky { by: StickyBy::Cookie, name } = service.settings.sticky.as_ref()? else { return None };
-    if wish == Some(instance.identity) {
+    let Sticky { by: StickyBy::Cookie, name, .. } = service.settings.sticky.as_ref()? else { return None };
+    let now = local.unix_seconds();
+    let since = match wish {
+        Wish::Pinned(pinned) if pinned.identity == instance.identity && !pinned.renew => return None,
+        Wish::Pinned(pinned) if pinned.identity == instance.identity => pinned.since,
+        Wish::Pinned(_) | Wish::Nothing | Wish::Drawn(_) | Wish::Session(_) => now,
+    };
+    if cookie::is_shared(answer) {
         return None;
     }
-    let value = local.seal.seal(&service.settings.name, &instance.table.id.instance)?;
-    let secure = if secure { "; Secure" } else { "" };
-    Some(format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}"))
+    let value = local.seal.seal(&service.settings.name, &instance.table.id.instance, since, now)?;
+    Some(line(name, &value, secure))
+}
+
+/// A session cookie that scripts cannot read. Over TLS it never travels without, and no other host can set it.
+fn line(name: &str, value: &str, secure: bool) -> String {
+    let attributes = if secure { "; Secure" } else { "" };
+    format!("{}={value}; Path=/; HttpOnly; SameSite=Lax{attributes}", full_name(name, secure))
+}
+
+fn full_name(name: &str, secure: bool) -> String {
+    if secure { format!("{}{name}", cookie::HOST_PREFIX) } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn over_tls_the_cookie_is_bound_to_the_host_and_to_tls() {
+        assert_eq!(line("everup", "x", true), "__Host-everup=x; Path=/; HttpOnly; SameSite=Lax; Secure");
+        assert_eq!(line("everup", "x", false), "everup=x; Path=/; HttpOnly; SameSite=Lax");
+    }
 }

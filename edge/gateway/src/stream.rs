@@ -4,12 +4,13 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use rustix::net::RecvFlags;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::tls::Session;
@@ -40,10 +41,9 @@ impl Stream {
         Ok(Self { tcp, tls: None })
     }
 
-    /// The same with TLS, from the first byte on.
-    pub(crate) fn secured(mut self, session: Session) -> Self {
+    /// From here on, what comes and goes is TLS.
+    pub(crate) fn secure(&mut self, session: Session) {
         self.tls = Some(Box::new(session));
-        self
     }
 
     /// Ready when both sides may talk.
@@ -57,6 +57,11 @@ impl Stream {
     /// The session, if this is a TLS connection.
     pub(crate) fn tls(&self) -> Option<&Session> {
         self.tls.as_deref()
+    }
+
+    /// The address that the peer connected to.
+    pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
     }
 
     /// Reads what is there. `Ok(0)`: the peer sends no more.
@@ -108,6 +113,41 @@ impl Stream {
         match &mut self.tls {
             Some(tls) => tls.poll_flush(&mut self.tcp, cx),
             None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Whether bytes may pass through the kernel without our seeing them.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.tls.is_none()
+    }
+
+    /// Does something that reads the socket, when it can be read.
+    pub(crate) fn poll_readable<T>(
+        &self,
+        cx: &mut Context<'_>,
+        mut read: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        loop {
+            ready!(self.tcp.poll_read_ready(cx))?;
+            match self.tcp.try_io(Interest::READABLE, || read(self.tcp.as_fd())) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    /// Does something that writes to the socket, when it can be written to.
+    pub(crate) fn poll_writable<T>(
+        &self,
+        cx: &mut Context<'_>,
+        mut write: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        loop {
+            ready!(self.tcp.poll_write_ready(cx))?;
+            match self.tcp.try_io(Interest::WRITABLE, || write(self.tcp.as_fd())) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
         }
     }
 

@@ -1,15 +1,16 @@
 //! TCP listeners: a connection goes to an instance as it is. The instance is chosen when the client connects; as long
 //! as no connection to one was made, nothing is lost by trying another, or by waiting for one.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use everup_core::exchange::{Decision, Exchange, Progress};
 
+use crate::announce::announce;
 use crate::attempt;
-use crate::client::Client;
-use crate::local::Local;
+use crate::client::{Client, Entered};
+use crate::local::{Local, RequestId};
 use crate::park;
 use crate::relay;
 use crate::service::{InFlight, Instance, Service, Tried};
@@ -17,7 +18,11 @@ use crate::sticky;
 use crate::stream::Stream;
 
 /// Relays a connection to its end.
-pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, peer: IpAddr) {
+pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, peer: SocketAddr) {
+    let mut client = Client::new(&local, stream, listener, peer);
+    if client.enter(&local, None).await != Entered::Served {
+        return;
+    }
     let table = local.table();
     let index = table.snapshot.listeners.get(listener).and_then(|listener| listener.routes.default_service());
     let Some(service) = index.and_then(|index| table.services.get(index)).map(Rc::clone) else { return };
@@ -25,7 +30,6 @@ pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, pee
     let started = local.now();
     service.on_request(started);
     service.shared.requests.cell(local.thread).add(1);
-    let mut client = Client::new(&local, stream, listener, peer);
     let idle = service.settings.timeout.idle;
     let Some(found) = find_instance(&local, &client, service).await else { return };
     relay_to(&local, &mut client, found, idle).await;
@@ -44,7 +48,8 @@ async fn relay_to(
     shared.enter_tunnel();
     let _leave = relay::LeaveTunnel(shared);
     client.watch.set_deadline(None);
-    relay::run(local, &client.watch, &mut client.stream, &mut upstream, Vec::new(), idle).await;
+    let read_already = std::mem::take(&mut client.carry);
+    relay::run(local, &client.watch, &mut client.stream, &mut upstream, read_already, idle).await;
 }
 
 /// A connection to an instance of the service, tried and waited for as long as custody allows.
@@ -57,7 +62,7 @@ async fn find_instance(
     let mut tried: Vec<Tried> = Vec::new();
     let since = local.now();
     loop {
-        let Some(instance) = sticky::pick(local, &service, None, client.hash, &tried) else {
+        let Some(instance) = sticky::pick(local, &service, sticky::Wish::Nothing, client.hash, &tried) else {
             let seen = local.generation();
             if park::park(local, &client.watch, &service, seen, since).await.is_err() {
                 local.count_error(&service.shared);
@@ -69,7 +74,14 @@ async fn find_instance(
         };
         let in_flight = InFlight::new(&instance);
         let limit = service.settings.timeout.connect;
-        let failure = match attempt::dial(local, client, &instance, limit, Duration::MAX).await {
+        let connected = attempt::dial(local, client, &instance, limit, Duration::MAX).await;
+        let send_proxy = service.settings.send_proxy;
+        let announced = connected.and_then(|mut stream| {
+            let mut id = RequestId::default();
+            announce(local, client, send_proxy, local.new_request_id(&mut id), &mut stream)?;
+            Ok(stream)
+        });
+        let failure = match announced {
             Ok(stream) => return Some((instance, stream, in_flight)),
             Err(failure) => failure,
         };

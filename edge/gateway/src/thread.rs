@@ -14,12 +14,13 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch as channel};
 
+use crate::access_log::Log;
 use crate::client;
 use crate::local::{Given, Local};
 use crate::seal::Seal;
 use crate::stream::Stream;
 use crate::tcp;
-use crate::tls::{self, Acceptor, Handshake};
+use crate::tls::{self, Accepting, Acceptor};
 use crate::watch::SWEEP;
 use crate::{GatewayEvent, Orders, Shared};
 
@@ -45,8 +46,10 @@ pub(crate) struct ThreadSocket {
 pub(crate) struct Start {
     pub(crate) thread: usize,
     pub(crate) limits: Limits,
+    pub(crate) log: Option<Log>,
+    pub(crate) makes_trace_parents: bool,
     pub(crate) sockets: Vec<ThreadSocket>,
-    pub(crate) sticky_key: [u8; 32],
+    pub(crate) sticky_keys: Arc<[[u8; 32]]>,
     pub(crate) seed: u64,
     pub(crate) orders: channel::Receiver<Orders>,
     pub(crate) acknowledge: channel::Sender<Generation>,
@@ -68,10 +71,32 @@ pub(crate) fn spawn(start: Start) -> std::io::Result<JoinHandle<()>> {
 }
 
 async fn run(start: Start) {
-    let Start { thread, limits, sockets, sticky_key, seed, orders, acknowledge, shared, events } = start;
+    let Start {
+        thread,
+        limits,
+        log,
+        makes_trace_parents,
+        sockets,
+        sticky_keys,
+        seed,
+        orders,
+        acknowledge,
+        shared,
+        events,
+    } = start;
     let snapshot = Arc::clone(&orders.borrow().snapshot);
-    let seal = Seal::new(&sticky_key);
-    let local = Rc::new(Local::new(Given { thread, limits, seed, seal, shared, events, snapshot }));
+    let seal = Seal::new(&sticky_keys);
+    let local = Rc::new(Local::new(Given {
+        thread,
+        limits,
+        log,
+        makes_trace_parents,
+        seed,
+        seal,
+        shared,
+        events,
+        snapshot,
+    }));
     for socket in sockets {
         tokio::task::spawn_local(accept(Rc::clone(&local), socket));
     }
@@ -125,7 +150,7 @@ async fn accept(local: Rc<Local>, socket: ThreadSocket) {
     };
     loop {
         let connections = local.shared.connections.load(Ordering::Relaxed);
-        if connections >= local.limits.connections || tls.is_some() && Handshake::is_full(&local) {
+        if connections >= local.limits.connections || tls.is_some() && tls::is_full(&local) {
             // At the limit new connections wait in the kernel's queue.
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
@@ -135,19 +160,12 @@ async fn accept(local: Rc<Local>, socket: ThreadSocket) {
                 let local = Rc::clone(&local);
                 let stream = Stream::accepted(tcp);
                 let place = Place::take(&local);
-                let tls = tls.as_ref().map(|acceptor| (Arc::clone(acceptor), Handshake::take(&local)));
+                let tls = tls.as_ref().map(|acceptor| Accepting::new(&local, acceptor));
                 tokio::task::spawn_local(async move {
                     let _place = place;
-                    let secured = match tls {
-                        Some((acceptor, handshake)) => {
-                            tls::accept(&local, stream, &acceptor, handshake).await
-                        }
-                        None => Some(stream),
-                    };
-                    let Some(stream) = secured else { return };
                     match protocol {
-                        Protocol::Http => client::serve(local, stream, listener, peer.ip()).await,
-                        Protocol::Tcp => tcp::serve(local, stream, listener, peer.ip()).await,
+                        Protocol::Http => client::serve(local, stream, listener, peer, tls).await,
+                        Protocol::Tcp => tcp::serve(local, stream, listener, peer).await,
                     }
                 });
             }

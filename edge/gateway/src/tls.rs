@@ -8,6 +8,7 @@ mod session;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
@@ -21,6 +22,7 @@ use crate::Shared;
 use crate::local::Local;
 use crate::stream::Stream;
 use crate::tls::names::Names;
+use crate::watch::Watched;
 
 /// Why a listener's TLS cannot be set up. Always the operator's to mend.
 #[derive(Debug, thiserror::Error)]
@@ -90,47 +92,54 @@ fn server_config(
     Ok(config)
 }
 
-/// One of the `limits.handshakes` places.
-pub(crate) struct Handshake(Arc<Shared>);
-
-impl Handshake {
-    /// Whether all places are taken.
-    pub(crate) fn is_full(local: &Local) -> bool {
-        local.shared.handshakes.load(std::sync::atomic::Ordering::Relaxed) >= local.limits.handshakes
-    }
-
-    pub(crate) fn take(local: &Local) -> Self {
-        local.shared.handshakes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Self(Arc::clone(&local.shared))
-    }
+/// Whether as many handshakes are under way as `limits.handshakes` allows.
+pub(crate) fn is_full(local: &Local) -> bool {
+    local.shared.handshakes.load(Ordering::Relaxed) >= local.limits.handshakes
 }
 
-impl Drop for Handshake {
-    fn drop(&mut self) {
-        self.0.handshakes.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-    }
+/// A connection that begins with a handshake: holds one of the `limits.handshakes` places until that is over.
+pub(crate) struct Accepting {
+    acceptor: Arc<Acceptor>,
+    shared: Arc<Shared>,
 }
 
-/// Shakes hands with a client, within `limits.head_time`. None: there is nobody to talk to; the client was told why if
-/// it understands TLS.
-pub(crate) async fn accept(
-    local: &Local,
-    stream: Stream,
-    acceptor: &Acceptor,
-    _place: Handshake,
-) -> Option<Stream> {
-    let session = Session::server(acceptor.current.load_full())
-        .inspect_err(|error| tracing::error!("no TLS session can begin: {error}"))
-        .ok()?;
-    let mut stream = stream.secured(session);
-    let watch = local.watches.enter();
-    watch.set_deadline(Some(local.now() + local.limits.head_time));
-    match watch.wait(|cx| stream.poll_handshake(cx)).await {
-        Ok(Ok(())) => Some(stream),
-        Ok(Err(error)) => {
-            tracing::debug!("a TLS handshake failed: {error}");
-            None
+impl Accepting {
+    pub(crate) fn new(local: &Local, acceptor: &Arc<Acceptor>) -> Self {
+        local.shared.handshakes.fetch_add(1, Ordering::Relaxed);
+        Self { acceptor: Arc::clone(acceptor), shared: Arc::clone(&local.shared) }
+    }
+
+    /// Shakes hands with a client, within `limits.head_time`. `ahead`: what was read of the connection already. False:
+    /// there is nobody to talk to; the client was told why if it understands TLS.
+    pub(crate) async fn shake_hands(
+        self,
+        local: &Local,
+        stream: &mut Stream,
+        watch: &Watched,
+        ahead: Vec<u8>,
+    ) -> bool {
+        let session = match Session::server(self.acceptor.current.load_full(), ahead) {
+            Ok(session) => session,
+            Err(error) => {
+                tracing::error!("no TLS session can begin: {error}");
+                return false;
+            }
+        };
+        stream.secure(session);
+        watch.set_deadline(Some(local.now() + local.limits.head_time));
+        match watch.wait(|cx| stream.poll_handshake(cx)).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::debug!("a TLS handshake failed: {error}");
+                false
+            }
+            Err(_) => false,
         }
-        Err(_) => None,
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.shared.handshakes.fetch_sub(1, Ordering::Relaxed);
     }
 }

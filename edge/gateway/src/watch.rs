@@ -40,6 +40,11 @@ impl Watch {
         self.signal.set(None);
     }
 
+    /// The wait that comes next ends at `deadline` if not earlier. Signals that were not taken stay.
+    pub(crate) fn limit_deadline(&self, deadline: Duration) {
+        self.deadline.set(Some(self.deadline.get().map_or(deadline, |earlier| earlier.min(deadline))));
+    }
+
     /// Whether the connection is between two requests.
     pub(crate) fn set_idle(&self, idle: bool) {
         self.idle.set(idle);

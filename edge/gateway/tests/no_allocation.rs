@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use everup_core::config;
 use everup_core::ids::{Generation, InstanceId};
 use everup_gateway::{
-    Availability, Gateway, InstanceShared, InstanceTable, ListenerSockets, ListenerTable, ServiceShared,
-    ServiceTable, Setup, Snapshot,
+    AccessLog, Availability, Gateway, InstanceShared, InstanceTable, ListenerSockets, ListenerTable,
+    ServiceShared, ServiceTable, Setup, Snapshot,
 };
 
 struct Counting;
@@ -90,7 +90,7 @@ fn answer_all(mut stream: TcpStream) {
 }
 
 /// A gateway with one thread, one listener and one service over two origins.
-fn gateway() -> (Gateway, SocketAddr) {
+fn gateway(access_log: Option<AccessLog>) -> (Gateway, SocketAddr) {
     let (first, second) = (origin(), origin());
     let text = format!(
         "[[listener]]\nbind = [\"127.0.0.1:0\"]\n[[listener.route]]\nhost = \"app.example.com\"\nservice = \"app\"\n\n[service.app]\ninstances = [\"{first}\", \"{second}\"]\n"
@@ -127,9 +127,11 @@ fn gateway() -> (Gateway, SocketAddr) {
     };
     let setup = Setup {
         limits: config.limits,
+        access_log,
+        makes_trace_parents: true,
         sockets: vec![sockets],
         threads: 1,
-        sticky_key: [1; 32],
+        sticky_keys: [[1; 32]].into(),
         worker_seed: 7,
     };
     let (events, _) = tokio::sync::mpsc::unbounded_channel();
@@ -143,12 +145,11 @@ fn exchange(client: &mut TcpStream) {
     assert_eq!(answer, ANSWER);
 }
 
-#[test]
-fn a_request_on_the_common_path_allocates_nothing() {
-    OURS.set(true);
-    let (gateway, address) = gateway();
+fn allocations(access_log: Option<AccessLog>) -> u64 {
+    let (gateway, address) = gateway(access_log);
     let mut client = TcpStream::connect(address).expect("the gateway accepts");
-    for _ in 0..100 {
+    // Long enough for every buffer of the access log to have been around.
+    for _ in 0..2000 {
         exchange(&mut client);
     }
     let before = ALLOCATIONS.load(Ordering::Relaxed);
@@ -156,6 +157,20 @@ fn a_request_on_the_common_path_allocates_nothing() {
         exchange(&mut client);
     }
     let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    assert_eq!(gateway.dropped_lines(), 0);
     gateway.stop();
-    assert_eq!(allocations, 0, "allocations over 1,000 requests");
+    allocations
+}
+
+/// One test, because the counter is one for the process.
+#[test]
+fn a_request_on_the_common_path_allocates_nothing_with_and_without_an_access_log() {
+    OURS.set(true);
+    assert_eq!(allocations(None), 0, "allocations over 1,000 requests");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("access.log");
+    let log = AccessLog { file: Some(file.clone()), query: true };
+    assert_eq!(allocations(Some(log)), 0, "allocations over 1,000 requests with an access log");
+    let lines = std::fs::read_to_string(file).expect("the log is there").lines().count();
+    assert_eq!(lines, 3000);
 }

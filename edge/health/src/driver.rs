@@ -113,10 +113,16 @@ impl Driver {
     }
 
     fn watch(&mut self, watch: Watch) {
-        let Watch { id, address, check, initial, joins_after } = watch;
+        let Watch { id, address, check, send_proxy, initial, joins_after } = watch;
         self.unwatch(&id);
         let machine = Machine::new(self.now(), &check, joins_after, initial, seed(&id));
-        let target = Arc::new(Target { id: id.clone(), address, check: check.check, timeout: check.timeout });
+        let target = Arc::new(Target {
+            id: id.clone(),
+            address,
+            check: check.check,
+            send_proxy,
+            timeout: check.timeout,
+        });
         self.watched.insert(id.clone(), Watched { machine, target, alarm: None, probe: None });
         self.tell(&id, Input::Wakeup);
     }

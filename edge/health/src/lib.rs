@@ -28,6 +28,8 @@ pub struct Watch {
     pub address: SocketAddr,
     /// How it is checked.
     pub check: config::Health,
+    /// The PROXY header that its connections begin with.
+    pub send_proxy: config::SendProxy,
     /// What is believed until there is news; not told again.
     pub initial: Verdict,
     /// Passes in a row that make an unknown instance Up for the first time.

@@ -6,11 +6,13 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use everup_core::config::Check;
+use everup_core::config::{Check, SendProxy};
 use everup_core::health::Reason;
 use everup_core::health::machine::Outcome;
 use everup_core::ids::InstanceId;
+use everup_core::proxy_protocol;
 use rustix::io::Errno;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::starvation::Starvation;
@@ -24,6 +26,7 @@ pub(crate) struct Target {
     pub(crate) id: InstanceId,
     pub(crate) address: SocketAddr,
     pub(crate) check: Check,
+    pub(crate) send_proxy: SendProxy,
     pub(crate) timeout: Duration,
 }
 
@@ -40,8 +43,8 @@ enum Trouble {
 pub(crate) async fn probe(target: &Target, starvation: &Starvation) -> Outcome {
     let checking = async {
         match &target.check {
-            Check::Http(path) => http::check(target.address, path).await,
-            Check::Tcp => connect(target.address).await.map(drop),
+            Check::Http(path) => http::check(target, path).await,
+            Check::Tcp => connect(target).await.map(drop),
             Check::Command(command) => command::check(target, command).await,
         }
     };
@@ -94,8 +97,22 @@ async fn within<T>(
     Err(TimedOut::Us)
 }
 
-/// Connects: the whole tcp check, the beginning of the http check.
-async fn connect(address: SocketAddr) -> Result<TcpStream, Trouble> {
+/// Connects: the whole tcp check, the beginning of the http check. An instance that expects a PROXY header gets one that
+/// says that we speak for ourselves, or it would take the check for a broken connection.
+async fn connect(target: &Target) -> Result<TcpStream, Trouble> {
+    let mut stream = connect_to(target.address).await?;
+    let mut header = Vec::new();
+    match target.send_proxy {
+        SendProxy::Off => return Ok(stream),
+        SendProxy::V1 => proxy_protocol::write_v1(&mut header, None),
+        SendProxy::V2 => proxy_protocol::write_v2(&mut header, None, b""),
+    }
+    let written = stream.write_all(&header).await;
+    written.map_err(|error| Trouble::Theirs(Reason::ProbeFailed(error.to_string())))?;
+    Ok(stream)
+}
+
+async fn connect_to(address: SocketAddr) -> Result<TcpStream, Trouble> {
     let stream = TcpStream::connect(address).await.map_err(|error| match error.kind() {
         _ if is_ours(&error) => Trouble::Ours(error),
         io::ErrorKind::ConnectionRefused => Trouble::Theirs(Reason::ConnectRefused),

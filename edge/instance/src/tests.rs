@@ -2,7 +2,9 @@
 
 use std::io::Write;
 
-use everup_core::config::{Balance, Check, Drain, Health, Log, Park, Retry, Run, Service, Timeout};
+use everup_core::config::{
+    Balance, Check, Drain, Health, Log, Park, Retry, Run, SendProxy, Service, Timeout,
+};
 use everup_core::keeper::ExitStatus;
 
 use super::*;
@@ -20,7 +22,9 @@ fn service(name: &str, replicas: usize) -> Service {
         park: Park { time: second, requests: 10 },
         drain: Drain { time: Duration::from_secs(30) },
         health: Health { check: Check::Tcp, interval: second, timeout: second, rise: 1, fall: 1 },
+        outlier: None,
         sticky: None,
+        send_proxy: SendProxy::Off,
         run: Some(Run {
             command: vec!["shop".into()],
             directory: None,

@@ -25,8 +25,11 @@ impl<T: Default> PerThread<T> {
 
 impl<T> PerThread<T> {
     /// The cell that only thread number `thread` writes.
+    ///
+    /// # Panics
+    /// If there are not so many threads: the number of threads is fixed before the first counter is made.
     pub fn cell(&self, thread: usize) -> &T {
-        &self.0[thread % self.0.len()]
+        &self.0[thread]
     }
 
     /// All cells, for reading.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::{refuse, with_article};
 use crate::config::reading::{Claim, Reading, Refusal, Toml};
 use crate::config::section::{Kind, Place, wrong_type};
+use crate::network::{Network, NetworkError};
 
 /// A string with a form of its own.
 pub(in crate::config) struct Text<T> {
@@ -104,6 +105,23 @@ pub(in crate::config) fn parse_address(text: &str) -> Result<SocketAddr, Refusal
         }
         _ => Err(Refusal::new("not IP:port", "write it like \"10.0.0.1:8080\" or \"[::1]:8080\"")),
     }
+}
+
+/// A network, or a single address.
+pub(in crate::config) fn network() -> Text<Network> {
+    text("network", "an IP address, or NETWORK/BITS like \"10.0.0.0/8\"", |text| {
+        let error = match text.parse() {
+            Ok(network) => return Ok(network),
+            Err(error) => error,
+        };
+        let hint = match &error {
+            NetworkError::HostBits { network } => format!("write \"{network}\""),
+            NetworkError::Mapped => "write it as IPv4".to_owned(),
+            NetworkError::Prefix { most } => format!("write it like \"NETWORK/8\"; at most /{most}"),
+            NetworkError::Address => "write it like \"10.0.0.0/8\" or \"2001:db8::1\"".to_owned(),
+        };
+        Err(Refusal::new(error.to_string(), hint))
+    })
 }
 
 /// An address of this host.

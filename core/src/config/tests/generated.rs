@@ -87,14 +87,22 @@ fn piece() -> impl Strategy<Value = String> {
 }
 
 fn config() -> impl Strategy<Value = Config> {
-    (node(), limits(), vec(service(), 1..4)).prop_flat_map(|(node, limits, mut services)| {
+    let config = (node(), access_log(), trace(), limits(), vec(service(), 1..4));
+    config.prop_flat_map(|(node, access_log, trace, limits, mut services)| {
         for (index, service) in services.iter_mut().enumerate() {
             service.name = format!("service-{index}").into();
         }
         let count = services.len();
         vec(listener(count), 0..3).prop_map(move |mut listeners| {
             listeners.push(listener_that_uses_every_service(count));
-            Config { node: node.clone(), limits: limits.clone(), listeners, services: services.clone() }
+            Config {
+                node: node.clone(),
+                access_log: access_log.clone(),
+                trace: trace.clone(),
+                limits: limits.clone(),
+                listeners,
+                services: services.clone(),
+            }
         })
     })
 }
@@ -102,7 +110,7 @@ fn config() -> impl Strategy<Value = Config> {
 fn listener_that_uses_every_service(count: usize) -> Listener {
     let route = |service| {
         let path = Some(PathPattern::Exact(format!("/{service}")));
-        Route { host: None, path, headers: Vec::new(), service }
+        Route { path, service: Some(service), ..Route::default() }
     };
     let routes = (0..count).map(route).collect();
     Listener { bind: vec![local(0)], routes, ..plain() }
@@ -113,6 +121,7 @@ fn plain() -> Listener {
     Listener {
         bind: Vec::new(),
         protocol: Protocol::Http,
+        accept_proxy: Vec::new(),
         service: None,
         routes: Vec::new(),
         tls: Vec::new(),
@@ -140,29 +149,60 @@ fn node() -> impl Strategy<Value = Node> {
     )
 }
 
+fn access_log() -> impl Strategy<Value = AccessLog> {
+    let to = prop_oneof![
+        Just(LogTo::Off),
+        Just(LogTo::Stdout),
+        "/[a-z/ü \"\\\\]{0,20}\\.log".prop_map(|path| LogTo::File(path.into())),
+    ];
+    (to, any::<bool>()).prop_map(|(to, query)| AccessLog { to, query })
+}
+
+fn trace() -> impl Strategy<Value = Trace> {
+    prop::sample::select(vec![TraceParent::Forward, TraceParent::Make]).prop_map(|parent| Trace { parent })
+}
+
 fn limits() -> impl Strategy<Value = Limits> {
     let body = option::of(1u64..=1 << 40);
-    (1024usize..=1 << 20, ms(100..=600_000), body, 1usize..=10_000_000, 1usize..=1_000_000).prop_map(
-        |(head_bytes, head_time, body_bytes, connections, handshakes)| Limits {
+    let rate = option::of(1u64..=1 << 30);
+    let per_client = option::of(1usize..=10_000_000);
+    let most = (1usize..=10_000_000, 1usize..=1_000_000);
+    (1024usize..=1 << 20, ms(100..=600_000), body, most, rate, per_client).prop_map(
+        |(
+            head_bytes,
+            head_time,
+            body_bytes,
+            (connections, handshakes),
+            body_rate,
+            connections_per_client,
+        )| Limits {
             head_bytes,
             head_time,
             body_bytes,
             connections,
+            body_rate,
+            connections_per_client,
             handshakes,
         },
     )
 }
 
+const NETWORKS: [&str; 4] = ["10.0.0.0/8", "192.0.2.7", "2001:db8::/32", "::1"];
+
 fn listener(services: usize) -> impl Strategy<Value = Listener> {
     let bind = || vec(Just(local(0)), 1..3);
-    let tcp = (bind(), 0..services).prop_map(|(bind, service)| {
+    let networks = || vec(prop::sample::select(&NETWORKS[..]), 0..3);
+    let networks = || networks().prop_map(|all| all.iter().map(|one| one.parse().unwrap()).collect());
+    let tcp = (bind(), networks(), 0..services).prop_map(|(bind, accept_proxy, service)| {
         let service = Some(service);
-        Listener { bind, protocol: Protocol::Tcp, service, ..plain() }
+        Listener { bind, protocol: Protocol::Tcp, accept_proxy, service, ..plain() }
     });
-    let http = (bind(), 0..services, option::of(route(services))).prop_map(|(bind, service, route)| {
-        let routes = route.into_iter().collect();
-        Listener { bind, service: Some(service), routes, ..plain() }
-    });
+    let http = (bind(), networks(), 0..services, option::of(route(services))).prop_map(
+        |(bind, accept_proxy, service, route)| {
+            let routes = route.into_iter().collect();
+            Listener { bind, accept_proxy, service: Some(service), routes, ..plain() }
+        },
+    );
     let path = || "[a-z/.]{1,20}".prop_map(PathBuf::from);
     let pair = (path(), path()).prop_map(|(certificate, key)| CertificateFiles { certificate, key });
     let https = (bind(), 0..services, vec(pair, 1..3), option::of(path()), option::of(ms(0..=60_000)));
@@ -174,7 +214,8 @@ fn listener(services: usize) -> impl Strategy<Value = Listener> {
         hsts,
         ..plain()
     });
-    let redirecting = bind().prop_map(|bind| Listener { bind, redirect: Some(Redirect::Https), ..plain() });
+    let https_only = Some(ListenerRedirect::Https);
+    let redirecting = bind().prop_map(move |bind| Listener { bind, redirect: https_only, ..plain() });
     prop_oneof![tcp, http, https, redirecting]
 }
 
@@ -188,9 +229,39 @@ fn route(services: usize) -> impl Strategy<Value = Route> {
         "/[a-z%/.]{0,9}".prop_map(PathPattern::Prefix)
     ];
     let headers = btree_map("x-[a-z]{1,5}", "[a-z\"=]{0,5}", 0..3);
-    (option::of(host), option::of(path), headers, 0..services).prop_map(|(host, path, headers, service)| {
-        Route { host, path, headers: headers.into_iter().collect(), service }
-    })
+    (option::of(host), option::of(path), headers, goes(services)).prop_map(
+        |(host, path, headers, (service, redirect, edits))| {
+            let headers = headers.into_iter().collect();
+            Route { host, path, headers, service, redirect, edits }
+        },
+    )
+}
+
+fn goes(services: usize) -> impl Strategy<Value = (Option<usize>, Option<Redirect>, Edits)> {
+    let pairs =
+        || btree_map("X-[a-z_]{1,5}", "[a-z\"=]{0,5}", 0..3).prop_map(|pairs| pairs.into_iter().collect());
+    let fields = || {
+        (pairs(), pairs(), vec("[a-z]{6,7}", 0..3)).prop_map(|(set, add, remove)| {
+            let remove = remove.into_iter().map(|name| format!("x{name}")).collect();
+            FieldEdits { set, add, remove }
+        })
+    };
+    let prefix = option::of(("/[a-z]{1,5}", "(/[a-z]{1,5})?").prop_map(|(from, to)| Prefix { from, to }));
+    let edits = (fields(), fields(), prefix).prop_map(|(request, response, prefix)| Edits {
+        request,
+        response,
+        prefix,
+    });
+    let text = |text: &str| Piece::Text(text.to_owned());
+    let to = prop_oneof![
+        Just(std::vec![text("https://"), Piece::Host, Piece::Path, Piece::Query]),
+        Just(std::vec![text("/new"), Piece::Path]),
+        Just(std::vec![text("http://a.example:8080/x?"), Piece::Query]),
+    ];
+    let status = prop::sample::select(&[301_u16, 302, 303, 307, 308][..]);
+    let redirect =
+        (to, status).prop_map(|(to, status)| (None, Some(Redirect { to, status }), Edits::default()));
+    prop_oneof![(0..services, edits).prop_map(|(service, edits)| (Some(service), None, edits)), redirect]
 }
 
 /// How instances are chosen, and which there are.
@@ -221,13 +292,33 @@ fn service() -> impl Strategy<Value = Service> {
         (1u32..=16, 0u32..=100).prop_map(|(attempts, budget_percent)| Retry { attempts, budget_percent });
     let park = (ms(0..=600_000), 1usize..=1_000_000).prop_map(|(time, requests)| Park { time, requests });
     let drain = ms(0..=86_400_000).prop_map(|time| Drain { time });
-    let sticky = option::of(Just(Sticky { by: StickyBy::Ip, name: "everup".to_owned() }));
-    (instances(), timeout(), retry, park, drain, health(), sticky).prop_map(
-        |((balance, instances, run), timeout, retry, park, drain, health, sticky)| {
+    let sticky = option::of(sticky());
+    let outlier = option::of(outlier());
+    let send_proxy = prop::sample::select(&[SendProxy::Off, SendProxy::V1, SendProxy::V2][..]);
+    (instances(), timeout(), retry, park, drain, (health(), outlier), sticky, send_proxy).prop_map(
+        |((balance, instances, run), timeout, retry, park, drain, (health, outlier), sticky, send_proxy)| {
             let name = "".into();
-            Service { name, balance, instances, timeout, retry, park, drain, health, sticky, run }
+            Service {
+                name,
+                balance,
+                instances,
+                timeout,
+                retry,
+                park,
+                drain,
+                health,
+                outlier,
+                sticky,
+                send_proxy,
+                run,
+            }
         },
     )
+}
+
+fn sticky() -> impl Strategy<Value = Sticky> {
+    // A listener of the generated configuration may be a tcp one, which knows addresses only.
+    Just(Sticky { by: StickyBy::Ip, name: "everup".to_owned(), idle: None, lifetime: None })
 }
 
 fn timeout() -> impl Strategy<Value = Timeout> {
@@ -244,6 +335,34 @@ fn health() -> impl Strategy<Value = Health> {
     ];
     (check, ms(500..=3_600_000), ms(10..=500), 1u32..=100, 1u32..=100)
         .prop_map(|(check, interval, timeout, rise, fall)| Health { check, interval, timeout, rise, fall })
+}
+
+fn outlier() -> impl Strategy<Value = Outlier> {
+    let when = (option::of(2u32..=1000), option::of(100u32..=1000), 1u32..=100, option::of(1u32..=100));
+    let windows = (ms(1000..=3_600_000), ms(1000..=3_600_000), 1u32..=1_000_000, 3u32..=1024);
+    let ejection = (ms(100..=3_600_000), ms(3_600_000..=86_400_000), 0u32..=100, 0u32..=100);
+    (when, windows, ejection).prop_map(
+        |(
+            (failures, deviation, gap, flaps),
+            (window, flap_window, requests, instances),
+            (time, longest, share, panic),
+        )| {
+            Outlier {
+                failures,
+                deviation,
+                gap,
+                window,
+                requests,
+                instances,
+                flaps,
+                flap_window,
+                time,
+                longest,
+                share,
+                panic,
+            }
+        },
+    )
 }
 
 fn run() -> impl Strategy<Value = Run> {

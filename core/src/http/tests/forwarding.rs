@@ -13,6 +13,7 @@ const ORIGIN: Origin<'_> = Origin {
     request_id: "id-1",
     fallback_host: "fallback",
     certificate_subject: None,
+    trace_parent: None,
 };
 
 const KEEP: Answer<'_> =

@@ -42,6 +42,7 @@ pub(crate) fn status() -> Status {
         address: "127.0.0.1:20000".into(),
         state: InstanceState::CrashLooping,
         reason: "exited with code 1".into(),
+        returns_in_seconds: None,
         weight: 1,
         requests: 5,
         in_flight: 1,
@@ -260,4 +261,75 @@ fn the_status_is_described_field_by_field() {
     ] {
         assert_eq!(fields(&schemas[schema]["properties"]), fields(value), "{schema}");
     }
+}
+
+/// The same for what is told of single requests.
+#[test]
+fn an_explanation_is_described_field_by_field() {
+    let text = include_str!("../../../../docs/reference/admin-api.json");
+    let document: serde_json::Value = serde_json::from_str(text).unwrap();
+    let explanation = serde_json::to_value(explanation()).unwrap();
+    let request = &explanation["requests"][0];
+    for (schema, value) in [
+        ("Explanation", &explanation),
+        ("ExplainedRequest", request),
+        ("ExplainedEvent", &request["events"][0]),
+    ] {
+        let described = &document["components"]["schemas"][schema];
+        let fields: BTreeSet<_> = value.as_object().unwrap().keys().cloned().collect();
+        let properties: BTreeSet<_> = described["properties"].as_object().unwrap().keys().cloned().collect();
+        let required = described["required"].as_array().unwrap().iter();
+        assert_eq!(properties, fields, "{schema}");
+        assert_eq!(required.map(|field| field.as_str().unwrap().to_owned()).collect::<BTreeSet<_>>(), fields);
+    }
+}
+
+fn explanation() -> crate::api::Explanation {
+    let event = crate::api::ExplainedEvent {
+        at_ms: 0.0,
+        attempt: Some(1),
+        ms: 1.0,
+        table: 1,
+        kind: "failed".into(),
+        instance: Some("shop-1".into()),
+        text: "refused the connection".into(),
+    };
+    let request = crate::api::ExplainedRequest {
+        time: "2026-11-22T11:58:26.123Z".into(),
+        client: "10.0.0.9".into(),
+        method: "GET".into(),
+        host: "shop".into(),
+        path: "/".into(),
+        listener: 1,
+        route: None,
+        service: "shop".into(),
+        instance: Some("shop-1".into()),
+        table: 1,
+        attempts: 1,
+        status: Some(502),
+        verdict: "refused".into(),
+        bytes_in: 1,
+        bytes_out: 1,
+        ms: 1.0,
+        parked_ms: 0.0,
+        tried_ms: 1.0,
+        connect_ms: 0.0,
+        first_byte_ms: 0.0,
+        last_byte_ms: 0.0,
+        events: vec![event],
+        events_left_out: 0,
+    };
+    crate::api::Explanation { id: "a".into(), requests: vec![request] }
+}
+
+#[tokio::test]
+async fn an_explanation_asks_for_the_very_id_and_what_is_unknown_is_refused_in_words() {
+    let mut fixture = admin();
+    let client = Client::connect(&fixture.path).await.unwrap();
+    let asked = tokio::spawn(async move { client.explain("a/b%c").await });
+    let Some(Command::Explain { id, reply }) = fixture.commands.recv().await else { panic!("not asked") };
+    assert_eq!(id, "a/b%c");
+    reply.send(Err(Refusal::NotFound("nothing is remembered".into()))).unwrap();
+    let error = asked.await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "nothing is remembered");
 }

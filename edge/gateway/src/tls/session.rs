@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustls::pki_types::CertificateDer;
-use rustls::{Connection, ServerConfig, ServerConnection};
+use rustls::{Connection, ProtocolVersion, ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -30,12 +30,10 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(super) fn server(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
-        Ok(Self::new(ServerConnection::new(config)?.into()))
-    }
-
-    fn new(connection: Connection) -> Self {
-        Self { connection, ahead: Vec::new(), ended: false, silent: false, finishing: false }
+    /// `ahead`: what was read of the connection already.
+    pub(super) fn server(config: Arc<ServerConfig>, ahead: Vec<u8>) -> Result<Self, rustls::Error> {
+        let connection = ServerConnection::new(config)?.into();
+        Ok(Self { connection, ahead, ended: false, silent: false, finishing: false })
     }
 
     /// Gets as far as the peer lets us; ready when both sides may talk.
@@ -64,6 +62,15 @@ impl Session {
     /// The certificate that the peer has shown and proved to own.
     pub(crate) fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
         self.connection.peer_certificates().and_then(<[_]>::first)
+    }
+
+    /// The version that was agreed on, `1.2` or `1.3`.
+    pub(crate) fn version(&self) -> Option<&'static str> {
+        match self.connection.protocol_version()? {
+            ProtocolVersion::TLSv1_2 => Some("1.2"),
+            ProtocolVersion::TLSv1_3 => Some("1.3"),
+            _ => None,
+        }
     }
 
     pub(crate) fn poll_read(

@@ -5,20 +5,26 @@
 mod stage;
 mod wire;
 
+mod access_log;
 mod acknowledge;
 mod bodies;
 mod connections;
 mod continues;
 mod custody;
 mod early;
+mod edits;
 mod limits;
 mod malformed;
+mod outlier;
 mod parking;
 mod pipelining;
+mod proxy_protocol;
 mod random;
 mod shutdown;
 mod slow;
 mod sticky;
 mod tcp;
 mod tls;
+mod trace;
+mod trails;
 mod upgrades;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use crate::stage::{Origin, before};
+use crate::stage::{Origin, before, until};
 use crate::wire::{chunked, get, ok, pattern, post};
 
 const MANY: usize = 10 * 1024 * 1024;
@@ -62,6 +62,18 @@ fn a_client_that_does_not_read_costs_little_memory_and_nobody_elses_time() {
     }
     drop(slow);
     stage.settles();
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_its_answer_is_ended_when_it_was_idle_for_too_long() {
+    let origin = Origin::answering(|_| ok(pattern(MANY)));
+    let stage = before([&origin]).service("timeout.idle = \"500ms\"").start();
+    let mut client = stage.connect();
+    client.send(get("/much"));
+    until("its answer has begun", || stage.in_flight() == 1);
+    stage.settles();
+    let (got, _) = client.rest();
+    assert!(got.len() < MANY, "{} bytes", got.len());
 }
 
 fn resident_bytes() -> usize {

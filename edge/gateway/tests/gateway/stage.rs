@@ -1,6 +1,7 @@
 //! A gateway without the rest of everup: instances are scripts, tables are published by the test.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use everup_core::config::{self, Config};
 use everup_core::ids::{Generation, InstanceId};
 use everup_gateway::{
-    Availability, Files, Gateway, GatewayEvent, InstanceShared, InstanceTable, ListenerSockets,
+    AccessLog, Availability, Files, Gateway, GatewayEvent, InstanceShared, InstanceTable, ListenerSockets,
     ListenerTable, ServiceShared, ServiceTable, Setup, Snapshot,
 };
 use socket2::{Domain, Socket, Type};
@@ -127,8 +128,11 @@ pub(crate) struct Setting {
     limits: String,
     listener: String,
     tcp: bool,
+    tcp_listener: String,
     threads: usize,
     states: Vec<Availability>,
+    access_log: Option<AccessLog>,
+    makes_trace_parents: bool,
 }
 
 /// A gateway in front of these instances, not yet started.
@@ -141,7 +145,10 @@ pub(crate) fn before<'a>(origins: impl IntoIterator<Item = &'a Origin>) -> Setti
         limits: String::new(),
         listener: "service = \"app\"".into(),
         tcp: true,
+        tcp_listener: String::new(),
         threads: 1,
+        access_log: None,
+        makes_trace_parents: false,
     }
 }
 
@@ -164,6 +171,12 @@ impl Setting {
         self
     }
 
+    /// More lines of the tcp listener.
+    pub(crate) fn tcp_listener(mut self, lines: &str) -> Self {
+        self.tcp_listener = lines.into();
+        self
+    }
+
     /// Without the tcp listener, which cannot do all that an http listener can.
     pub(crate) fn http_only(mut self) -> Self {
         self.tcp = false;
@@ -175,6 +188,18 @@ impl Setting {
         self
     }
 
+    /// With an access log in this file.
+    pub(crate) fn access_log(mut self, file: &Path, query: bool) -> Self {
+        self.access_log = Some(AccessLog { file: Some(file.to_owned()), query });
+        self
+    }
+
+    /// Requests without a trace get one.
+    pub(crate) fn makes_trace_parents(mut self) -> Self {
+        self.makes_trace_parents = true;
+        self
+    }
+
     /// The first table's states.
     pub(crate) fn states(mut self, states: &[Availability]) -> Self {
         self.states = states.into();
@@ -182,16 +207,27 @@ impl Setting {
     }
 
     pub(crate) fn start(self) -> Stage {
-        let Self { addresses, service, limits, listener, tcp, threads, states } = self;
+        let Self {
+            addresses,
+            service,
+            limits,
+            listener,
+            tcp,
+            tcp_listener,
+            threads,
+            states,
+            access_log,
+            makes_trace_parents,
+        } = self;
         let instances: Vec<_> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
         let bind = "bind = [\"127.0.0.1:0\"]";
-        let tcp_listener = if tcp {
-            format!("[[listener]]\n{bind}\nprotocol = \"tcp\"\nservice = \"app\"\n")
+        let tcp_section = if tcp {
+            format!("[[listener]]\n{bind}\nprotocol = \"tcp\"\nservice = \"app\"\n{tcp_listener}\n")
         } else {
             String::new()
         };
         let text = format!(
-            "[limits]\n{limits}\n[[listener]]\n{bind}\n{listener}\n{tcp_listener}\
+            "[limits]\n{limits}\n[[listener]]\n{bind}\n{listener}\n{tcp_section}\
              [service.app]\ninstances = [{}]\n{service}\n",
             instances.join(", ")
         );
@@ -203,9 +239,11 @@ impl Setting {
         http.tls = files.as_ref().map(Files::acceptor);
         let setup = Setup {
             limits: config.limits.clone(),
+            access_log,
+            makes_trace_parents,
             sockets: vec![http, tcp_sockets],
             threads,
-            sticky_key: [1; 32],
+            sticky_keys: [[1; 32]].into(),
             worker_seed: 7,
         };
         let service = Arc::new(ServiceShared::new(threads));
@@ -276,6 +314,11 @@ fn snapshot(
 impl Stage {
     pub(crate) fn connect(&self) -> Wire {
         Wire::to(self.address)
+    }
+
+    /// Ends the gateway.
+    pub(crate) fn stop(&mut self) {
+        self.gateway.take().unwrap().stop();
     }
 
     pub(crate) fn gateway(&self) -> &Gateway {

@@ -177,6 +177,79 @@ fn the_instance_learns_that_it_was_https_and_the_cookie_is_secure() {
 }
 
 #[test]
+fn over_tls_only_a_cookie_that_came_over_tls_is_believed() {
+    let ca = Ca::new();
+    ca.write("site", &["site.example"]);
+    let origins = [Origin::named("a"), Origin::named("b"), Origin::named("c")];
+    let stage = before(&origins).listener(&ca.listener(&["site"])).http_only();
+    let stage = stage.service("sticky = { by = \"cookie\" }").start();
+    let mut https = connect(&Arc::new(ca.client()), stage.address, "site.example");
+    let mut ask = |cookie: &str| {
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n");
+        let (head, body) = exchange(&mut https, request.as_bytes()).unwrap();
+        let cookie = head.lines().find_map(|line| line.strip_prefix("Set-Cookie: ")).map(str::to_owned);
+        (body, cookie)
+    };
+    let (home, given) = ask("x=1");
+    let given = given.unwrap();
+    assert!(
+        given.starts_with("__Host-everup=") && given.contains("; Path=/;") && given.ends_with("; Secure")
+    );
+    let pair = given.split(';').next().unwrap();
+    for _ in 0..5 {
+        assert_eq!(ask(pair), (home.clone(), None));
+    }
+    // Without the prefix anybody who can send the browser plain http could have planted it.
+    let planted = pair.strip_prefix("__Host-").unwrap();
+    assert!(ask(planted).1.is_some());
+    assert!(origins.iter().flat_map(Origin::requests).all(|one| one.header("Cookie") != Some(pair)));
+}
+
+#[test]
+fn a_proxy_header_comes_before_the_handshake() {
+    let ca = Ca::new();
+    ca.write("site", &["site.example"]);
+    let origin = Origin::answering(|request| ok(request.header("X-Forwarded-For").unwrap()));
+    let lines = format!("{}accept_proxy = [\"127.0.0.1\"]\n", ca.listener(&["site"]));
+    let stage = setting(&origin, &lines).start();
+    let config = Arc::new(ca.client());
+    let header = b"PROXY TCP4 203.0.113.7 198.51.100.1 40000 443\r\n";
+    let mut https = connect(&config, stage.address, "site.example");
+    https.sock.write_all(header).unwrap();
+    assert_eq!(exchange(&mut https, get("/").as_bytes()).unwrap().1, b"203.0.113.7");
+    // Header and hello at once, and both in pieces.
+    for pieces in [1, 7] {
+        let mut https = connect(&config, stage.address, "site.example");
+        let mut bytes = header.to_vec();
+        https.conn.write_tls(&mut bytes).unwrap();
+        for piece in bytes.chunks(bytes.len() / pieces + 1) {
+            https.sock.write_all(piece).unwrap();
+            thread::yield_now();
+        }
+        assert_eq!(exchange(&mut https, get("/").as_bytes()).unwrap().1, b"203.0.113.7");
+    }
+    // Inside TLS it means nothing, and without one nobody is let in.
+    let mut https = connect(&config, stage.address, "site.example");
+    exchange(&mut https, get("/").as_bytes()).unwrap_err();
+    until("it is counted", || stage.gateway().turned_away().proxy_header == 1);
+}
+
+#[test]
+fn a_client_over_its_share_of_connections_is_told_so_within_tls() {
+    let ca = Ca::new();
+    ca.write("site", &["site.example"]);
+    let origin = Origin::named("a");
+    let stage = setting(&origin, &ca.listener(&["site"])).limits("connections_per_client = 1").start();
+    let config = Arc::new(ca.client());
+    let mut first = connect(&config, stage.address, "site.example");
+    exchange(&mut first, get("/").as_bytes()).unwrap();
+    let mut second = connect(&config, stage.address, "site.example");
+    let (head, _) = exchange(&mut second, get("/").as_bytes()).unwrap();
+    assert!(head.starts_with("HTTP/1.1 429"), "{head}");
+    exchange(&mut first, get("/").as_bytes()).unwrap();
+}
+
+#[test]
 fn large_bodies_pass_both_ways_unchanged() {
     let ca = Ca::new();
     ca.write("site", &["site.example"]);

@@ -119,7 +119,7 @@ impl Wire {
         self.try_take(bytes).unwrap_or_else(|| panic!("ended before {bytes} bytes had come: {self}"))
     }
 
-    fn try_take(&mut self, bytes: usize) -> Option<Vec<u8>> {
+    pub(crate) fn try_take(&mut self, bytes: usize) -> Option<Vec<u8>> {
         while self.read.len() < bytes {
             if !self.fill() {
                 return None;

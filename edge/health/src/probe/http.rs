@@ -2,19 +2,18 @@
 //! nothing of its body. Our own few lines instead of an HTTP client, because a check must be strict in one thing only
 //! (is there a whole head with a sound status line?) and small in everything.
 
-use std::net::SocketAddr;
-
 use everup_core::health::Reason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Trouble, connect};
+use super::{Target, Trouble, connect};
 
 /// A head longer than this fails the check.
 const HEAD_BYTES: usize = 16 * 1024;
 
-pub(super) async fn check(address: SocketAddr, path: &str) -> Result<(), Trouble> {
-    let mut stream = connect(address).await?;
+pub(super) async fn check(target: &Target, path: &str) -> Result<(), Trouble> {
+    let mut stream = connect(target).await?;
+    let address = target.address;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: everup-health\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );

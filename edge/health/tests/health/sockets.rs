@@ -1,9 +1,10 @@
 //! http and tcp checks.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use everup_core::config::{Check, Health};
+use everup_core::config::{Check, Health, SendProxy};
 use everup_core::health::{Reason, Verdict};
 
 use super::instances::{Instance, Manner, nobody, ok};
@@ -30,6 +31,29 @@ fn an_instance_that_answers_200_to_399_is_up() {
     assert_eq!(first_verdict(ok()), Verdict::Up);
     assert_eq!(first_verdict(says("HTTP/1.0 399 whatever\r\n\r\n")), Verdict::Up);
     assert_eq!(first_verdict(says("HTTP/1.1 302 Found\r\nLocation: /login\r\n\r\n")), Verdict::Up);
+}
+
+#[test]
+fn an_instance_that_expects_a_proxy_header_gets_one_of_our_own() {
+    for (version, header) in
+        [(SendProxy::V1, &b"PROXY UNKNOWN\r\n"[..]), (SendProxy::V2, b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0")]
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut begin = vec![0; header.len() + 4];
+                if stream.read_exact(&mut begin).is_ok() && begin == [header, b"GET "].concat() {
+                    // What is left of the request is not read: the answer is all that counts.
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+                    let _ = stream.read_to_end(&mut Vec::new());
+                }
+            }
+        });
+        let mut verdicts = Verdicts::new();
+        verdicts.watch_announced("a", address, quick(http()), version, Verdict::Unknown);
+        assert_eq!(verdicts.next().1, Verdict::Up, "{version:?}");
+    }
 }
 
 #[test]

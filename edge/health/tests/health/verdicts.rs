@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use everup_core::config::{Check, Health};
+use everup_core::config::{Check, Health, SendProxy};
 use everup_core::health::Verdict;
 use everup_core::ids::InstanceId;
 use everup_health::{HealthHandle, VerdictChange, Watch, spawn};
@@ -38,7 +38,19 @@ impl Verdicts {
     }
 
     pub(crate) fn watch(&self, instance: &str, address: SocketAddr, check: Health, initial: Verdict) {
-        self.handle.watch(Watch { id: id(instance), address, check, initial, joins_after: 1 });
+        self.watch_announced(instance, address, check, SendProxy::Off, initial);
+    }
+
+    /// The same with a PROXY header.
+    pub(crate) fn watch_announced(
+        &self,
+        instance: &str,
+        address: SocketAddr,
+        check: Health,
+        send_proxy: SendProxy,
+        initial: Verdict,
+    ) {
+        self.handle.watch(Watch { id: id(instance), address, check, send_proxy, initial, joins_after: 1 });
     }
 
     /// The next change, whoever's it is.

@@ -4,13 +4,20 @@ use std::fmt::{Display, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::units::TIME;
+use crate::config::units::{RATE, TIME};
 use crate::config::*;
 
 pub(super) fn written(config: &Config) -> String {
-    let Config { node, limits, listeners, services } = config;
+    let Config { node, access_log, trace, limits, listeners, services } = config;
     let mut text = String::new();
     write_node(&mut text, node);
+    write_access_log(&mut text, access_log);
+    let Trace { parent } = trace;
+    let parent = match parent {
+        TraceParent::Forward => "forward",
+        TraceParent::Make => "make",
+    };
+    writeln!(text, "[trace]\nparent = \"{parent}\"").unwrap();
     write_limits(&mut text, limits);
     listeners.iter().for_each(|listener| write_listener(&mut text, listener, services));
     services.iter().for_each(|service| write_service(&mut text, service));
@@ -56,8 +63,28 @@ fn write_node(text: &mut String, node: &Node) {
     set_if(text, "user", user.as_ref().map(quoted));
 }
 
+fn write_access_log(text: &mut String, access_log: &AccessLog) {
+    let AccessLog { to, query } = access_log;
+    text.push_str("[access_log]\n");
+    let to = match to {
+        LogTo::Off => quoted("off"),
+        LogTo::Stdout => quoted("stdout"),
+        LogTo::File(file) => path(file),
+    };
+    set(text, "to", to);
+    set(text, "query", query);
+}
+
 fn write_limits(text: &mut String, limits: &Limits) {
-    let Limits { head_bytes, head_time, body_bytes, connections, handshakes } = limits;
+    let Limits {
+        head_bytes,
+        head_time,
+        body_bytes,
+        connections,
+        handshakes,
+        body_rate,
+        connections_per_client,
+    } = limits;
     text.push_str("[limits]\n");
     set(text, "head_bytes", format!("\"{head_bytes}B\""));
     set(text, "head_time", time(*head_time));
@@ -68,10 +95,14 @@ fn write_limits(text: &mut String, limits: &Limits) {
     );
     set(text, "connections", connections);
     set(text, "handshakes", handshakes);
+    let rate = body_rate.map_or_else(|| "off".to_owned(), |rate| RATE.text(rate));
+    set(text, "body_rate", quoted(rate));
+    let per_client = connections_per_client.map_or_else(|| quoted("unlimited"), |most| most.to_string());
+    set(text, "connections_per_client", per_client);
 }
 
 fn write_listener(text: &mut String, listener: &Listener, services: &[Service]) {
-    let Listener { bind, protocol, service, routes, tls, client_ca, redirect, hsts } = listener;
+    let Listener { bind, protocol, accept_proxy, service, routes, tls, client_ca, redirect, hsts } = listener;
     let protocol = match protocol {
         Protocol::Http => "http",
         Protocol::Tcp => "tcp",
@@ -80,23 +111,48 @@ fn write_listener(text: &mut String, listener: &Listener, services: &[Service]) 
     text.push_str("[[listener]]\n");
     set(text, "bind", list(bind));
     set(text, "protocol", quoted(protocol));
+    set(text, "accept_proxy", list(accept_proxy));
     set_if(text, "service", service.map(name));
     set_if(text, "client_ca", client_ca.as_deref().map(path));
-    set_if(text, "redirect", redirect.map(|Redirect::Https| quoted("https")));
+    set_if(text, "redirect", redirect.map(|ListenerRedirect::Https| quoted("https")));
     set_if(text, "hsts", hsts.map(time));
     for CertificateFiles { certificate, key } in tls {
         text.push_str("[[listener.tls]]\n");
         set(text, "certificate", path(certificate));
         set(text, "key", path(key));
     }
-    for Route { host, path, headers, service } in routes {
+    for Route { host, path, headers, service, redirect, edits } in routes {
         text.push_str("[[listener.route]]\n");
         set_if(text, "host", host.as_ref().map(host_text));
         set_if(text, "path", path.as_ref().map(path_text));
-        let headers: Vec<_> =
-            headers.iter().map(|(name, value)| format!("{name} = {}", quoted(value))).collect();
-        set(text, "headers", format!("{{ {} }}", headers.join(", ")));
-        set(text, "service", name(*service));
+        set(text, "headers", pairs(headers));
+        set_if(text, "service", service.map(name));
+        if let Some(Redirect { to, status }) = redirect {
+            let to: String = to.iter().map(ToString::to_string).collect();
+            set(text, "redirect", format!("{{ to = {}, status = {status} }}", quoted(to)));
+        } else {
+            write_edits(text, edits);
+        }
+    }
+}
+
+fn pairs(pairs: &[(String, String)]) -> String {
+    let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("{name} = {}", quoted(value))).collect();
+    format!("{{ {} }}", pairs.join(", "))
+}
+
+fn write_edits(text: &mut String, edits: &Edits) {
+    let Edits { request, response, prefix } = edits;
+    for (which, FieldEdits { set: replaced, add, remove }) in [("", request), ("response_", response)] {
+        set(text, &format!("{which}set_headers"), pairs(replaced));
+        set(text, &format!("{which}add_headers"), pairs(add));
+        set(text, &format!("{which}remove_headers"), list(remove));
+    }
+    if let Some(Prefix { from, to }) = prefix {
+        match to.is_empty() {
+            true => set(text, "strip_prefix", quoted(from)),
+            false => set(text, "rewrite_prefix", format!("{{ from = \"{from}/\", to = \"{to}\" }}")),
+        }
     }
 }
 
@@ -115,7 +171,20 @@ fn path_text(path: &PathPattern) -> String {
 }
 
 fn write_service(text: &mut String, service: &Service) {
-    let Service { name, balance, instances, timeout, retry, park, drain, health, sticky, run } = service;
+    let Service {
+        name,
+        balance,
+        instances,
+        timeout,
+        retry,
+        park,
+        drain,
+        health,
+        outlier,
+        sticky,
+        send_proxy,
+        run,
+    } = service;
     let Timeout { connect, attempt, request, idle } = timeout;
     let Retry { attempts, budget_percent } = retry;
     let Park { time: park_time, requests } = park;
@@ -137,15 +206,34 @@ fn write_service(text: &mut String, service: &Service) {
     set(text, "park", format!("{{ time = {}, requests = {requests} }}", time(*park_time)));
     set(text, "drain.time", time(*drain_time));
     write_health(text, health);
-    if let Some(Sticky { by, name }) = sticky {
-        match by {
-            StickyBy::Cookie => set(text, "sticky", format!("{{ by = \"cookie\", name = \"{name}\" }}")),
-            StickyBy::Ip => set(text, "sticky", "{ by = \"ip\" }"),
-        }
+    write_outlier(text, outlier.as_ref());
+    if let Some(sticky) = sticky {
+        write_sticky(text, sticky);
     }
+    let send_proxy = match send_proxy {
+        SendProxy::Off => "off",
+        SendProxy::V1 => "v1",
+        SendProxy::V2 => "v2",
+    };
+    set(text, "send_proxy", quoted(send_proxy));
     if let Some(run) = run {
         write_run(text, name, run);
     }
+}
+
+fn write_sticky(text: &mut String, sticky: &Sticky) {
+    let Sticky { by, name, idle, lifetime } = sticky;
+    match by {
+        StickyBy::Cookie => {
+            set(text, "sticky.by", quoted("cookie"));
+            set(text, "sticky.name", quoted(name));
+        }
+        StickyBy::Ip => set(text, "sticky.by", quoted("ip")),
+        StickyBy::Header(field) => set(text, "sticky.by", quoted(format!("header:{field}"))),
+        StickyBy::AppCookie(cookie) => set(text, "sticky.by", quoted(format!("app-cookie:{cookie}"))),
+    }
+    set_if(text, "sticky.idle", idle.map(time));
+    set_if(text, "sticky.lifetime", lifetime.map(time));
 }
 
 fn balance_text(balance: Balance) -> String {
@@ -177,6 +265,40 @@ fn write_health(text: &mut String, health: &Health) {
     set(text, "health.timeout", time(*timeout));
     set(text, "health.rise", rise);
     set(text, "health.fall", fall);
+}
+
+fn write_outlier(text: &mut String, outlier: Option<&Outlier>) {
+    let Some(outlier) = outlier else {
+        return set(text, "outlier", quoted("off"));
+    };
+    let Outlier {
+        failures,
+        deviation,
+        gap,
+        window,
+        requests,
+        instances,
+        flaps,
+        flap_window,
+        time: first,
+        longest,
+        share,
+        panic,
+    } = outlier;
+    let number = |number: Option<u32>| number.map_or_else(|| quoted("off"), |number| number.to_string());
+    let percent = |percent: u32| quoted(format!("{percent}%"));
+    set(text, "outlier.failures", number(*failures));
+    set(text, "outlier.deviation", deviation.map_or_else(|| quoted("off"), percent));
+    set(text, "outlier.gap", percent(*gap));
+    set(text, "outlier.window", time(*window));
+    set(text, "outlier.requests", requests);
+    set(text, "outlier.instances", instances);
+    set(text, "outlier.flaps", number(*flaps));
+    set(text, "outlier.flap_window", time(*flap_window));
+    set(text, "outlier.time", time(*first));
+    set(text, "outlier.longest", time(*longest));
+    set(text, "outlier.share", percent(*share));
+    set(text, "outlier.panic", percent(*panic));
 }
 
 fn write_run(text: &mut String, service: &str, run: &Run) {

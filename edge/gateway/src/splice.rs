@@ -1,0 +1,96 @@
+//! Large bodies without copying: bytes go from socket to pipe to socket inside the kernel (`splice(2)`). Worth it only
+//! when much is left, for two system calls and a pipe cost more than copying a few kilobytes; and only between plain
+//! connections, for TLS must see the bytes. What a body is and how long, is decided elsewhere.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::task::{Context, Poll, ready};
+
+use rustix::pipe::{PipeFlags, SpliceFlags};
+
+use crate::stream::Stream;
+
+/// A body of which so much is left is spliced. Measured: below about 200 kB the copy through a warm 256 KiB buffer wins.
+pub(crate) const SPLICE_FROM: u64 = 200_000;
+
+/// Splicing goes on while at least so much comes at once: smaller pieces are copied with as few calls.
+pub(crate) const BULK: usize = 64 * 1024;
+
+/// What a pipe is asked to hold; the kernel's usual limit for unprivileged users. With less it works all the same.
+const PIPE_BYTES: usize = 1024 * 1024;
+
+/// Empty pipes kept for the next body, per thread; each is two descriptors.
+const SPARE_PIPES: usize = 16;
+
+/// A kernel buffer between two sockets.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+    held: usize,
+}
+
+/// The spare pipes of a thread.
+#[derive(Debug, Default)]
+pub(crate) struct Pipes {
+    spare: RefCell<Vec<Pipe>>,
+}
+
+impl Pipes {
+    /// An empty pipe; None if the kernel has none left, and then copying goes on.
+    pub(crate) fn take(&self) -> Option<Pipe> {
+        self.spare.borrow_mut().pop().or_else(|| Pipe::new().ok())
+    }
+
+    /// Keeps a pipe for the next body. One that holds bytes of an exchange that broke off is closed instead.
+    pub(crate) fn give(&self, pipe: Pipe) {
+        let mut spare = self.spare.borrow_mut();
+        if pipe.held == 0 && spare.len() < SPARE_PIPES {
+            spare.push(pipe);
+        }
+    }
+}
+
+impl Pipe {
+    fn new() -> io::Result<Self> {
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // A smaller pipe only means more calls.
+        let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE_BYTES);
+        Ok(Self { read, write, held: 0 })
+    }
+
+    /// Whether nothing is in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held == 0
+    }
+
+    /// Takes at most `most` bytes out of `from`, into an empty pipe. 0: the peer sends no more.
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Stream,
+        most: u64,
+    ) -> Poll<io::Result<usize>> {
+        // A full pipe would look like an empty socket.
+        debug_assert!(self.is_empty(), "only an empty pipe is filled");
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(PIPE_BYTES);
+        let filled = ready!(from.poll_readable(cx, |socket| splice(socket, self.write.as_fd(), most)))?;
+        self.held = filled;
+        Poll::Ready(Ok(filled))
+    }
+
+    /// Gives what it holds to `to`, as much as that takes.
+    pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>, to: &Stream) -> Poll<io::Result<()>> {
+        while self.held > 0 {
+            let drained =
+                ready!(to.poll_writable(cx, |socket| splice(self.read.as_fd(), socket, self.held)))?;
+            self.held = self.held.saturating_sub(drained);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+    Ok(rustix::pipe::splice(from, None, to, None, most, SpliceFlags::MOVE | SpliceFlags::NONBLOCK)?)
+}

@@ -1,0 +1,296 @@
+//! What is known of a request's way: collected while it goes, told once it is over, to the access log and, if it went
+//! uncommon ways, to the memory behind `everup explain`. The common way allocates nothing: only a failed attempt or
+//! parking makes the list of events.
+
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use everup_core::exchange::Failure;
+use everup_core::http::request::Request;
+use everup_core::ids::Generation;
+
+use crate::service::Instance;
+use crate::tale::{Event, Phases, Tale, Verdict, What};
+
+/// The longest target that is kept of a request; the rest is cut off. With method and host it fits into a spare vector.
+const TARGET_BYTES: usize = 1500;
+
+/// The longest method that is kept: all registered ones are shorter.
+const METHOD_BYTES: usize = 32;
+
+/// The most events that are kept of a request: the first and the last of them, for the middle is alike.
+const EVENTS: usize = 16;
+
+/// What a request asked for, kept apart from its head, which may be rewritten.
+#[derive(Debug, Default)]
+pub(crate) struct Note {
+    text: Vec<u8>,
+    method: usize,
+    target: usize,
+}
+
+/// See the head of this file. Times are the thread's.
+#[derive(Debug)]
+pub(crate) struct Trail {
+    pub(crate) note: Note,
+    /// Index of the listener.
+    pub(crate) listener: usize,
+    /// Index of the route; None: the listener's own service.
+    pub(crate) route: Option<usize>,
+    /// Read from the client for this request.
+    pub(crate) bytes_in: u64,
+    /// Handed to the client's connection.
+    pub(crate) bytes_out: u64,
+    pub(crate) status: u16,
+    attempts: u32,
+    generation: Generation,
+    instance: Option<Rc<Instance>>,
+    /// When the attempt began, was connected, and had the head of an answer.
+    began: Duration,
+    connected: Option<Duration>,
+    first_byte: Option<Duration>,
+    parked: Duration,
+    verdict: Verdict,
+    story: Option<Box<Story>>,
+}
+
+#[derive(Debug, Default)]
+struct Story {
+    events: Vec<Event>,
+    left_out: usize,
+}
+
+/// What of a request the trail does not hold itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subject<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) client: &'a str,
+    pub(crate) service: &'a str,
+    pub(crate) started: Duration,
+    pub(crate) ended: Duration,
+}
+
+impl Note {
+    /// Writes down what `request` asks for into `text`, with the query only if that is wanted.
+    pub(crate) fn new(mut text: Vec<u8>, request: &Request<'_, '_>, query: bool) -> Self {
+        let cut = |text: &'_ str, most: usize| text.len().min(most);
+        text.extend_from_slice(&request.method.as_bytes()[..cut(request.method, METHOD_BYTES)]);
+        let method = text.len();
+        let target = if query { request.target } else { request.path() };
+        text.extend_from_slice(&target.as_bytes()[..cut(target, TARGET_BYTES)]);
+        let target = text.len();
+        text.extend_from_slice(request.host.unwrap_or_default().as_bytes());
+        Self { text, method, target }
+    }
+
+    /// Empty: unknown.
+    pub(crate) fn method(&self) -> &[u8] {
+        &self.text[..self.method]
+    }
+
+    /// The path, maybe with its query.
+    pub(crate) fn target(&self) -> &[u8] {
+        &self.text[self.method..self.target]
+    }
+
+    /// Empty: the client named none.
+    pub(crate) fn host(&self) -> &[u8] {
+        &self.text[self.target..]
+    }
+
+    pub(crate) fn into_text(self) -> Vec<u8> {
+        self.text
+    }
+}
+
+impl Trail {
+    /// Of a request of which `bytes_in` were read by now.
+    pub(crate) fn new(note: Note, listener: usize, route: Option<usize>, bytes_in: u64) -> Self {
+        Self {
+            note,
+            listener,
+            route,
+            bytes_in,
+            bytes_out: 0,
+            status: 0,
+            attempts: 0,
+            generation: Generation(0),
+            instance: None,
+            began: Duration::ZERO,
+            connected: None,
+            first_byte: None,
+            parked: Duration::ZERO,
+            verdict: Verdict::Answered,
+            story: None,
+        }
+    }
+
+    /// An attempt begins with `instance`, chosen from the table `generation`.
+    pub(crate) fn on_attempt(&mut self, now: Duration, instance: &Rc<Instance>, generation: Generation) {
+        self.attempts += 1;
+        self.generation = generation;
+        self.instance = Some(Rc::clone(instance));
+        self.reset(now);
+    }
+
+    /// The attempt has a connection.
+    pub(crate) fn on_connected(&mut self, now: Duration) {
+        self.connected = Some(now);
+    }
+
+    /// The head of the final answer is there.
+    pub(crate) fn on_answer(&mut self, now: Duration, status: u16) {
+        self.first_byte = Some(now);
+        self.status = status;
+    }
+
+    /// The attempt failed.
+    pub(crate) fn on_failure(&mut self, started: Duration, now: Duration, failure: Failure, written: bool) {
+        let Some(instance) = self.instance.as_ref().map(|instance| instance.table.id.clone()) else { return };
+        let answered = self.first_byte.is_some();
+        let what = What::Failed { instance: instance.instance, failure, written, answered };
+        let event = Event {
+            at: self.began.saturating_sub(started),
+            attempt: self.attempts,
+            lasted: now.saturating_sub(self.began),
+            generation: self.generation,
+            what,
+        };
+        self.tell(event);
+        if !answered {
+            self.reset(now);
+        }
+    }
+
+    /// It was parked from `since` to `now`, looking at the table `generation`.
+    pub(crate) fn on_parked(
+        &mut self,
+        started: Duration,
+        since: Duration,
+        now: Duration,
+        generation: Generation,
+    ) {
+        let lasted = now.saturating_sub(since);
+        self.parked += lasted;
+        let before = self.story.as_mut().and_then(|story| story.events.last_mut());
+        match before {
+            Some(Event { lasted: so_far, what: What::Parked, .. }) => *so_far += lasted,
+            Some(_) | None => {
+                let at = since.saturating_sub(started);
+                self.tell(Event { at, attempt: 0, lasted, generation, what: What::Parked });
+            }
+        }
+        self.reset(now);
+    }
+
+    /// How it ended. An answer's verdict says what it took.
+    pub(crate) fn end(&mut self, verdict: Verdict) {
+        self.verdict = match verdict {
+            Verdict::Answered if !self.parked.is_zero() => Verdict::Parked,
+            Verdict::Answered if self.attempts > 1 => Verdict::Retried,
+            other => other,
+        };
+    }
+
+    /// Everup answered it itself.
+    pub(crate) fn end_refused(&mut self, status: u16) {
+        self.status = status;
+        self.end(Verdict::Refused);
+    }
+
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    pub(crate) fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The instance of the last attempt.
+    pub(crate) fn instance(&self) -> Option<&str> {
+        self.instance.as_ref().map(|instance| &*instance.table.id.instance)
+    }
+
+    /// Whether somebody may ask what happened to it: it failed by us, was cut, retried or parked.
+    pub(crate) fn is_remembered(&self) -> bool {
+        self.story.is_some()
+            || self.verdict == Verdict::Cut
+            || (self.verdict == Verdict::Refused && self.status >= 500)
+    }
+
+    /// Where the time went.
+    pub(crate) fn phases(&self, started: Duration, ended: Duration) -> Phases {
+        let began = if self.instance.is_some() || !self.parked.is_zero() { self.began } else { started };
+        let first_byte = self.first_byte.unwrap_or(ended);
+        let connected = self.connected.unwrap_or(first_byte);
+        Phases {
+            parked: self.parked,
+            tried: began.saturating_sub(started).saturating_sub(self.parked),
+            connect: connected.saturating_sub(began),
+            first_byte: first_byte.saturating_sub(connected),
+            last_byte: ended.saturating_sub(first_byte),
+        }
+    }
+
+    /// All that is known, for whoever asks later. `wall` is when it started.
+    pub(crate) fn tale(&mut self, subject: Subject<'_>, wall: SystemTime) -> Tale {
+        let Subject { id, client, service, started, ended } = subject;
+        let phases = self.phases(started, ended);
+        let Story { mut events, left_out } = self.story.take().map_or_else(Story::default, |story| *story);
+        if let (Some(instance), Some(first_byte)) = (&self.instance, self.first_byte)
+            && self.verdict != Verdict::Cut
+        {
+            events.push(Event {
+                at: self.began.saturating_sub(started),
+                attempt: self.attempts,
+                lasted: ended.saturating_sub(self.began),
+                generation: self.generation,
+                what: What::Answered { instance: instance.table.id.instance.clone(), status: self.status },
+            });
+            debug_assert!(first_byte >= self.began, "an attempt begins before its answer");
+        }
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        // Never the query: what is kept here is shown to whoever may ask.
+        let path = self.note.target().split(|&byte| byte == b'?').next().unwrap_or_default();
+        Tale {
+            id: id.to_owned(),
+            started: wall,
+            client: client.to_owned(),
+            method: text(self.note.method()),
+            host: text(self.note.host()),
+            path: text(path),
+            listener: self.listener,
+            route: self.route,
+            service: service.to_owned(),
+            instance: self.instance().map(str::to_owned),
+            generation: self.generation,
+            attempts: self.attempts,
+            status: self.status,
+            verdict: self.verdict,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            phases,
+            events,
+            left_out,
+        }
+    }
+
+    fn reset(&mut self, now: Duration) {
+        self.began = now;
+        self.connected = None;
+        self.first_byte = None;
+    }
+
+    fn tell(&mut self, event: Event) {
+        let story = self.story.get_or_insert_default();
+        if story.events.len() == EVENTS {
+            story.events.remove(EVENTS / 2);
+            story.left_out += 1;
+        }
+        story.events.push(event);
+    }
+}

@@ -43,6 +43,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     let seed = seed()?;
 
     let mut controller = Controller::new(&config, sorted.threads, &notes, now);
+    controller.set_connectors(tls_files.connectors());
     let mut supervisor = Supervisor::new(state.join("log"), seed, &config.services)?;
     for Adopted { id, pid, port, revision } in &adopted {
         let earlier = notes.restored(id, Some(*pid)).restarts;

@@ -89,7 +89,7 @@ fn service_status(
     now: Now,
     last_lines: &impl Fn(&InstanceId) -> Vec<String>,
 ) -> ServiceStatus {
-    let Service { settings, shared, instances, outliers: _ } = service;
+    let Service { settings, shared, instances, connector: _, outliers: _ } = service;
     let requests = shared.requests.total();
     let recent = rates.recent(&shared.latency.total());
     let in_flight = instances.iter().map(|instance| u64::from(instance.shared.in_flight())).sum();

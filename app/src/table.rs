@@ -27,6 +27,7 @@ fn service_table(service: &Service) -> ServiceTable {
         name: Arc::clone(&service.settings.name),
         settings: Arc::clone(&service.settings),
         shared: Arc::clone(&service.shared),
+        connector: service.connector.clone(),
         instances: service.instances.iter().map(instance_table).collect(),
     }
 }

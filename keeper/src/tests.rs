@@ -36,6 +36,7 @@ pub(crate) fn config_of(command: &[&str]) -> Config {
         outlier: None,
         sticky: None,
         send_proxy: SendProxy::Off,
+        tls: None,
         run: Some(Run {
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             directory: None,

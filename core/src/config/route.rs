@@ -201,7 +201,7 @@ fn is_ipv6(text: &str) -> bool {
 }
 
 /// RFC 1123 section 2.1, and `_`, which is in use.
-fn judge_host_name(name: &str) -> Result<(), Refusal> {
+pub(super) fn judge_host_name(name: &str) -> Result<(), Refusal> {
     if name.is_empty() || name.len() > 253 {
         return Err(Refusal::new("1 to 253 characters", "write a host name"));
     }

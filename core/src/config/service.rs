@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::drain::Drain;
 use super::health::{self, Health};
 use super::instance::{self, FixedInstance};
+use super::instance_tls::{self, InstanceTls};
 use super::kind::{choice, list, optional, or_word, word};
 use super::nearest::nearest;
 use super::outlier::{self, Outlier};
@@ -48,6 +49,10 @@ section! {
         /// connection then serves one request (or one tcp connection) only, for it speaks for one client.
         send_proxy: SendProxy = choice(SEND_PROXY, &[]), default "off",
             because "an instance that does not expect a header takes it for a broken request";
+        /// TLS to the instances; `{}` is enough where the system's authorities have signed for their addresses.
+        tls: Option<InstanceTls> = optional(table(instance_tls::build)),
+            default unset "connections to instances are not secured",
+            because "a network of your own may not need it; every new connection costs a handshake";
         /// everup starts the instances itself.
         run: Option<Run> = optional(table(run::build)),
             default unset "none: there must be `instances`",
@@ -92,6 +97,8 @@ pub struct Service {
     pub sticky: Option<Sticky>,
     /// What connections to instances begin with.
     pub send_proxy: SendProxy,
+    /// What connections to instances are secured with; None: nothing.
+    pub tls: Option<InstanceTls>,
     /// everup starts the instances itself.
     pub run: Option<Run>,
 }
@@ -132,8 +139,20 @@ impl Balance {
 }
 
 pub(super) fn build(written: Written, table: &Table<'_>, reading: &mut Reading) -> Option<Service> {
-    let Written { balance, instances, timeout, retry, park, drain, health, outlier, sticky, send_proxy, run } =
-        written;
+    let Written {
+        balance,
+        instances,
+        timeout,
+        retry,
+        park,
+        drain,
+        health,
+        outlier,
+        sticky,
+        send_proxy,
+        tls,
+        run,
+    } = written;
     let name = table.path.service().expect("a service's path is service.NAME");
     judge_name(name, reading);
     require_instances(table, reading);
@@ -152,6 +171,7 @@ pub(super) fn build(written: Written, table: &Table<'_>, reading: &mut Reading) 
         outlier,
         sticky,
         send_proxy,
+        tls,
         run,
     })
 }

@@ -136,6 +136,7 @@ fn what_is_not_written_has_the_documented_default() {
         }),
         sticky: None,
         send_proxy: SendProxy::Off,
+        tls: None,
         run: None,
     };
     let bind = vec!["127.0.0.1:8080".parse().unwrap()];

@@ -4,10 +4,11 @@ use super::*;
 
 const NOW: Duration = Duration::from_secs(100);
 
-const FAILURES: [Failure; 9] = [
+const FAILURES: [Failure; 10] = [
     Failure::ConnectRefused,
     Failure::ConnectFailed,
     Failure::ConnectTimeout,
+    Failure::HandshakeFailed,
     Failure::Lost,
     Failure::Stale,
     Failure::JudgedDown,
@@ -70,6 +71,7 @@ fn an_idempotent_request_is_tried_elsewhere_after_anything_but_its_own_timeout()
             Failure::ConnectRefused
             | Failure::ConnectFailed
             | Failure::ConnectTimeout
+            | Failure::HandshakeFailed
             | Failure::Lost
             | Failure::Stale
             | Failure::JudgedDown
@@ -84,7 +86,8 @@ fn an_idempotent_request_is_tried_elsewhere_after_anything_but_its_own_timeout()
 #[test]
 fn a_request_of_which_nothing_was_written_is_tried_elsewhere_whatever_its_method() {
     let progress = Progress { written: false, replayable: true, answered: false };
-    for failure in [Failure::ConnectRefused, Failure::ConnectFailed, Failure::ConnectTimeout, Failure::Lost] {
+    for failure in [Failure::ConnectRefused, Failure::ConnectTimeout, Failure::HandshakeFailed, Failure::Lost]
+    {
         assert!(matches!(decide(false, failure, progress), Decision::Retry { .. }), "{failure:?}");
     }
 }

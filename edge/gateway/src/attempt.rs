@@ -12,13 +12,12 @@ use std::time::Duration;
 
 use everup_core::config::{SendProxy, Timeout};
 use everup_core::exchange::Failure;
-use everup_core::health::Reason;
 use everup_core::http::body::Body;
 use everup_core::http::response::{self, Response};
 use everup_core::http::{Framing, Parsed, Storage, Version, forward};
 
-use crate::announce::announce;
 use crate::client::{Client, Incoming};
+use crate::dial::{Dial, dial};
 use crate::judge;
 use crate::local::Local;
 use crate::pool::Reuse;
@@ -69,6 +68,8 @@ struct Attempt<'a> {
     answered: bool,
     /// The connection was used before, and not a byte came on it since.
     stale: bool,
+    /// The connection ended in another way than by the instance's word that this is the end.
+    broken: bool,
 }
 
 /// A final answer of which the head was forwarded.
@@ -121,6 +122,7 @@ pub(crate) async fn run(
         written,
         answered,
         stale,
+        broken: false,
     };
     let mut held = Vec::new();
     let ended = attempt.run(&mut held).await;
@@ -148,48 +150,10 @@ async fn connect(
     {
         return Ok((stream, true));
     }
-    let limit = incoming.service.settings.timeout.connect;
-    let mut stream = dial(local, client, instance, limit, until.saturating_sub(local.now())).await?;
-    announce(local, client, send_proxy, incoming.request_id(), &mut stream)?;
+    let (service, request_id) = (&incoming.service, incoming.request_id());
+    let left = until.saturating_sub(local.now());
+    let stream = dial(local, client, Dial { service, instance, request_id, left }).await?;
     Ok((stream, false))
-}
-
-/// A new connection to the instance, within `limit`; a failure is reported to health. If less time is `left` for the
-/// request, that it ran out says nothing about the instance.
-pub(crate) async fn dial(
-    local: &Local,
-    client: &Client,
-    instance: &Instance,
-    limit: Duration,
-    left: Duration,
-) -> Result<Stream, Failure> {
-    client.watch.set_deadline(None);
-    let connected = tokio::time::timeout(limit.min(left), Stream::connect(instance.table.address)).await;
-    let (failure, reason) = match connected {
-        Ok(Ok(stream)) if local.table().takes(instance.key()) => return Ok(stream),
-        // Judged down or taken out while we connected: nothing was written, so the newer table decides.
-        Ok(Ok(_)) => return Err(Failure::JudgedDown),
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-            (Failure::ConnectRefused, Reason::ConnectRefused)
-        }
-        // Our own want says nothing about the instance; another attempt may find a connection in a pool.
-        Ok(Err(error)) if is_our_want(&error) => return Err(Failure::ConnectFailed),
-        Ok(Err(error)) => (Failure::ConnectFailed, Reason::ConnectFailed(error.to_string())),
-        Err(_) if left < limit => return Err(Failure::RequestTimeout),
-        Err(_) => {
-            let reason = format!("no connection within {} ms", limit.as_millis());
-            (Failure::ConnectTimeout, Reason::ConnectFailed(reason))
-        }
-    };
-    local.report(instance, reason);
-    Err(failure)
-}
-
-/// No descriptors, ports or memory left on this side.
-fn is_our_want(error: &std::io::Error) -> bool {
-    use rustix::io::Errno;
-    let wants = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM, Errno::AGAIN];
-    wants.iter().any(|want| error.raw_os_error() == Some(want.raw_os_error()))
 }
 
 impl Attempt<'_> {
@@ -293,7 +257,10 @@ impl Attempt<'_> {
         Ok(match read.await? {
             Ok(Ok(read)) => Ok(read),
             // A reset is an end like any other.
-            Ok(Err(_)) => Ok(0),
+            Ok(Err(_)) => {
+                self.broken = true;
+                Ok(0)
+            }
             Err(end) => Err(self.pump_ended(end)),
         })
     }
@@ -405,9 +372,9 @@ impl Attempt<'_> {
 
     /// The rest of the body, or an end that nobody takes for its end.
     async fn forward_body_whole(&mut self, answer: Answer) -> Step<Answer> {
-        let dechunk = answer.dechunk;
+        let ends_with_connection = answer.dechunk || matches!(answer.body, Body::UntilClose);
         let ended = self.forward_body(answer).await;
-        if dechunk && matches!(ended, Err(Ended::Failed { .. })) {
+        if ends_with_connection && matches!(ended, Err(Ended::Failed { .. })) {
             // This client has nothing but the end of the connection to tell a whole body from half a one.
             self.client.stream.reset_on_close();
         }
@@ -428,7 +395,10 @@ impl Attempt<'_> {
             }
             let read = self.read().await?;
             if read == 0 {
-                if matches!(answer.body, Body::UntilClose) {
+                // Within TLS anybody on the way can end a connection, but only the instance can say that it ends
+                // (RFC 9112 section 9.8).
+                let is_end = self.upstream.is_plain() || !self.broken;
+                if is_end && matches!(answer.body, Body::UntilClose) {
                     break;
                 }
                 return Err(self.failed(Failure::Lost));

@@ -12,6 +12,7 @@ mod announce;
 mod attempt;
 mod buffers;
 mod client;
+mod dial;
 mod exchange;
 mod judge;
 mod local;
@@ -58,7 +59,7 @@ pub use snapshot::{
     Snapshot, StatusClasses,
 };
 pub use tale::{Event, Phases, REMEMBERED, REMEMBERED_TIME, Tale, Verdict, What};
-pub use tls::{Acceptor, Files, TlsError};
+pub use tls::{Acceptor, Connector, Files, InstanceFiles, TlsError};
 pub use turned_away::TurnedAway;
 
 /// Everything the data plane needs to start.

@@ -12,6 +12,7 @@ use everup_core::exchange::Budget;
 
 use crate::pool::Pool;
 use crate::snapshot::{Availability, InstanceTable, ServiceShared, ServiceTable, Snapshot};
+use crate::tls::Connector;
 
 /// One table as one thread uses it.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub(crate) struct Service {
     pub(crate) settings: Arc<config::Service>,
     pub(crate) shared: Arc<ServiceShared>,
     pub(crate) instances: Vec<Rc<Instance>>,
+    pub(crate) connector: Option<Arc<Connector>>,
     state: Rc<ServiceState>,
 }
 
@@ -114,7 +116,13 @@ impl Service {
         let candidates: Vec<_> = takes.map(|(index, instance)| instance.candidate(index)).collect();
         state.picker.borrow_mut().update(&candidates);
         state.budget.borrow_mut().set_percent(table.settings.retry.budget_percent);
-        Self { settings: Arc::clone(&table.settings), shared: Arc::clone(&table.shared), instances, state }
+        Self {
+            settings: Arc::clone(&table.settings),
+            shared: Arc::clone(&table.shared),
+            instances,
+            connector: table.connector.clone(),
+            state,
+        }
     }
 
     /// The instance for the next request: another than those tried if there is one; then, of those, one that may be

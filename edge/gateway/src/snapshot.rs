@@ -13,6 +13,8 @@ use everup_core::network::Network;
 use everup_core::route;
 use everup_observe::{Counter, Gauge, Histogram, PerThread};
 
+use crate::tls::Connector;
+
 /// One generation of the routing table.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -59,6 +61,8 @@ pub struct ServiceTable {
     pub settings: Arc<config::Service>,
     /// Its counters; the same in every generation.
     pub shared: Arc<ServiceShared>,
+    /// What connections to its instances are secured with; None: nothing.
+    pub connector: Option<Arc<Connector>>,
     /// Its instances, also those that take nothing now.
     pub instances: Vec<InstanceTable>,
 }

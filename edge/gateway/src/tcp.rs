@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use everup_core::exchange::{Decision, Exchange, Progress};
 
-use crate::announce::announce;
-use crate::attempt;
 use crate::client::{Client, Entered};
+use crate::dial::{Dial, dial};
 use crate::local::{Local, RequestId};
 use crate::park;
 use crate::relay;
@@ -73,15 +72,11 @@ async fn find_instance(
             continue;
         };
         let in_flight = InFlight::new(&instance);
-        let limit = service.settings.timeout.connect;
-        let connected = attempt::dial(local, client, &instance, limit, Duration::MAX).await;
-        let send_proxy = service.settings.send_proxy;
-        let announced = connected.and_then(|mut stream| {
-            let mut id = RequestId::default();
-            announce(local, client, send_proxy, local.new_request_id(&mut id), &mut stream)?;
-            Ok(stream)
-        });
-        let failure = match announced {
+        let mut id = RequestId::default();
+        let request_id = local.new_request_id(&mut id);
+        let (service_now, left) = (&*service, Duration::MAX);
+        let to = Dial { service: service_now, instance: &instance, request_id, left };
+        let failure = match dial(local, client, to).await {
             Ok(stream) => return Some((instance, stream, in_flight)),
             Err(failure) => failure,
         };

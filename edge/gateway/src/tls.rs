@@ -1,8 +1,9 @@
 //! TLS for clients: what a listener shows (`files.rs` reads it and takes it up again when it changes, `names.rs` chooses
-//! by SNI) and the session behind `Stream` (`session.rs`). rustls with aws-lc-rs does the cryptography: TLS 1.2 and 1.3,
+//! by SNI), TLS to instances (`instances.rs`), and the session behind `Stream` (`session.rs`). rustls with aws-lc-rs does the cryptography: TLS 1.2 and 1.3,
 //! the suites and groups that it offers by default, no early data. HTTP/1.1 is the only protocol offered (ALPN).
 
 mod files;
+mod instances;
 mod names;
 mod session;
 
@@ -16,6 +17,7 @@ use rustls::server::ProducesTickets;
 use rustls::server::danger::ClientCertVerifier;
 
 pub use files::Files;
+pub use instances::{Connector, InstanceFiles};
 pub(crate) use session::Session;
 
 use crate::Shared;
@@ -52,6 +54,20 @@ pub enum TlsError {
         certificate: PathBuf,
         /// The key's file.
         key: PathBuf,
+    },
+    /// The system's certificate authorities are wanted, and there are none.
+    #[error(
+        "the system has no certificate authorities{first}; install them (ca-certificates), or name a `ca`"
+    )]
+    NoAuthorities {
+        /// The first trouble on the way, or nothing.
+        first: String,
+    },
+    /// No certificate can be for such a name.
+    #[error("no certificate can be for server_name = \"{name}\"")]
+    ServerName {
+        /// The name.
+        name: String,
     },
     /// The library refused what should always work.
     #[error("TLS cannot be set up: {0}")]

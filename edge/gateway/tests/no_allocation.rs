@@ -109,6 +109,7 @@ fn gateway(access_log: Option<AccessLog>) -> (Gateway, SocketAddr) {
         instances: instances.collect(),
         settings: Arc::clone(&settings),
         shared: Arc::new(ServiceShared::new(1)),
+        connector: None,
     };
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.set_nonblocking(true).expect("sockets can be non-blocking");

@@ -25,6 +25,7 @@ fn service(name: &str, replicas: usize) -> Service {
         outlier: None,
         sticky: None,
         send_proxy: SendProxy::Off,
+        tls: None,
         run: Some(Run {
             command: vec!["shop".into()],
             directory: None,

@@ -295,8 +295,18 @@ fn service() -> impl Strategy<Value = Service> {
     let sticky = option::of(sticky());
     let outlier = option::of(outlier());
     let send_proxy = prop::sample::select(&[SendProxy::Off, SendProxy::V1, SendProxy::V2][..]);
-    (instances(), timeout(), retry, park, drain, (health(), outlier), sticky, send_proxy).prop_map(
-        |((balance, instances, run), timeout, retry, park, drain, (health, outlier), sticky, send_proxy)| {
+    let send = (send_proxy, option::of(instance_tls()));
+    (instances(), timeout(), retry, park, drain, (health(), outlier), sticky, send).prop_map(
+        |(
+            (balance, instances, run),
+            timeout,
+            retry,
+            park,
+            drain,
+            (health, outlier),
+            sticky,
+            (send_proxy, tls),
+        )| {
             let name = "".into();
             Service {
                 name,
@@ -310,10 +320,20 @@ fn service() -> impl Strategy<Value = Service> {
                 outlier,
                 sticky,
                 send_proxy,
+                tls,
                 run,
             }
         },
     )
+}
+
+fn instance_tls() -> impl Strategy<Value = InstanceTls> {
+    let path = || "[a-z/.]{1,20}".prop_map(PathBuf::from);
+    (option::of(path()), option::of("[a-z]{1,9}(\\.[a-z0-9_]{1,9}){0,3}x"), option::of((path(), path())))
+        .prop_map(|(ca, server_name, pair)| {
+            let (certificate, key) = pair.unzip();
+            InstanceTls { ca, server_name, certificate, key }
+        })
 }
 
 fn sticky() -> impl Strategy<Value = Sticky> {

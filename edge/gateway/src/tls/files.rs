@@ -37,7 +37,7 @@ pub struct Files {
 
 /// Something made of files.
 #[derive(Debug)]
-struct Watched<T> {
+pub(super) struct Watched<T> {
     paths: Vec<PathBuf>,
     /// How the files were when they were last read.
     read: Stamps,
@@ -51,9 +51,15 @@ struct Watched<T> {
 type Stamps = Vec<Option<(u64, u64, u64, i64, i64)>>;
 
 #[derive(Debug)]
-struct Pair {
+pub(super) struct Pair {
     names: Vec<String>,
     key: Arc<CertifiedKey>,
+}
+
+impl Pair {
+    pub(super) fn key(&self) -> &Arc<CertifiedKey> {
+        &self.key
+    }
 }
 
 /// Whom a listener believes to be its clients, and the tickets by which it knows them again. They belong together:
@@ -140,7 +146,7 @@ fn config(
 }
 
 impl<T> Watched<T> {
-    fn open(
+    pub(super) fn open(
         paths: Vec<PathBuf>,
         lenient: bool,
         read: impl FnOnce(&[PathBuf]) -> Result<T, TlsError>,
@@ -157,8 +163,13 @@ impl<T> Watched<T> {
         Ok(Self { paths, read: stamps.clone(), seen: stamps, value })
     }
 
+    /// What was read last of what worked.
+    pub(super) fn value(&self) -> Option<&T> {
+        self.value.as_ref()
+    }
+
     /// True: there is a new value.
-    fn look(&mut self, read: impl FnOnce(&[PathBuf]) -> Result<T, TlsError>) -> bool {
+    pub(super) fn look(&mut self, read: impl FnOnce(&[PathBuf]) -> Result<T, TlsError>) -> bool {
         let now = stamps(&self.paths);
         let settled = std::mem::replace(&mut self.seen, now.clone()) == now;
         if !settled || now == self.read {
@@ -189,7 +200,7 @@ fn stamps(paths: &[PathBuf]) -> Stamps {
     paths.iter().map(stamp).collect()
 }
 
-fn read_pair(certificate: &Path, key: &Path) -> Result<Pair, TlsError> {
+pub(super) fn read_pair(certificate: &Path, key: &Path) -> Result<Pair, TlsError> {
     let chain = read_chain(certificate)?;
     let parsed =
         certificate::read(&chain[0]).ok_or_else(|| content(certificate, "holds no X.509 certificate"))?;
@@ -233,11 +244,17 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(chain)
 }
 
-fn read_clients(path: &Path) -> Result<Clients, TlsError> {
+/// All of them must be usable.
+pub(super) fn read_authorities(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for authority in read_chain(path)? {
         roots.add(authority).map_err(|error| content(path, format!("holds no usable authority: {error}")))?;
     }
+    Ok(roots)
+}
+
+fn read_clients(path: &Path) -> Result<Clients, TlsError> {
+    let roots = read_authorities(path)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
     let verifier = verifier.map_err(|error| content(path, format!("holds no usable authority: {error}")))?;

@@ -7,8 +7,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustls::pki_types::CertificateDer;
-use rustls::{Connection, ProtocolVersion, ServerConfig, ServerConnection};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, Connection, ProtocolVersion, ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -33,7 +33,18 @@ impl Session {
     /// `ahead`: what was read of the connection already.
     pub(super) fn server(config: Arc<ServerConfig>, ahead: Vec<u8>) -> Result<Self, rustls::Error> {
         let connection = ServerConnection::new(config)?.into();
-        Ok(Self { connection, ahead, ended: false, silent: false, finishing: false })
+        Ok(Self::new(connection, ahead))
+    }
+
+    pub(super) fn client(
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Self, rustls::Error> {
+        Ok(Self::new(ClientConnection::new(config, name)?.into(), Vec::new()))
+    }
+
+    fn new(connection: Connection, ahead: Vec<u8>) -> Self {
+        Self { connection, ahead, ended: false, silent: false, finishing: false }
     }
 
     /// Gets as far as the peer lets us; ready when both sides may talk.

@@ -25,6 +25,7 @@ mod slow;
 mod sticky;
 mod tcp;
 mod tls;
+mod tls_instances;
 mod trace;
 mod trails;
 mod upgrades;

@@ -17,14 +17,14 @@ use crate::stage::{Origin, Setting, Stage, before, until};
 use crate::wire::{PATIENCE, Wire, get, ok, pattern};
 
 /// Certificates in a directory of their own.
-struct Ca {
+pub(crate) struct Ca {
     home: TempDir,
     issuer: Issuer<'static, KeyPair>,
     der: CertificateDer<'static>,
 }
 
 impl Ca {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -36,12 +36,12 @@ impl Ca {
         Self { home, issuer: Issuer::new(params, key), der }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
     /// Puts NAME.pem and NAME.key there, each in one step.
-    fn write(&self, name: &str, hosts: &[&str]) -> PrivateKeyDer<'static> {
+    pub(crate) fn write(&self, name: &str, hosts: &[&str]) -> PrivateKeyDer<'static> {
         let key = KeyPair::generate().unwrap();
         let mut params =
             CertificateParams::new(hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>()).unwrap();
@@ -54,7 +54,7 @@ impl Ca {
         PrivateKeyDer::try_from(key.serialize_der()).unwrap()
     }
 
-    fn chain(&self, name: &str) -> Vec<CertificateDer<'static>> {
+    pub(crate) fn chain(&self, name: &str) -> Vec<CertificateDer<'static>> {
         use rustls::pki_types::pem::PemObject;
         CertificateDer::pem_file_iter(self.path(&format!("{name}.pem")))
             .unwrap()
@@ -72,7 +72,7 @@ impl Ca {
         format!("service = \"app\"\ntls = [{}]\n", pairs.join(", "))
     }
 
-    fn client(&self) -> ClientConfig {
+    pub(crate) fn client(&self) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -183,6 +183,7 @@ fn write_service(text: &mut String, service: &Service) {
         outlier,
         sticky,
         send_proxy,
+        tls,
         run,
     } = service;
     let Timeout { connect, attempt, request, idle } = timeout;
@@ -216,6 +217,14 @@ fn write_service(text: &mut String, service: &Service) {
         SendProxy::V2 => "v2",
     };
     set(text, "send_proxy", quoted(send_proxy));
+    if let Some(InstanceTls { ca, server_name, certificate, key }) = tls {
+        text.push_str("tls = { ");
+        let paths = [("ca", ca), ("certificate", certificate), ("key", key)];
+        let paths = paths.into_iter().filter_map(|(name, file)| Some((name, path(file.as_deref()?))));
+        let name = server_name.as_ref().map(|name| ("server_name", quoted(name)));
+        let keys: Vec<_> = paths.chain(name).map(|(name, value)| format!("{name} = {value}")).collect();
+        let _ = writeln!(text, "{} }}", keys.join(", "));
+    }
     if let Some(run) = run {
         write_run(text, name, run);
     }

@@ -308,6 +308,8 @@ fn snapshot(
         address: settings.instances[index].address,
         weight: 1,
         state,
+        backup: settings.instances[index].backup,
+        warms_since: None,
         shared: Arc::clone(&instances[index]),
     };
     let app = ServiceTable {
@@ -316,6 +318,7 @@ fn snapshot(
         settings: Arc::clone(&settings),
         shared: Arc::clone(service),
         connector,
+        maglev: None,
     };
     let listeners = config.listeners.iter();
     Snapshot {

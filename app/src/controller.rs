@@ -247,13 +247,13 @@ impl Controller {
     }
 
     /// What has to be finished before the data plane may end: requests, also those that wait, and relays of services
-    /// behind tcp listeners. WebSockets end whenever they like and are not waited for.
+    /// behind tcp and tls-passthrough listeners. WebSockets end whenever they like and are not waited for.
     pub(crate) fn to_be_finished(&self) -> u64 {
         let of_service = |(index, service): (usize, &Service)| {
             let is_relayed = self
                 .listeners
                 .iter()
-                .any(|one| one.protocol == config::Protocol::Tcp && one.service == Some(index));
+                .any(|one| one.protocol.relays() && one.services().any(|service| service == index));
             let of_instance = |instance: &Instance| {
                 let tunnels = if is_relayed { 0 } else { instance.shared.tunnels() };
                 u64::from(instance.shared.in_flight().saturating_sub(tunnels))

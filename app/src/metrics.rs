@@ -37,11 +37,12 @@ pub(crate) fn page(process: Process, routes: Routes<'_>, services: &[Service]) -
     page.sample("everup_build_info", &[("version", VERSION)], 1);
     page.family("everup_connections", "gauge", "Client connections open now.");
     page.sample("everup_connections", &[], connections);
-    let TurnedAway { proxy_header, per_client } = turned_away;
+    let TurnedAway { proxy_header, per_client, tls } = turned_away;
     let name = "everup_connections_turned_away_total";
     page.family(name, "counter", "Client connections that were closed instead of served.");
     page.sample(name, &[("reason", "proxy-header")], proxy_header);
     page.sample(name, &[("reason", "per-client")], per_client);
+    page.sample(name, &[("reason", "tls")], tls);
     page.family("everup_table_generation", "gauge", "Number of the routing table in force.");
     page.sample("everup_table_generation", &[], generation);
     page.family("everup_worker_restarts_total", "counter", "Workers that died and were replaced.");
@@ -90,12 +91,12 @@ fn per_service(page: &mut Page, services: &[Service]) {
 /// Listeners and routes are numbered as they stand in the file, from 1.
 fn per_route(page: &mut Page, routes: Routes<'_>, services: &[Service]) {
     let name = "everup_route_requests_total";
-    page.family(name, "counter", "Requests that a route of an http listener took.");
+    page.family(name, "counter", "Requests that a route took; connections, on a tls-passthrough listener.");
     for (number, (listener, requests)) in routes.listeners.iter().zip(routes.requests).enumerate() {
         let by_route =
             listener.routes.iter().enumerate().map(|(at, route)| ((at + 1).to_string(), route.service));
         let by_default = listener.service.map(|service| ("default".to_owned(), Some(service)));
-        if listener.protocol != Protocol::Http {
+        if listener.protocol == Protocol::Tcp {
             continue;
         }
         let counts = requests

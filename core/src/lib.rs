@@ -8,6 +8,7 @@
 pub mod affinity;
 pub mod balance;
 pub mod certificate;
+pub mod client_hello;
 pub mod config;
 pub mod exchange;
 pub mod hash;

@@ -1,4 +1,4 @@
-//! TLS to instances with the whole binary. The instance is Python's ssl (OpenSSL) and its certificate is made by openssl:
+//! TLS to instances, and past everup to instances, with the whole binary. The instance is Python's ssl (OpenSSL) and its certificate is made by openssl:
 //! neither shares code with everup.
 
 use std::io::{BufRead, BufReader};
@@ -122,6 +122,40 @@ fn an_instance_of_another_authority_is_down_and_status_says_why() {
     std::fs::rename(directory.path().join("app-ca.pem"), directory.path().join("other-ca.pem")).unwrap();
     everup.wait_all_up();
     assert!(get(everup.address(), "/").text().starts_with("TLSv1.3 "));
+}
+
+#[test]
+fn tls_passes_through_to_the_service_of_the_host() {
+    let directory = tempfile::tempdir().expect("a directory for the certificates");
+    make(directory.path(), "app");
+    make(directory.path(), "other");
+    let [app, other] = ["app", "other"].map(|name| Instance::start(directory.path(), name, "1.3"));
+    let config = Config::shop([other.address])
+        .listener("protocol = \"tls-passthrough\"")
+        .listener("route = [{ host = \"app.internal\", service = \"app\" }]")
+        .health("tcp = true")
+        .more(&format!("[service.app]\ninstances = [\"{}\"]\n", app.address));
+    let mut everup = Everup::with(config).start();
+    everup.wait_all_up();
+    let port = everup.address().port();
+    let ask = |host: &str, ca: &str| {
+        let resolve = format!("{host}:{port}:127.0.0.1");
+        let ca = directory.path().join(ca);
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--max-time", "20", "--resolve", &resolve, "--cacert"]).arg(ca);
+        curl.arg(format!("https://{host}:{port}/")).output().expect("curl is there")
+    };
+    let answer = ask("app.internal", "app-ca.pem");
+    let said = String::from_utf8_lossy(&answer.stdout);
+    assert!(said.starts_with("TLSv1.3 app.internal "), "{answer:?}");
+    // Another host goes to the listener's own service, whose certificate is of another authority.
+    let refused = ask("elsewhere.internal", "app-ca.pem");
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("certificate"));
+    let page = get(everup.metrics(), "/metrics").text();
+    assert!(
+        page.contains("everup_route_requests_total{listener=\"1\",route=\"1\",service=\"app\"} 1"),
+        "{page}"
+    );
 }
 
 #[test]

@@ -18,8 +18,9 @@ section! {
         /// The addresses to listen at. Port 0 lets the kernel choose; `everup status` shows what it chose.
         pub bind: Vec<SocketAddr> = list(1..=64, own_address("a listener")), default required,
             because "one listener on several addresses shares its routes";
-        /// What is spoken: `http` looks at every request, `tcp` relays whole connections.
-        pub protocol: Protocol = choice(PROTOCOLS, &["tls-passthrough", "udp"]), default "http",
+        /// What is spoken: `http` looks at every request, `tcp` relays whole connections, `tls-passthrough` too, but to the
+        /// service of the host that the client wants (SNI), as its routes say; nothing is decrypted.
+        pub protocol: Protocol = choice(PROTOCOLS, &["udp"]), default "http",
             because "most services speak HTTP, and only there can single requests be retried";
         /// Balancers in front of everup that say with a PROXY header (version 1 or 2) whom a connection comes from. From
         /// these a header is required; from anyone else it is not understood.
@@ -27,9 +28,10 @@ section! {
             because "who may say where a client comes from may say anything: name only balancers of your own";
         /// The service of whatever no route takes.
         pub service: Option<usize> = optional(service_name()),
-            default unset "none: what no route takes is answered with 404",
+            default unset "none: what no route takes is answered with 404, or a TLS alert",
             because "a tcp listener must have one: it has no routes";
-        /// The routes of an http listener. The first that matches takes the request.
+        /// The routes of an http listener. The first that matches takes the request. Those of a tls-passthrough listener
+        /// have a `host` and a `service` only, and take connections.
         pub routes as route: Vec<Route> = tables::<route::Written, _>(MAX_ROUTES, route::build), default [],
             because "they are tried in the order of the file";
         /// The certificates of an https listener. The client names the host it wants (SNI): the certificate that
@@ -54,7 +56,8 @@ const MAX_CERTIFICATES: usize = 1024;
 const TWO_YEARS_MS: u64 = 2 * 366 * 86_400_000;
 const REDIRECTS: &[(&str, ListenerRedirect)] = &[("https", ListenerRedirect::Https)];
 
-const PROTOCOLS: &[(&str, Protocol)] = &[("http", Protocol::Http), ("tcp", Protocol::Tcp)];
+const PROTOCOLS: &[(&str, Protocol)] =
+    &[("http", Protocol::Http), ("tcp", Protocol::Tcp), ("tls-passthrough", Protocol::TlsPassthrough)];
 const MAX_ROUTES: usize = 1024;
 
 /// What a listener speaks.
@@ -64,6 +67,34 @@ pub enum Protocol {
     Http,
     /// Whatever it is: whole connections are relayed.
     Tcp,
+    /// TLS between clients and instances: whole connections are relayed, by the host that the client wants.
+    TlsPassthrough,
+}
+
+impl Protocol {
+    /// Whole connections are relayed, without a look at what is in them.
+    pub fn relays(self) -> bool {
+        match self {
+            Self::Http => false,
+            Self::Tcp | Self::TlsPassthrough => true,
+        }
+    }
+
+    /// As it is written in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+            Self::TlsPassthrough => "tls-passthrough",
+        }
+    }
+}
+
+impl Listener {
+    /// The services that it leads to, by index.
+    pub fn services(&self) -> impl Iterator<Item = usize> {
+        self.routes.iter().filter_map(|route| route.service).chain(self.service)
+    }
 }
 
 /// Where what no route takes is sent.
@@ -77,6 +108,7 @@ pub(super) fn build(listener: Listener, table: &Table<'_>, reading: &mut Reading
     match listener.protocol {
         Protocol::Http => require_somewhere_to_go(table, reading),
         Protocol::Tcp => judge_tcp(listener.service, table, reading),
+        Protocol::TlsPassthrough => judge_passthrough(&listener, table, reading),
     }
     judge_tls(&listener, table, reading);
     route::refuse_unreachable(&listener.routes, table, reading);
@@ -100,7 +132,7 @@ fn judge_tls(listener: &Listener, table: &Table<'_>, reading: &mut Reading) {
     let http = listener.protocol == Protocol::Http;
     for key in ["tls", "client_ca", "redirect", "hsts"].into_iter().filter(|key| table.has(key)) {
         if !http {
-            let message = format!("a tcp listener cannot have `{key}`");
+            let message = format!("a {} listener cannot have `{key}`", listener.protocol.name());
             let hint = "use protocol = \"http\", or let the instances speak TLS themselves";
             reading.mistake(table.key_span(key), message, "this sees bytes only", hint);
         }
@@ -116,6 +148,19 @@ fn judge_tls(listener: &Listener, table: &Table<'_>, reading: &mut Reading) {
         let hint = "put it into the listener for plain http, at port 80";
         let message = "`redirect` has no meaning with `tls`";
         reading.mistake(table.key_span("redirect"), message, "who comes here uses https already", hint);
+    }
+}
+
+fn judge_passthrough(listener: &Listener, table: &Table<'_>, reading: &mut Reading) {
+    require_somewhere_to_go(table, reading);
+    if listener.routes.iter().any(|route| !route::is_by_host_only(route)) {
+        let message = "a route of a tls-passthrough listener has more than a host and a service";
+        let hint = "use host = \"…\" and service = \"…\" only, or protocol = \"http\" with `tls`";
+        reading.mistake(table.span_of("route"), message, "requests are encrypted here", hint);
+    }
+    for service in listener.services() {
+        reading.services[service].tcp = true;
+        reading.services[service].passthrough = true;
     }
 }
 

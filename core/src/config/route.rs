@@ -274,6 +274,12 @@ pub(super) fn refuse_unreachable(routes: &[Route], table: &Table<'_>, reading: &
     }
 }
 
+/// It asks for nothing that only a request has, and changes nothing.
+pub(super) fn is_by_host_only(route: &Route) -> bool {
+    let Route { host: _, path, headers, service: _, redirect, edits } = route;
+    path.is_none() && headers.is_empty() && redirect.is_none() && *edits == Edits::default()
+}
+
 /// Every request that `inner` matches, `outer` matches too.
 fn covers(outer: &Route, inner: &Route) -> bool {
     let host = match (&outer.host, &inner.host) {

@@ -189,6 +189,11 @@ pub(super) fn build(written: Written, table: &Table<'_>, reading: &mut Reading) 
     judge_name(name, reading);
     require_instances(table, reading);
     judge_instances(balance, table, reading);
+    if tls.is_some()
+        && let Some(named) = reading.services.iter_mut().find(|service| service.name == name)
+    {
+        named.tls = Some(table.key_span("tls"));
+    }
     let instances = instances.unwrap_or_default();
     let name = Arc::from(name);
     Some(Service {

@@ -4,6 +4,7 @@
 //! of the corpus and with small changes of them. They look for faults; what is right in detail the unit tests say.
 
 use everup_core::affinity::Ticket;
+use everup_core::client_hello::{self, HELLO_BYTES, Parsed as Greeted};
 use everup_core::config;
 use everup_core::http::chunked::ChunkScanner;
 use everup_core::http::{Framing, Malformed, Parsed, Storage, Version, forward, request, response};
@@ -14,8 +15,9 @@ use everup_core::proxy_protocol::{self, Parsed as Proxied};
 pub(crate) type Decoder = fn(&[u8]);
 
 /// The decoders, by the name of their fuzz target and corpus.
-pub(crate) const ALL: [(&str, Decoder); 7] = [
+pub(crate) const ALL: [(&str, Decoder); 8] = [
     ("chunked", chunked),
+    ("client_hello", client_hello),
     ("config", config_text),
     ("http_request", http_request),
     ("http_response", http_response),
@@ -147,6 +149,32 @@ fn config_text(bytes: &[u8]) {
             }
         }
     }
+}
+
+/// However the bytes arrive, the message is the same, and nobody has to wait for more than there may be.
+fn client_hello(bytes: &[u8]) {
+    let parsed = client_hello::parse(bytes);
+    let mut needed = 0;
+    for end in 0..bytes.len() {
+        let early = client_hello::parse(&bytes[..end]);
+        match early {
+            Ok(Greeted::Partial { needed: more }) => {
+                assert!(more > end && more >= needed && more <= HELLO_BYTES);
+                needed = more;
+            }
+            early => {
+                assert_eq!(early, parsed, "at {end}");
+                assert!(end >= needed || early.is_err(), "whole at {end}, though {needed} were wanted");
+                return;
+            }
+        }
+    }
+    let Ok(Greeted::Whole(hello)) = parsed else { return };
+    assert!(bytes.len() <= HELLO_BYTES);
+    if let Some(name) = hello.server_name {
+        assert!(!name.is_empty() && name.len() <= 253 && name.to_ascii_lowercase() == name);
+    }
+    assert!(hello.protocols.iter().all(|protocol| (1..=255).contains(&protocol.len())));
 }
 
 /// One ticket has one form.

@@ -279,8 +279,8 @@ impl Client {
     /// What was read with the PROXY header belongs to the handshake.
     async fn shake_hands(&mut self, local: &Local, accepting: tls::Accepting) -> bool {
         let ahead = std::mem::take(&mut self.carry);
-        let Self { stream, watch, .. } = self;
-        if !accepting.shake_hands(local, stream, watch, ahead).await {
+        let Self { stream, watch, source, .. } = self;
+        if !accepting.shake_hands(local, stream, watch, source.ip(), ahead).await {
             return false;
         }
         let certificate = self.stream.tls().and_then(Session::peer_certificate);

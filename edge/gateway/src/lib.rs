@@ -17,6 +17,7 @@ mod exchange;
 mod judge;
 mod local;
 mod park;
+mod passthrough;
 mod per_client;
 mod pool;
 mod proxied;

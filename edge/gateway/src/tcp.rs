@@ -27,14 +27,20 @@ pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, pee
     let index = table.snapshot.listeners.get(listener).and_then(|listener| listener.routes.default_service());
     let Some(service) = index.and_then(|index| table.services.get(index)).map(Rc::clone) else { return };
     drop(table);
-    let started = local.now();
-    service.on_request(started);
-    service.shared.requests.cell(local.thread).add(1);
-    let idle = service.settings.timeout.idle;
-    let Some(found) = find_instance(&local, &client, service).await else { return };
-    relay_to(&local, &mut client, found, idle).await;
+    relay(&local, &mut client, service).await;
     // It may still be talking: closing at once would take from it what it has not read yet.
     client.linger(&local).await;
+}
+
+/// Relays what was read already and whatever comes, to an instance of the service. False: there was none, and nothing was
+/// relayed.
+pub(crate) async fn relay(local: &Local, client: &mut Client, service: Rc<Service>) -> bool {
+    service.on_request(local.now());
+    service.shared.requests.cell(local.thread).add(1);
+    let idle = service.settings.timeout.idle;
+    let Some(found) = find_instance(local, client, service).await else { return false };
+    relay_to(local, client, found, idle).await;
+    true
 }
 
 async fn relay_to(

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch as channel};
 use crate::access_log::Log;
 use crate::client;
 use crate::local::{Given, Local};
+use crate::passthrough;
 use crate::seal::Seal;
 use crate::stream::Stream;
 use crate::tcp;
@@ -166,6 +167,7 @@ async fn accept(local: Rc<Local>, socket: ThreadSocket) {
                     match protocol {
                         Protocol::Http => client::serve(local, stream, listener, peer, tls).await,
                         Protocol::Tcp => tcp::serve(local, stream, listener, peer).await,
+                        Protocol::TlsPassthrough => passthrough::serve(local, stream, listener, peer).await,
                     }
                 });
             }

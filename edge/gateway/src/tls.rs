@@ -7,6 +7,7 @@ mod instances;
 mod names;
 mod session;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,6 +25,7 @@ use crate::Shared;
 use crate::local::Local;
 use crate::stream::Stream;
 use crate::tls::names::Names;
+use crate::turned_away::Reason;
 use crate::watch::Watched;
 
 /// Why a listener's TLS cannot be set up. Always the operator's to mend.
@@ -132,6 +134,7 @@ impl Accepting {
         local: &Local,
         stream: &mut Stream,
         watch: &Watched,
+        peer: IpAddr,
         ahead: Vec<u8>,
     ) -> bool {
         let session = match Session::server(self.acceptor.current.load_full(), ahead) {
@@ -145,11 +148,21 @@ impl Accepting {
         watch.set_deadline(Some(local.now() + local.limits.head_time));
         match watch.wait(|cx| stream.poll_handshake(cx)).await {
             Ok(Ok(())) => true,
+            // Gone without a word: many only look whether somebody listens.
+            Ok(Err(error)) if error.kind() != std::io::ErrorKind::InvalidData => false,
             Ok(Err(error)) => {
-                tracing::debug!("a TLS handshake failed: {error}");
+                // Told at all, for it may be a certificate that no client likes; but not often: many knock at every port.
+                self.shared.turned_away.count(
+                    Reason::Tls,
+                    peer,
+                    format_args!("its TLS handshake failed: {error}"),
+                );
                 false
             }
-            Err(_) => false,
+            Err(_) => {
+                self.shared.turned_away.count(Reason::Tls, peer, "its TLS handshake took too long");
+                false
+            }
         }
     }
 }

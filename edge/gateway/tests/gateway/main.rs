@@ -17,6 +17,7 @@ mod limits;
 mod malformed;
 mod outlier;
 mod parking;
+mod passthrough;
 mod pipelining;
 mod proxy_protocol;
 mod queue;

@@ -237,7 +237,7 @@ impl Setting {
             instances.join(", ")
         );
         let config = config::parse(&text).unwrap_or_else(|mistakes| panic!("{mistakes:#?} in\n{text}"));
-        let (mut http, address) = sockets(0, config::Protocol::Http, threads);
+        let (mut http, address) = sockets(0, config.listeners[0].protocol, threads);
         let (tcp_sockets, tcp) = sockets(1, config::Protocol::Tcp, threads);
         let https = Some(&config.listeners[0]).filter(|listener| !listener.tls.is_empty());
         let files = https.map(|listener| Files::open(listener, "/".as_ref(), false).unwrap());

@@ -82,10 +82,10 @@ impl Ca {
     }
 }
 
-type Https = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Https = StreamOwned<ClientConnection, TcpStream>;
 
 /// A connection that has not shaken hands yet.
-fn connect(config: &Arc<ClientConfig>, address: SocketAddr, host: &str) -> Https {
+pub(crate) fn connect(config: &Arc<ClientConfig>, address: SocketAddr, host: &str) -> Https {
     let tcp = TcpStream::connect(address).unwrap();
     tcp.set_read_timeout(Some(PATIENCE)).unwrap();
     let name = ServerName::try_from(host.to_owned()).unwrap();
@@ -93,7 +93,7 @@ fn connect(config: &Arc<ClientConfig>, address: SocketAddr, host: &str) -> Https
 }
 
 /// Sends a request and reads its answer: head and body.
-fn exchange(https: &mut Https, request: &[u8]) -> std::io::Result<(String, Vec<u8>)> {
+pub(crate) fn exchange(https: &mut Https, request: &[u8]) -> std::io::Result<(String, Vec<u8>)> {
     https.write_all(request)?;
     https.flush()?;
     let mut head = Vec::new();
@@ -109,7 +109,7 @@ fn exchange(https: &mut Https, request: &[u8]) -> std::io::Result<(String, Vec<u
     Ok((head, body))
 }
 
-fn shown(https: &Https) -> CertificateDer<'static> {
+pub(crate) fn shown(https: &Https) -> CertificateDer<'static> {
     https.conn.peer_certificates().unwrap()[0].clone().into_owned()
 }
 

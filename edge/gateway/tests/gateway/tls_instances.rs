@@ -19,17 +19,17 @@ type Https = StreamOwned<ServerConnection, TcpStream>;
 
 /// What an instance saw of a connection when its handshake was over.
 #[derive(Clone, Debug)]
-struct Seen {
+pub(crate) struct Seen {
     /// The line before the handshake, where one is expected.
-    header: String,
-    name: Option<String>,
+    pub(crate) header: String,
+    pub(crate) name: Option<String>,
     kind: Option<HandshakeKind>,
     shown: bool,
 }
 
 /// An instance that speaks TLS.
-struct Secured {
-    address: SocketAddr,
+pub(crate) struct Secured {
+    pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
@@ -40,7 +40,7 @@ impl Secured {
     }
 
     /// The same; with `announced`, connections begin with a line.
-    fn with(
+    pub(crate) fn with(
         config: ServerConfig,
         announced: bool,
         script: impl Fn(&mut Https) + Send + Sync + 'static,
@@ -77,16 +77,16 @@ impl Secured {
     }
 
     /// Answers every request with its body.
-    fn echo(ca: &Ca, name: &str) -> Self {
+    pub(crate) fn echo(ca: &Ca, name: &str) -> Self {
         Self::start(ca, name, answer_all)
     }
 
-    fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 }
 
-fn answer_all(https: &mut Https) {
+pub(crate) fn answer_all(https: &mut Https) {
     while let Some(body) = request(https) {
         if https.write_all(&ok(&body)).and_then(|()| https.flush()).is_err() {
             return;
@@ -109,7 +109,7 @@ fn request(https: &mut Https) -> Option<Vec<u8>> {
     Some(body)
 }
 
-fn config(ca: &Ca, name: &str, clients: Option<&Ca>) -> ServerConfig {
+pub(crate) fn config(ca: &Ca, name: &str, clients: Option<&Ca>) -> ServerConfig {
     use rustls::pki_types::PrivateKeyDer;
     use rustls::pki_types::pem::PemObject;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

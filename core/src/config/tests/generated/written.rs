@@ -106,6 +106,7 @@ fn write_listener(text: &mut String, listener: &Listener, services: &[Service]) 
     let protocol = match protocol {
         Protocol::Http => "http",
         Protocol::Tcp => "tcp",
+        Protocol::TlsPassthrough => "tls-passthrough",
     };
     let name = |index: usize| quoted(&services[index].name);
     text.push_str("[[listener]]\n");

@@ -5,13 +5,15 @@
 mod tests;
 
 /// What a certificate says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Certificate {
     /// The host names it is for, in lower case; a wildcard as `*.example`.
     pub names: Vec<String>,
     /// The subject as in RFC 4514, `CN=shop,O=Example`, most specific first; ASCII without controls, so that it fits
     /// a header line. What is not plain is escaped as `\XX`.
     pub subject: String,
+    /// The subject's most specific common name, if it is text without control characters.
+    pub common_name: Option<String>,
     /// The last moment it is valid, in seconds since 1970 UTC.
     pub not_after: i64,
 }
@@ -30,9 +32,11 @@ const DNS_NAME: u8 = 0x82;
 
 const SUBJECT_ALTERNATIVE_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 
+const COMMON_NAME: &[u8] = &[0x55, 4, 3];
+
 /// The attributes that RFC 4514 section 3 names, and the two more that people use.
 const ATTRIBUTES: &[(&[u8], &str)] = &[
-    (&[0x55, 4, 3], "CN"),
+    (COMMON_NAME, "CN"),
     (&[0x55, 4, 7], "L"),
     (&[0x55, 4, 8], "ST"),
     (&[0x55, 4, 10], "O"),
@@ -58,7 +62,7 @@ pub fn read(der: &[u8]) -> Option<Certificate> {
     let mut validity = Der(fields.expect(SEQUENCE)?);
     validity.next()?;
     let not_after = time(validity.next()?)?;
-    let subject = subject(fields.expect(SEQUENCE)?)?;
+    let (subject, common_name) = subject(fields.expect(SEQUENCE)?)?;
     fields.expect(SEQUENCE)?; // public key
     let mut names = Vec::new();
     while let Some((tag, content)) = fields.next() {
@@ -66,7 +70,7 @@ pub fn read(der: &[u8]) -> Option<Certificate> {
             names = alternative_names(Der(content).expect(SEQUENCE)?)?;
         }
     }
-    Some(Certificate { names, subject, not_after })
+    Some(Certificate { names, subject, common_name, not_after })
 }
 
 /// Elements one after the other.
@@ -119,9 +123,11 @@ fn alternative_names(extensions: &[u8]) -> Option<Vec<String>> {
     Some(names)
 }
 
-fn subject(name: &[u8]) -> Option<String> {
+/// As text, and its common name.
+fn subject(name: &[u8]) -> Option<(String, Option<String>)> {
     let mut name = Der(name);
     let mut parts = Vec::new();
+    let mut common_name = None;
     while !name.0.is_empty() {
         let mut set = Der(name.expect(SET)?);
         let mut several = Vec::new();
@@ -129,12 +135,16 @@ fn subject(name: &[u8]) -> Option<String> {
             let mut pair = Der(set.expect(SEQUENCE)?);
             let identifier = pair.expect(OBJECT_IDENTIFIER)?;
             let (tag, value) = pair.next()?;
-            several.push(format!("{}={}", attribute(identifier), escaped(&text(tag, value))));
+            let value = text(tag, value);
+            several.push(format!("{}={}", attribute(identifier), escaped(&value)));
+            if identifier == COMMON_NAME {
+                common_name = String::from_utf8(value).ok().filter(|name| !name.contains(char::is_control));
+            }
         }
         parts.push(several.join("+"));
     }
     parts.reverse();
-    Some(parts.join(","))
+    Some((parts.join(","), common_name))
 }
 
 fn attribute(identifier: &[u8]) -> String {

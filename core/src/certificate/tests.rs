@@ -10,6 +10,7 @@ fn a_certificate_tells_its_names_subject_and_end() {
     let expected = Certificate {
         names: vec!["shop.example".to_owned(), "*.shop.example".to_owned()],
         subject: r"CN=sh\C3\B6p,O=Ex\, ample\=1,C=DE".to_owned(),
+        common_name: Some("shöp".to_owned()),
         not_after: 2110709242,
     };
     assert_eq!(read(SHOP), Some(expected));

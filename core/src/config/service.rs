@@ -58,7 +58,8 @@ section! {
             default unset "every request is balanced on its own",
             because "stickiness makes shares uneven: only for services that keep something for a user";
         /// The PROXY header that each connection to an instance begins with: it tells the instance the client's address. A
-        /// connection then serves one request (or one tcp connection) only, for it speaks for one client.
+        /// connection then serves one request (or one tcp connection) only, for it speaks for one client. `v2` also tells the
+        /// request's id and what is known of the client's TLS.
         send_proxy: SendProxy = choice(SEND_PROXY, &[]), default "off",
             because "an instance that does not expect a header takes it for a broken request";
         /// TLS to the instances; `{}` is enough where the system's authorities have signed for their addresses.

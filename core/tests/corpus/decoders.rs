@@ -9,7 +9,7 @@ use everup_core::config;
 use everup_core::http::chunked::ChunkScanner;
 use everup_core::http::{Framing, Malformed, Parsed, Storage, Version, forward, request, response};
 use everup_core::keeper::{ToKeeper, ToWorker};
-use everup_core::proxy_protocol::{self, Parsed as Proxied};
+use everup_core::proxy_protocol::{self, Fields, Parsed as Proxied};
 
 /// Decodes bytes and panics when a promise is broken.
 pub(crate) type Decoder = fn(&[u8]);
@@ -208,7 +208,8 @@ fn proxy_header(bytes: &[u8]) {
     let Some(ends) = header.ends else { return };
     let (mut v1, mut v2) = (Vec::new(), Vec::new());
     proxy_protocol::write_v1(&mut v1, Some(ends));
-    proxy_protocol::write_v2(&mut v2, Some(ends), b"id");
+    let fields = Fields { unique_id: b"id", authority: "a.example", ..Fields::default() };
+    proxy_protocol::write_v2(&mut v2, Some(ends), fields);
     let read = |sent: &[u8]| match proxy_protocol::parse(sent) {
         Ok(Proxied::Whole(read)) if read.bytes == sent.len() => read.ends,
         other => panic!("we send what we would refuse: {other:?}"),

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everup_core::balance::ip_hash;
-use everup_core::certificate;
+use everup_core::certificate::{self, Certificate};
 use everup_core::config::{ListenerRedirect, Redirect};
 use everup_core::http::body::Body;
 use everup_core::http::request::{self, Request};
 use everup_core::http::response::Asked;
 use everup_core::http::{Framing, Parsed, Storage, Version, forward};
-use everup_core::proxy_protocol::Ends;
+use everup_core::proxy_protocol::{Ends, Fields, Shown, Tls};
 use everup_core::route::{self, Edits, Goes};
 
 use crate::exchange;
@@ -57,8 +57,10 @@ pub(crate) struct Client {
     announced_destination: Option<SocketAddr>,
     /// The client's address as text.
     pub(crate) address: String,
-    /// The subject of the certificate that the client has shown.
-    certificate_subject: Option<String>,
+    /// The certificate that the client has shown.
+    certificate: Option<Certificate>,
+    /// The host that it wants, where its TLS passes through.
+    pub(crate) passes_to: Option<String>,
     pub(crate) hash: u64,
     /// Counts it for its client as long as it lives.
     _place: Option<per_client::Place>,
@@ -203,7 +205,8 @@ impl Client {
             source,
             announced_destination: None,
             address: source.ip().to_string(),
-            certificate_subject: None,
+            certificate: None,
+            passes_to: None,
             hash: ip_hash::client_hash(source.ip()),
             _place: None,
             carry: Vec::new(),
@@ -285,9 +288,31 @@ impl Client {
         }
         let certificate = self.stream.tls().and_then(Session::peer_certificate);
         // What the TLS library has verified and we cannot read has a subject all the same: an unknown one.
-        self.certificate_subject = certificate
-            .map(|der| certificate::read(der).map_or_else(String::new, |certificate| certificate.subject));
+        self.certificate = certificate.map(|der| certificate::read(der).unwrap_or_default());
         true
+    }
+
+    /// What a PROXY header tells of it, beyond its address.
+    pub(crate) fn proxy_fields<'a>(&'a self, request_id: &'a str) -> Fields<'a> {
+        let unique_id = request_id.as_bytes();
+        let Some(session) = self.stream.tls() else {
+            let authority = self.passes_to.as_deref().unwrap_or_default();
+            return Fields { unique_id, authority, ..Fields::default() };
+        };
+        let certificate = self.certificate.as_ref().map(|certificate| Shown {
+            in_this_connection: !session.is_resumed(),
+            common_name: certificate.common_name.as_deref().unwrap_or_default(),
+        });
+        let version = match session.version() {
+            Some("1.2") => "TLSv1.2",
+            _ => "TLSv1.3",
+        };
+        Fields {
+            unique_id,
+            authority: session.wanted_host(),
+            protocol: session.protocol(),
+            tls: Some(Tls { version, certificate }),
+        }
     }
 
     /// Tells a client that it has too many connections. Not longer than that takes.
@@ -498,7 +523,7 @@ impl Client {
             scheme: if self.is_secure() { "https" } else { "http" },
             request_id,
             fallback_host: &service.settings.name,
-            certificate_subject: self.certificate_subject.as_deref(),
+            certificate_subject: self.certificate.as_ref().map(|certificate| &*certificate.subject),
             trace_parent,
         };
         let target = edits.and_then(|edits| edits.target(request.target));

@@ -132,7 +132,7 @@ async fn connect_and_announce(target: &Target) -> Result<TcpStream, Trouble> {
     match target.send_proxy {
         SendProxy::Off => return Ok(stream),
         SendProxy::V1 => proxy_protocol::write_v1(&mut header, None),
-        SendProxy::V2 => proxy_protocol::write_v2(&mut header, None, b""),
+        SendProxy::V2 => proxy_protocol::write_v2(&mut header, None, proxy_protocol::Fields::default()),
     }
     let written = stream.write_all(&header).await;
     written.map_err(|error| Trouble::Theirs(Reason::ProbeFailed(error.to_string())))?;

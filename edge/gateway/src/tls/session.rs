@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, Connection, ProtocolVersion, ServerConfig, ServerConnection};
+use rustls::{
+    ClientConfig, ClientConnection, Connection, HandshakeKind, ProtocolVersion, ServerConfig,
+    ServerConnection,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -82,6 +85,24 @@ impl Session {
             ProtocolVersion::TLSv1_3 => Some("1.3"),
             _ => None,
         }
+    }
+
+    /// The host that a client wants (SNI), or nothing.
+    pub(crate) fn wanted_host(&self) -> &str {
+        match &self.connection {
+            Connection::Server(server) => server.server_name().unwrap_or_default(),
+            Connection::Client(_) => "",
+        }
+    }
+
+    /// The protocol that was agreed on (ALPN), or nothing.
+    pub(crate) fn protocol(&self) -> &[u8] {
+        self.connection.alpn_protocol().unwrap_or_default()
+    }
+
+    /// An earlier session goes on: certificates were shown then.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     pub(crate) fn poll_read(

@@ -395,6 +395,37 @@ fn only_clients_with_a_certificate_of_the_authority_are_served_and_their_subject
 }
 
 #[test]
+fn an_instance_that_gets_proxy_headers_learns_of_the_clients_tls() {
+    let ca = Ca::new();
+    ca.write("site", &["site.example"]);
+    let key = ca.write("alice", &[]);
+    // Answers with the fields behind the addresses.
+    let origin = Origin::start(|visit| {
+        let head = visit.wire.take(16);
+        let block = visit.wire.take(usize::from(u16::from_be_bytes([head[14], head[15]])));
+        visit.request();
+        visit.wire.send(ok(&block[12..]));
+    });
+    let listener = format!("{}client_ca = \"{}\"\n", ca.listener(&["site"]), ca.path("ca.pem").display());
+    let stage = setting(&origin, &listener).service("send_proxy = \"v2\"").start();
+    let mut config = ca.client();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let made = rustls::sign::CertifiedKey::from_der(ca.chain("alice"), key, &provider).unwrap();
+    config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(made));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let config = Arc::new(config);
+    // The second connection goes on with the first one's session.
+    for client in [7, 5] {
+        let mut https = connect(&config, stage.address, "site.example");
+        let request = get("/").replace("\r\n\r\n", "\r\nX-Request-Id: 123\r\n\r\n");
+        let (_, fields) = exchange(&mut https, request.as_bytes()).unwrap();
+        let ssl = [&b"\x20\0\x17"[..], &[client], b"\0\0\0\0\x21\0\x07TLSv1.3\x22\0\x05alice"].concat();
+        let known = b"\x01\0\x08http/1.1\x02\0\x0csite.example\x05\0\x03123";
+        assert_eq!(fields, [&known[..], &ssl].concat(), "{}", fields.escape_ascii());
+    }
+}
+
+#[test]
 fn plain_text_is_refused_with_an_alert_and_the_connection_closed() {
     let ca = Ca::new();
     ca.write("site", &["site.example"]);

@@ -4,6 +4,7 @@
 //! of the corpus and with small changes of them. They look for faults; what is right in detail the unit tests say.
 
 use everup_core::affinity::Ticket;
+use everup_core::certificate;
 use everup_core::client_hello::{self, HELLO_BYTES, Parsed as Greeted};
 use everup_core::config;
 use everup_core::http::chunked::ChunkScanner;
@@ -15,7 +16,8 @@ use everup_core::proxy_protocol::{self, Fields, Parsed as Proxied};
 pub(crate) type Decoder = fn(&[u8]);
 
 /// The decoders, by the name of their fuzz target and corpus.
-pub(crate) const ALL: [(&str, Decoder); 8] = [
+pub(crate) const ALL: [(&str, Decoder); 9] = [
+    ("certificate", certificate_der),
     ("chunked", chunked),
     ("client_hello", client_hello),
     ("config", config_text),
@@ -149,6 +151,14 @@ fn config_text(bytes: &[u8]) {
             }
         }
     }
+}
+
+/// What is read fits a header line, a map of names and a field of text.
+fn certificate_der(bytes: &[u8]) {
+    let Some(certificate) = certificate::read(bytes) else { return };
+    assert!(certificate.subject.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+    assert!(certificate.names.iter().all(|name| name.is_ascii() && name.to_ascii_lowercase() == *name));
+    assert!(certificate.common_name.is_none_or(|name| !name.contains(char::is_control)));
 }
 
 /// However the bytes arrive, the message is the same, and nobody has to wait for more than there may be.

@@ -18,6 +18,7 @@ use crate::clock::{Clock, Now};
 use crate::controller::Controller;
 use crate::descriptors;
 use crate::error::AppError;
+use crate::journal::Journal;
 use crate::keeper_line::KeeperLine;
 use crate::notes::Notes;
 use crate::rates::Rates;
@@ -76,6 +77,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     let line = say_ready(link)?;
     tell_of_restart(restarts, adopted.len());
     Ok(Worker {
+        journal: Journal::new(controller.services(), controller.generation(), restarts, now.wall),
         clock,
         identity,
         rates: config.services.iter().map(|_| Rates::default()).collect(),

@@ -5,17 +5,19 @@
 
 use std::sync::Arc;
 
-use crate::config::{HostPattern, Listener, PathPattern, Redirect, Route};
+use crate::config::{Listener, Redirect, Route};
 use crate::http::request::Request;
 
 pub use edits::{Edits, location};
 
 mod edits;
+mod index;
 
 /// The routes of one listener.
 #[derive(Clone, Debug)]
 pub struct Table {
     routes: Vec<(Route, Option<Arc<Edits>>)>,
+    index: index::Index,
     default: Option<usize>,
 }
 
@@ -23,7 +25,8 @@ impl Table {
     /// The table of a listener as configured.
     pub fn new(listener: &Listener) -> Self {
         let prepared = |route: &Route| (route.clone(), Edits::prepare(&route.edits).map(Arc::new));
-        Self { routes: listener.routes.iter().map(prepared).collect(), default: listener.service }
+        let index = index::Index::new(&listener.routes);
+        Self { routes: listener.routes.iter().map(prepared).collect(), index, default: listener.service }
     }
 
     /// Where this request goes; None if no route matches and there is no default.
@@ -39,12 +42,9 @@ impl Table {
         }
         let host = request.host.map_or("", without_port);
         let path = request.path();
-        let mut routes = self.routes.iter().enumerate();
-        let Some((index, (route, edits))) =
-            routes.find(|(_, (route, _))| matches(route, host, path, request))
-        else {
-            return by_default();
-        };
+        let takes = |index: usize| has_headers(&self.routes[index].0, request);
+        let Some(index) = self.index.first(host, path, takes) else { return by_default() };
+        let (route, edits) = &self.routes[index];
         let goes = match (&route.redirect, route.service) {
             (Some(redirect), _) => Some(Goes::Redirect(redirect)),
             (None, service) => service.map(|service| Goes::To { service, edits: edits.as_ref() }),
@@ -82,26 +82,12 @@ pub enum Goes<'t> {
     Redirect(&'t Redirect),
 }
 
-fn matches(route: &Route, host: &str, path: &str, request: &Request<'_, '_>) -> bool {
-    let host_matches = match &route.host {
-        None => true,
-        // Nearly every client sends lower case; comparing that first is one comparison of memory.
-        Some(HostPattern::Exact(wanted)) => host == wanted || host.eq_ignore_ascii_case(wanted),
-        Some(HostPattern::Suffix(suffix)) => host.len().checked_sub(suffix.len()).is_some_and(|start| {
-            start > 0 && host.as_bytes()[start..].eq_ignore_ascii_case(suffix.as_bytes())
-        }),
-    };
-    let path_matches = match &route.path {
-        None => true,
-        Some(PathPattern::Prefix(prefix)) => path.starts_with(prefix.as_str()),
-        Some(PathPattern::Exact(wanted)) => path == wanted,
-    };
-    host_matches
-        && path_matches
-        && route.headers.iter().all(|(name, value)| {
-            let mut given = request.headers.iter();
-            given.any(|(key, text)| key.eq_ignore_ascii_case(name) && text == value.as_bytes())
-        })
+/// Whether every header of the route is there with its value.
+fn has_headers(route: &Route, request: &Request<'_, '_>) -> bool {
+    route.headers.iter().all(|(name, value)| {
+        let mut given = request.headers.iter();
+        given.any(|(key, text)| key.eq_ignore_ascii_case(name) && text == value.as_bytes())
+    })
 }
 
 /// `Example.com.:8080` -> `Example.com`, `[::1]:80` -> `[::1]`.

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use everup_e2e::chance;
 
 mod differential;
+mod faults;
 mod instances;
 mod origin;
 mod promise;
@@ -15,6 +16,7 @@ mod worker;
 
 const USAGE: &str = "\
 usage: drills instances [SECONDS]   instances killed, stopped, frozen and started again (120)
+       drills faults [SECONDS]      all that an instance can do wrong, fixed and run by everup (240)
        drills worker [KILLS]        the worker killed under load (20)
        drills cookies               a million forged cookies
        drills differential [COUNT]  where requests end, beside llhttp and h11 (200000; needs node, python3 with h11)
@@ -24,6 +26,9 @@ The seed is printed; EVERUP_SEED repeats a run.";
 /// Byte strings of which a sample is recorded.
 const RECORDED: u64 = 100_000;
 
+/// How long a sample drills.
+const SAMPLE_SECONDS: u64 = 20;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -32,7 +37,8 @@ fn main() -> ExitCode {
             let kept = differential::run(RECORDED, chance::seed(), Some(path));
             return if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
-        ["origin", port, name, book] => return origin::serve(port, name, book),
+        ["origin", port, name, directory] => return origin::serve(port, name, directory),
+        ["sample", name] => return sample(name),
         [name] => (*name, None),
         [name, number] => (*name, number.parse().ok()),
         _ => ("", None),
@@ -41,8 +47,23 @@ fn main() -> ExitCode {
     println!("seed {seed:x}\n");
     let kept = match name {
         "instances" => instances::run(number.unwrap_or(120), seed),
+        "faults" => faults::run(number.unwrap_or(240), seed, true),
         "worker" => worker::run(number.unwrap_or(20)),
         "differential" => differential::run(number.unwrap_or(200_000), seed, None),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What `./test` runs: some seconds of a drill, without the promises about time, which a busy machine breaks.
+fn sample(name: &str) -> ExitCode {
+    let seed = chance::seed();
+    println!("seed {seed:x}\n");
+    let kept = match name {
+        "faults" => faults::run(SAMPLE_SECONDS, seed, false),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -7,16 +7,21 @@ use std::process::ExitCode;
 
 use everup_e2e::chance;
 
+use python::Python;
+
 mod differential;
 mod faults;
 mod instances;
 mod origin;
 mod promise;
+mod python;
+mod websocket;
 mod worker;
 
 const USAGE: &str = "\
 usage: drills instances [SECONDS]   instances killed, stopped, frozen and started again (120)
        drills faults [SECONDS]      all that an instance can do wrong, fixed and run by everup (240)
+       drills websocket             WebSockets through everup beside direct ones (needs python3 and its package index)
        drills worker [KILLS]        the worker killed under load (20)
        drills cookies               a million forged cookies
        drills differential [COUNT]  where requests end, beside llhttp and h11 (200000; needs node, python3 with h11)
@@ -28,6 +33,8 @@ const RECORDED: u64 = 100_000;
 
 /// How long a sample drills.
 const SAMPLE_SECONDS: u64 = 20;
+/// One case out of so many: a number that the lists of cases have no rhythm of.
+const SAMPLE_OF_CASES: usize = 7;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -48,6 +55,7 @@ fn main() -> ExitCode {
     let kept = match name {
         "instances" => instances::run(number.unwrap_or(120), seed),
         "faults" => faults::run(number.unwrap_or(240), seed, true),
+        "websocket" => websocket::run(&Python::with(&["websockets"]), 1),
         "worker" => worker::run(number.unwrap_or(20)),
         "differential" => differential::run(number.unwrap_or(200_000), seed, None),
         _ => {
@@ -64,6 +72,7 @@ fn sample(name: &str) -> ExitCode {
     println!("seed {seed:x}\n");
     let kept = match name {
         "faults" => faults::run(SAMPLE_SECONDS, seed, false),
+        "websocket" => websocket::run(&Python::system(), SAMPLE_OF_CASES),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

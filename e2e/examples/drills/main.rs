@@ -9,6 +9,7 @@ use everup_e2e::chance;
 
 use python::Python;
 
+mod clients;
 mod differential;
 mod faults;
 mod instances;
@@ -22,6 +23,8 @@ const USAGE: &str = "\
 usage: drills instances [SECONDS]   instances killed, stopped, frozen and started again (120)
        drills faults [SECONDS]      all that an instance can do wrong, fixed and run by everup (240)
        drills websocket             WebSockets through everup beside direct ones (needs python3 and its package index)
+       drills clients               the tests of requests, redis-py and pymemcache, directly and through everup (needs
+                                    python3 and its package index, redis-server, memcached)
        drills worker [KILLS]        the worker killed under load (20)
        drills cookies               a million forged cookies
        drills differential [COUNT]  where requests end, beside llhttp and h11 (200000; needs node, python3 with h11)
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         "instances" => instances::run(number.unwrap_or(120), seed),
         "faults" => faults::run(number.unwrap_or(240), seed, true),
         "websocket" => websocket::run(&Python::with(&["websockets"]), 1),
+        "clients" => clients::run(),
         "worker" => worker::run(number.unwrap_or(20)),
         "differential" => differential::run(number.unwrap_or(200_000), seed, None),
         _ => {

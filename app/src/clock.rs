@@ -10,6 +10,8 @@ use everup_core::time::Time;
 pub(crate) struct Now {
     /// For deadlines and rates.
     pub(crate) time: Time,
+    /// The same, for the data plane.
+    pub(crate) instant: Instant,
     /// For what people are told, also by the next worker.
     pub(crate) wall: SystemTime,
 }
@@ -26,8 +28,9 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> Now {
-        let micros = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        Now { time: Time::from_micros(micros), wall: SystemTime::now() }
+        let instant = Instant::now();
+        let micros = u64::try_from((instant - self.start).as_micros()).unwrap_or(u64::MAX);
+        Now { time: Time::from_micros(micros), instant, wall: SystemTime::now() }
     }
 
     /// When `time` comes, for a timer.

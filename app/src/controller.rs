@@ -26,6 +26,7 @@ use crate::drain::{self, Waiting};
 use crate::notes::Notes;
 use crate::outliers::Changed;
 use crate::service::{Instance, Service};
+use crate::status::balance_word;
 use crate::table;
 
 /// How often waiting drains are looked at: what is in flight is counted by the data plane and tells nobody.
@@ -42,7 +43,7 @@ pub(crate) enum Input {
     Noticed(GatewayEvent),
     /// Every data-plane thread uses this table, or a newer one.
     Acknowledged(Generation),
-    /// The operator wants an instance drained, undrained or killed. Questions are answered elsewhere.
+    /// The operator wants an instance drained, undrained, weighed or killed. Questions are answered elsewhere.
     Order(Order),
     /// Time passed.
     Tick,
@@ -53,6 +54,7 @@ pub(crate) enum Input {
 pub(crate) enum Order {
     Drain { id: InstanceId, wait: Option<Duration>, reply: oneshot::Sender<Result<DrainOutcome, Refusal>> },
     Undrain { id: InstanceId, reply: oneshot::Sender<Result<String, Refusal>> },
+    Weigh { id: InstanceId, weight: u32, reply: oneshot::Sender<Result<String, Refusal>> },
     Kill { id: InstanceId, reply: oneshot::Sender<Result<String, Refusal>> },
 }
 
@@ -168,11 +170,18 @@ impl Controller {
                 // Whoever asked may be gone: then nobody needs to know.
                 let _ = reply.send(done);
             }
+            Input::Order(Order::Weigh { id, weight, reply }) => {
+                let done = self.weigh(&id, weight);
+                let _ = reply.send(done);
+            }
             Input::Order(Order::Kill { id, reply }) => {
                 let done = self.kill(&id);
                 let _ = reply.send(done);
             }
             Input::Tick => self.look_where_due(now),
+        }
+        if self.table_is_old {
+            self.services.iter_mut().for_each(|service| service.note_takers(now.instant));
         }
         self.answer_drains(now);
     }
@@ -229,7 +238,7 @@ impl Controller {
         }
     }
 
-    /// What has to be finished before the data plane may end: requests, also parked ones, and relays of services
+    /// What has to be finished before the data plane may end: requests, also those that wait, and relays of services
     /// behind tcp listeners. WebSockets end whenever they like and are not waited for.
     pub(crate) fn to_be_finished(&self) -> u64 {
         let of_service = |(index, service): (usize, &Service)| {
@@ -241,7 +250,9 @@ impl Controller {
                 let tunnels = if is_relayed { 0 } else { instance.shared.tunnels() };
                 u64::from(instance.shared.in_flight().saturating_sub(tunnels))
             };
-            service.shared.parked.total() + service.instances.iter().map(of_instance).sum::<u64>()
+            service.shared.parked.total()
+                + service.shared.queued.total()
+                + service.instances.iter().map(of_instance).sum::<u64>()
         };
         self.services.iter().enumerate().map(of_service).sum()
     }
@@ -389,6 +400,23 @@ impl Controller {
         Ok("takes requests again".to_owned())
     }
 
+    fn weigh(&mut self, id: &InstanceId, weight: u32) -> Result<String, Refusal> {
+        let (s, i) = self.place(id)?;
+        let Service { settings, instances, .. } = &mut self.services[s];
+        if !settings.balance.heeds_weights() {
+            let way = balance_word(settings.balance);
+            return Err(Refusal::Conflict(format!("balance = \"{way}\" does not heed weights")));
+        }
+        let before = instances[i].weight();
+        if before == weight {
+            return Ok(format!("has weight {weight} already"));
+        }
+        instances[i].weighed = Some(weight);
+        self.table_is_old = true;
+        tracing::info!(instance = %id, before, weight, "weighed anew");
+        Ok(format!("has weight {weight} now, until everup is started anew (before: {before})"))
+    }
+
     fn kill(&mut self, id: &InstanceId) -> Result<String, Refusal> {
         let (s, i) = self.place(id)?;
         let instance = &self.services[s].instances[i];
@@ -419,7 +447,7 @@ impl Controller {
 
     fn next_table(&mut self) -> Snapshot {
         self.generation = Generation(self.generation.0 + 1);
-        table::snapshot(self.generation, &self.listeners, &self.services)
+        table::snapshot(self.generation, &self.listeners, &mut self.services)
     }
 
     fn instance_mut(&mut self, id: &InstanceId) -> Option<&mut Instance> {
@@ -455,6 +483,7 @@ impl TryFrom<Command> for Order {
         match command {
             Command::Drain { id, wait, reply } => Ok(Self::Drain { id, wait, reply }),
             Command::Undrain { id, reply } => Ok(Self::Undrain { id, reply }),
+            Command::Weigh { id, weight, reply } => Ok(Self::Weigh { id, weight, reply }),
             Command::Kill { id, reply } => Ok(Self::Kill { id, reply }),
             question @ (Command::Status { .. }
             | Command::Explain { .. }

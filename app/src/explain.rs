@@ -44,6 +44,7 @@ fn request(tale: &Tale) -> ExplainedRequest {
         bytes_out,
         ms: ms(phases.total()),
         parked_ms: ms(phases.parked),
+        queued_ms: ms(phases.queued),
         tried_ms: ms(phases.tried),
         connect_ms: ms(phases.connect),
         first_byte_ms: ms(phases.first_byte),
@@ -57,6 +58,7 @@ fn event(event: &Event) -> ExplainedEvent {
     let Event { at, attempt, lasted, generation, what } = event;
     let (kind, instance, text) = match what {
         What::Parked => ("parked", None, "waited: no instance could take it".to_owned()),
+        What::Queued => ("queued", None, "waited in the queue: every instance was at its limit".to_owned()),
         What::Answered { instance, status } => {
             ("answered", Some(instance), format!("answered with {status}"))
         }

@@ -61,7 +61,7 @@ pub(crate) fn page(process: Process, routes: Routes<'_>, services: &[Service]) -
 type Family<T> = (&'static str, &'static str, &'static str, fn(&T) -> u64);
 
 fn per_service(page: &mut Page, services: &[Service]) {
-    let families: [Family<Service>; 4] = [
+    let families: [Family<Service>; 5] = [
         ("everup_requests_total", "counter", "Requests (http) and connections (tcp) taken on.", |s| {
             s.shared.requests.total()
         }),
@@ -74,6 +74,9 @@ fn per_service(page: &mut Page, services: &[Service]) {
         ("everup_retries_total", "counter", "Attempts after the first.", |s| s.shared.retries.total()),
         ("everup_parked_requests", "gauge", "Requests that wait for an instance now.", |s| {
             s.shared.parked.total()
+        }),
+        ("everup_queued_requests", "gauge", "Requests that wait for an instance at its limit now.", |s| {
+            s.shared.queued.total()
         }),
     ];
     for (name, kind, help, value) in families {

@@ -31,6 +31,9 @@ pub(crate) struct Note {
     verdict: Verdict,
     #[serde(default, skip_serializing_if = "is_default")]
     draining: bool,
+    /// The weight that the operator gave it, instead of the configured one.
+    #[serde(default, skip_serializing_if = "is_default")]
+    weight: Option<u32>,
     /// The process that the verdict is about, if everup runs the instance.
     #[serde(default, skip_serializing_if = "is_default")]
     pid: Option<u32>,
@@ -109,12 +112,13 @@ impl Notes {
         }
     }
 
-    /// What is noted of an instance whose process now is `pid` (None: everup does not run it). A drain holds whatever
+    /// What is noted of an instance whose process now is `pid` (None: everup does not run it). A drain and a weight hold whatever
     /// became of the process; the verdict only for the same one.
     pub(crate) fn restored(&self, id: &InstanceId, pid: Option<u32>) -> Restored {
         let note = self.services.get(&id.service).and_then(|instances| instances.get(&id.instance));
         let Some(note) = note.cloned() else { return Restored::default() };
-        let Note { verdict, draining, pid: noted, seen_up, restarts, ejections, ejected, since } = note;
+        let Note { verdict, draining, weight, pid: noted, seen_up, restarts, ejections, ejected, since } =
+            note;
         let same = noted == pid;
         let ejected = ejected.map(|EjectedNote { cause, until }| Ejected {
             cause,
@@ -123,6 +127,7 @@ impl Notes {
         Restored {
             verdict: if same { verdict } else { Verdict::Unknown },
             draining,
+            weight,
             seen_up: same && seen_up,
             restarts,
             ejections: if same { ejections } else { 0 },
@@ -158,6 +163,7 @@ pub(crate) struct Ejected {
 pub(crate) struct Restored {
     pub(crate) verdict: Verdict,
     pub(crate) draining: bool,
+    pub(crate) weight: Option<u32>,
     pub(crate) seen_up: bool,
     pub(crate) restarts: u32,
     /// Ejections that are not forgotten.
@@ -171,6 +177,7 @@ impl Default for Restored {
         Self {
             verdict: Verdict::Unknown,
             draining: false,
+            weight: None,
             seen_up: false,
             restarts: 0,
             ejections: 0,
@@ -183,7 +190,7 @@ impl Default for Restored {
 impl Note {
     /// A note on what is known of an instance whose process is `pid`.
     pub(crate) fn new(known: Restored, pid: Option<u32>) -> Self {
-        let Restored { verdict, draining, seen_up, restarts, ejections, ejected, since } = known;
+        let Restored { verdict, draining, weight, seen_up, restarts, ejections, ejected, since } = known;
         // A clock that stands before 1970 is noted as 1970.
         let since_1970 = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let ejected = ejected.map(|Ejected { cause, until }| EjectedNote {
@@ -191,7 +198,7 @@ impl Note {
             until: u64::try_from(since_1970(until).as_millis()).unwrap_or(u64::MAX),
         });
         let since = since.map(since_1970).unwrap_or_default().as_secs();
-        Self { verdict, draining, pid, seen_up, restarts, ejections, ejected, since }
+        Self { verdict, draining, weight, pid, seen_up, restarts, ejections, ejected, since }
     }
 }
 
@@ -203,7 +210,9 @@ mod tests {
 
     fn note(name: &str, verdict: Verdict, draining: bool, pid: Option<u32>) -> (InstanceId, Note) {
         let since = Some(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
-        let known = Restored { verdict, draining, seen_up: true, restarts: 2, since, ..Restored::default() };
+        let weight = draining.then_some(3);
+        let known =
+            Restored { verdict, draining, weight, seen_up: true, restarts: 2, since, ..Restored::default() };
         (InstanceId::new("shop", name), Note::new(known, pid))
     }
 
@@ -223,7 +232,7 @@ mod tests {
         assert_eq!((first.verdict, first.draining, first.restarts), (Verdict::Up, false, 2));
         assert_eq!(first.since, Some(UNIX_EPOCH + Duration::from_secs(1_800_000_000)));
         let second = notes.restored(&InstanceId::new("shop", "shop-2"), None);
-        assert_eq!((second.verdict, second.draining), (down, true));
+        assert_eq!((second.verdict, second.draining, second.weight), (down, true, Some(3)));
     }
 
     #[test]

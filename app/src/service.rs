@@ -3,9 +3,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use everup_admin::api::InstanceState;
+use everup_core::balance::maglev;
 use everup_core::config;
 use everup_core::health::{Reason, Verdict, outlier};
 use everup_core::ids::InstanceId;
@@ -24,13 +25,25 @@ pub(crate) struct Service {
     pub(crate) instances: Vec<Instance>,
     /// Decides who is ejected; None: nobody ever is. `outliers.rs` talks to it.
     pub(crate) outliers: Option<outlier::Machine>,
+    /// The last one that was filled, if `balance` is `maglev`: most tables can use it again.
+    pub(crate) maglev: Option<Arc<maglev::Table>>,
+    /// When its first instance took requests.
+    began: Option<Instant>,
 }
 
 /// One instance.
 #[derive(Debug)]
 pub(crate) struct Instance {
     pub(crate) id: InstanceId,
-    pub(crate) weight: u32,
+    /// The configured weight.
+    weight: u32,
+    /// The operator's, instead of the configured one.
+    pub(crate) weighed: Option<u32>,
+    pub(crate) backup: bool,
+    /// It took requests when that was last looked at; None: it never did.
+    took: Option<bool>,
+    /// When it came up, if it is to start slowly.
+    pub(crate) warms_since: Option<Instant>,
     /// Where a fixed instance listens; None: everup runs it, and its process says where.
     fixed: Option<SocketAddr>,
     /// What the supervisor says, if everup runs it.
@@ -55,13 +68,26 @@ impl Service {
     /// A service as configured; nothing is known of its instances but what `notes` say of fixed ones and of drains.
     pub(crate) fn new(settings: config::Service, threads: usize, notes: &Notes, wall: SystemTime) -> Self {
         let ids = |name: String| InstanceId::new(Arc::clone(&settings.name), name);
-        let instance = |id: InstanceId, weight, fixed| {
+        let instance = |id: InstanceId, (weight, backup), fixed| {
             // A verdict on a process is restored with the process: `Instance::adopt`.
-            let Restored { verdict, draining, seen_up, since, ejections, ejected, restarts: _ } =
-                notes.restored(&id, None);
+            let Restored {
+                verdict,
+                draining,
+                weight: weighed,
+                seen_up,
+                since,
+                ejections,
+                ejected,
+                restarts: _,
+            } = notes.restored(&id, None);
+            let (took, warms_since) = (None, None);
             Instance {
                 id,
                 weight,
+                weighed,
+                backup,
+                took,
+                warms_since,
                 fixed,
                 process: None,
                 verdict,
@@ -75,18 +101,40 @@ impl Service {
             }
         };
         let instances = match &settings.run {
-            Some(run) => {
-                (1..=run.replicas).map(|n| instance(ids(format!("{}-{n}", settings.name)), 1, None)).collect()
-            }
+            Some(run) => (1..=run.replicas)
+                .map(|n| instance(ids(format!("{}-{n}", settings.name)), (1, false), None))
+                .collect(),
             None => {
                 let fixed = settings.instances.iter();
                 fixed
-                    .map(|one| instance(ids(one.address.to_string()), one.weight, Some(one.address)))
+                    .map(|one| {
+                        instance(ids(one.address.to_string()), (one.weight, one.backup), Some(one.address))
+                    })
                     .collect()
             }
         };
         let shared = Arc::new(ServiceShared::new(threads));
-        Self { settings: Arc::new(settings), shared, instances, outliers: None }
+        Self { settings: Arc::new(settings), shared, instances, outliers: None, maglev: None, began: None }
+    }
+
+    /// Notes who has come to take requests, and so starts slowly: who took some before, and who comes when the service
+    /// has been at work for longer than a slow start takes. When everybody is new nobody is spared.
+    pub(crate) fn note_takers(&mut self, now: Instant) {
+        let slow_start = self.settings.slow_start;
+        for instance in &mut self.instances {
+            let takes = instance.availability() == Availability::Takes;
+            if takes {
+                let began = *self.began.get_or_insert(now);
+                let comes_late = now.saturating_duration_since(began) >= slow_start;
+                let starts_slowly = !slow_start.is_zero() && (instance.took.is_some() || comes_late);
+                if instance.took != Some(true) {
+                    instance.warms_since = starts_slowly.then_some(now);
+                }
+            }
+            if takes || instance.took.is_some() {
+                instance.took = Some(takes);
+            }
+        }
     }
 
     /// Somebody answers for it.
@@ -108,6 +156,11 @@ impl Instance {
             Some(SocketAddr::from((Ipv4Addr::LOCALHOST, process.port?)))
         };
         self.fixed.or_else(of_process)
+    }
+
+    /// Its share beside the others'.
+    pub(crate) fn weight(&self) -> u32 {
+        self.weighed.unwrap_or(self.weight)
     }
 
     pub(crate) fn is_run_by_us(&self) -> bool {
@@ -190,7 +243,7 @@ impl Instance {
 
     /// Takes over a process from before this worker, with what `notes` say of it.
     pub(crate) fn adopt(&mut self, process: Change, notes: &Notes) {
-        let Restored { verdict, seen_up, since, ejections, ejected, draining: _, restarts: _ } =
+        let Restored { verdict, seen_up, since, ejections, ejected, draining: _, weight: _, restarts: _ } =
             notes.restored(&self.id, process.pid);
         self.verdict = verdict;
         (self.ejections, self.ejected) = (ejections, ejected);
@@ -204,6 +257,7 @@ impl Instance {
         let known = Restored {
             verdict: self.verdict.clone(),
             draining: self.draining,
+            weight: self.weighed,
             seen_up: self.seen_up,
             restarts: self.process.as_ref().map_or(0, |process| process.restarts),
             ejections: self.ejections,
@@ -297,6 +351,10 @@ mod tests {
         Instance {
             id,
             weight: 1,
+            weighed: None,
+            backup: false,
+            took: None,
+            warms_since: None,
             fixed: None,
             process: Some(process),
             verdict,
@@ -314,6 +372,29 @@ mod tests {
     fn a_process_that_does_not_listen_yet_is_starting_and_not_down() {
         assert_eq!(run_instance(Phase::Running, down(), false, false).state(), InstanceState::Starting);
         assert_eq!(run_instance(Phase::Running, down(), true, false).state(), InstanceState::Down);
+    }
+
+    #[test]
+    fn who_comes_up_again_or_late_starts_slowly_and_nobody_when_all_are_new() {
+        let text = "[[listener]]\nbind = [\"127.0.0.1:0\"]\nservice = \"shop\"\n[service.shop]\nslow_start = \"10s\"\n\
+                    instances = [\"10.0.0.1:80\", \"10.0.0.2:80\", \"10.0.0.3:80\"]\n";
+        let settings = config::parse(text).unwrap().services.remove(0);
+        let mut service = Service::new(settings, 1, &Notes::default(), SystemTime::UNIX_EPOCH);
+        let start = Instant::now();
+        let mut at = |seconds: u64, verdicts: [Verdict; 3]| {
+            let now = start + std::time::Duration::from_secs(seconds);
+            service.instances.iter_mut().zip(verdicts).for_each(|(one, verdict)| one.verdict = verdict);
+            service.note_takers(now);
+            let since = |one: &Instance| one.warms_since.map(|since| (since - start).as_secs());
+            service.instances.iter().map(since).collect::<Vec<_>>()
+        };
+        let up = || Verdict::Up;
+        assert_eq!(at(0, [up(), down(), down()]), [None, None, None], "the first of all");
+        assert_eq!(at(1, [up(), up(), down()]), [None, None, None], "new as the first");
+        assert_eq!(at(2, [down(), up(), down()]), [None, None, None]);
+        assert_eq!(at(3, [up(), up(), down()]), [Some(3), None, None], "it was there before");
+        assert_eq!(at(4, [up(), up(), down()]), [Some(3), None, None], "not again");
+        assert_eq!(at(60, [up(), up(), up()]), [Some(3), None, Some(60)], "new among warm ones");
     }
 
     #[test]

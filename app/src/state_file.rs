@@ -158,6 +158,8 @@ fn write(state: &Path, text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use everup_core::health::outlier::Cause;
     use everup_core::health::{Reason, Verdict};
     use everup_core::ids::{Generation, InstanceId};
@@ -168,6 +170,7 @@ mod tests {
     fn now(seconds: u64) -> Now {
         Now {
             time: Time::from_millis(seconds * 1000),
+            instant: Instant::now(),
             wall: UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds),
         }
     }

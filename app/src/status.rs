@@ -89,7 +89,7 @@ fn service_status(
     now: Now,
     last_lines: &impl Fn(&InstanceId) -> Vec<String>,
 ) -> ServiceStatus {
-    let Service { settings, shared, instances, outliers: _ } = service;
+    let Service { settings, shared, instances, .. } = service;
     let requests = shared.requests.total();
     let recent = rates.recent(&shared.latency.total());
     let in_flight = instances.iter().map(|instance| u64::from(instance.shared.in_flight())).sum();
@@ -99,6 +99,7 @@ fn service_status(
         requests_per_second: rates.requests_per_second(now.time, requests),
         in_flight,
         parked: shared.parked.total(),
+        queued: shared.queued.total(),
         requests,
         errors: shared.errors.total(),
         retries: shared.retries.total(),
@@ -124,7 +125,8 @@ fn instance_status(
             .then(|| instance.ejected.and_then(|ejected| ejected.until.duration_since(wall).ok()))
             .flatten()
             .map(|left| left.as_secs_f64()),
-        weight: instance.weight,
+        weight: instance.weight(),
+        backup: instance.backup,
         requests: instance.shared.requests.total(),
         in_flight: u64::from(instance.shared.in_flight()),
         tunnels: u64::from(instance.shared.tunnels()),
@@ -141,12 +143,14 @@ fn quantile_ms(latencies: &Buckets, q: f64) -> Option<f64> {
 }
 
 /// As the configuration spells it.
-fn balance_word(balance: Balance) -> &'static str {
+pub(crate) fn balance_word(balance: Balance) -> &'static str {
     match balance {
         Balance::RoundRobin => "round-robin",
         Balance::WeightedRoundRobin => "weighted-round-robin",
         Balance::LeastConnections => "least-connections",
         Balance::WeightedLeastConnections => "weighted-least-connections",
         Balance::IpHash => "ip-hash",
+        Balance::Maglev => "maglev",
+        Balance::P2cEwma => "p2c-ewma",
     }
 }

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use everup_core::balance::maglev;
 use everup_core::config;
 use everup_core::ids::Generation;
 use everup_core::route;
@@ -14,7 +15,7 @@ use crate::service::{Instance, Service};
 pub(crate) fn snapshot(
     generation: Generation,
     listeners: &[config::Listener],
-    services: &[Service],
+    services: &mut [Service],
 ) -> Snapshot {
     Snapshot {
         generation,
@@ -25,17 +26,26 @@ pub(crate) fn snapshot(
                 routes: route::Table::new(listener),
             })
             .collect(),
-        services: services.iter().map(service_table).collect(),
+        services: services.iter_mut().map(service_table).collect(),
     }
 }
 
-fn service_table(service: &Service) -> ServiceTable {
-    ServiceTable {
+fn service_table(service: &mut Service) -> ServiceTable {
+    let mut table = ServiceTable {
         name: Arc::clone(&service.settings.name),
         settings: Arc::clone(&service.settings),
         shared: Arc::clone(&service.shared),
         instances: service.instances.iter().map(instance_table).collect(),
+        maglev: None,
+    };
+    if service.settings.balance == config::Balance::Maglev {
+        let candidates = table.candidates();
+        let kept = service.maglev.take().filter(|kept| kept.is_for(&candidates));
+        // Filled here, once, and not by every thread that carries traffic.
+        service.maglev = Some(kept.unwrap_or_else(|| Arc::new(maglev::Table::new(&candidates))));
+        table.maglev.clone_from(&service.maglev);
     }
+    table
 }
 
 fn instance_table(instance: &Instance) -> InstanceTable {
@@ -47,8 +57,10 @@ fn instance_table(instance: &Instance) -> InstanceTable {
     InstanceTable {
         id: instance.id.clone(),
         address,
-        weight: instance.weight,
+        weight: instance.weight(),
         state,
+        backup: instance.backup,
+        warms_since: instance.warms_since,
         shared: Arc::clone(&instance.shared),
     }
 }

@@ -231,7 +231,12 @@ impl Worker {
             Err(Command::Explain { id, reply }) => drop(reply.send(self.explain(id))),
             Err(Command::Metrics { reply }) => drop(reply.send(self.metrics_page())),
             Err(Command::Ready { reply }) => drop(reply.send(self.ready())),
-            Err(Command::Drain { .. } | Command::Undrain { .. } | Command::Kill { .. }) => {
+            Err(
+                Command::Drain { .. }
+                | Command::Undrain { .. }
+                | Command::Weigh { .. }
+                | Command::Kill { .. },
+            ) => {
                 unreachable!("these are orders")
             }
         }

@@ -44,6 +44,8 @@ enum Verb {
     Undrain(verb::undrain::Args),
     /// Tell what happened to a request that failed, was retried or had to wait
     Explain(verb::explain::Args),
+    /// Give an instance another share of the requests, until everup is started anew
+    Weight(verb::weight::Args),
     /// Put a running everup under load, kill an instance and count what was lost
     Drill(verb::drill::Args),
     /// Be the small application that the quickstart runs
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Verb::Drain(args) => verb::drain::run(args),
         Verb::Undrain(args) => verb::undrain::run(args),
         Verb::Explain(args) => verb::explain::run(args),
+        Verb::Weight(args) => verb::weight::run(args),
         Verb::Drill(args) => verb::drill::run(args),
         Verb::SampleApp(args) => verb::sample_app::run(args),
         Verb::Reference(args) => verb::reference::run(args),

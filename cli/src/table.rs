@@ -55,17 +55,22 @@ fn listeners(text: &mut String, listeners: &[ListenerStatus]) {
 }
 
 fn service_line(text: &mut String, service: &ServiceStatus, coloured: bool) {
-    let ServiceStatus { name, balance, requests_per_second, in_flight, parked, errors, retries, .. } =
-        service;
+    let ServiceStatus {
+        name, balance, requests_per_second, in_flight, parked, queued, errors, retries, ..
+    } = service;
     let name = paint(name, Colour::Bold, coloured);
     let parked_text = format!("{parked} parked");
     let parked = if *parked > 0 { paint(&parked_text, Colour::Yellow, coloured) } else { parked_text };
+    let queued = match queued {
+        0 => String::new(),
+        some => format!("  {}", paint(&format!("{some} queued"), Colour::Yellow, coloured)),
+    };
     let errors_text = counted(*errors, "error");
     let errors = if *errors > 0 { paint(&errors_text, Colour::Red, coloured) } else { errors_text };
     put(
         text,
         &format!(
-            "{name}  {balance}  {requests_per_second:.1} requests/s  {in_flight} in flight  {parked}  {errors}  \
+            "{name}  {balance}  {requests_per_second:.1} requests/s  {in_flight} in flight  {parked}{queued}  {errors}  \
              {}  p50 {}  p99 {}",
             if *retries == 1 { "1 retry".to_owned() } else { format!("{retries} retries") },
             milliseconds(service.p50_ms),
@@ -75,11 +80,12 @@ fn service_line(text: &mut String, service: &ServiceStatus, coloured: bool) {
 }
 
 /// The columns of the table of instances; those that are empty for every instance are left out.
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 12] = [
     "INSTANCE",
     "STATE",
     "SINCE",
     "ADDRESS",
+    "ROLE",
     "WEIGHT",
     "REQUESTS",
     "IN FLIGHT",
@@ -90,7 +96,7 @@ const COLUMNS: [&str; 11] = [
 ];
 const STATE: usize = 1;
 /// These hold numbers and are aligned to the right.
-const NUMBERS: std::ops::RangeInclusive<usize> = 4..=8;
+const NUMBERS: std::ops::RangeInclusive<usize> = 5..=9;
 
 fn instances(text: &mut String, instances: &[InstanceStatus], coloured: bool) {
     let rows: Vec<[String; COLUMNS.len()]> = instances.iter().map(cells).collect();
@@ -119,13 +125,14 @@ fn instances(text: &mut String, instances: &[InstanceStatus], coloured: bool) {
 }
 
 fn cells(instance: &InstanceStatus) -> [String; COLUMNS.len()] {
-    let InstanceStatus { name, address, state, weight, requests, in_flight, tunnels, .. } = instance;
+    let InstanceStatus { name, address, state, weight, backup, requests, in_flight, tunnels, .. } = instance;
     let unless = |value: u64, usual: u64| if value == usual { String::new() } else { value.to_string() };
     [
         name.clone(),
         state.to_string(),
         lasting(instance.since_seconds),
         if address == name { String::new() } else { address.clone() },
+        if *backup { "backup".to_owned() } else { String::new() },
         unless(u64::from(*weight), 1),
         requests.to_string(),
         in_flight.to_string(),

@@ -9,4 +9,5 @@ pub(crate) mod run;
 pub(crate) mod sample_app;
 pub(crate) mod status;
 pub(crate) mod undrain;
+pub(crate) mod weight;
 pub(crate) mod worker;

@@ -37,15 +37,16 @@ fn allocations() -> usize {
 
 #[test]
 fn no_way_of_picking_allocates() {
-    let candidates: Vec<Candidate> = (0..100)
-        .map(|index| Candidate { index, weight: 1 + index as u32, identity: hash(&index.to_le_bytes()) })
-        .collect();
+    let candidates: Vec<Candidate> =
+        (0..100).map(|index| Candidate::new(index, 1 + index as u32, hash(&index.to_le_bytes()))).collect();
     for balance in [
         Balance::RoundRobin,
         Balance::WeightedRoundRobin,
         Balance::LeastConnections,
         Balance::WeightedLeastConnections,
         Balance::IpHash,
+        Balance::Maglev,
+        Balance::P2cEwma,
     ] {
         for few in [&candidates[..8], &candidates[..]] {
             let mut picker = Picker::new(balance, 5);

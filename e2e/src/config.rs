@@ -29,6 +29,11 @@ impl Config {
         Self::empty().set(&format!("instances = [{}]", tables.join(", ")))
     }
 
+    /// The service `shop` with these fixed instances, as TOML.
+    pub fn shop_with(instances: &str) -> Self {
+        Self::empty().set(&format!("instances = {instances}"))
+    }
+
     /// The service `shop` of which everup runs so many sample applications.
     pub fn runs(replicas: usize) -> Self {
         Self::runs_command(replicas, r#"["{everup}", "sample-app", "--port", "{port}"]"#)

@@ -196,12 +196,12 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
-    use crate::tests::options_in;
+    use crate::tests::{FOREVER, options_in};
 
     #[test]
     fn every_thread_gets_a_socket_of_the_port_that_the_first_one_learned() {
         let home = tempfile::tempdir().unwrap();
-        let mut options = options_in(home.path(), &[]);
+        let mut options = options_in(home.path(), FOREVER);
         options.threads = 3;
         let held = Held::bind(&options).unwrap();
         let group = &held.groups()[0];
@@ -221,8 +221,8 @@ mod tests {
     #[test]
     fn a_port_in_use_is_refused_with_its_address_even_if_the_other_one_would_share_it() {
         let (home, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let first = Held::bind(&options_in(home.path(), &[])).unwrap();
-        let mut options = options_in(other.path(), &[]);
+        let first = Held::bind(&options_in(home.path(), FOREVER)).unwrap();
+        let mut options = options_in(other.path(), FOREVER);
         options.config.listeners[0].bind = vec![first.groups()[0].address.parse().unwrap()];
         let refused = Held::bind(&options).unwrap_err().to_string();
         assert!(refused.contains(&first.groups()[0].address) && refused.contains("ss -ltnp"), "{refused}");
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn an_address_of_another_host_is_refused_with_words() {
         let home = tempfile::tempdir().unwrap();
-        let mut options = options_in(home.path(), &[]);
+        let mut options = options_in(home.path(), FOREVER);
         options.config.node.metrics = Some("192.0.2.1:80".parse().unwrap());
         let refused = Held::bind(&options).unwrap_err().to_string();
         assert!(refused.contains("node.metrics cannot listen on 192.0.2.1:80"), "{refused}");
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn ipv6_is_bound_beside_ipv4_on_the_same_port() {
         let home = tempfile::tempdir().unwrap();
-        let mut options = options_in(home.path(), &[]);
+        let mut options = options_in(home.path(), FOREVER);
         let port = TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port();
         options.config.listeners[0].bind =
             vec![format!("0.0.0.0:{port}").parse().unwrap(), format!("[::]:{port}").parse().unwrap()];
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn the_admin_socket_is_its_owners_alone_and_gone_afterwards() {
         let home = tempfile::tempdir().unwrap();
-        let options = options_in(home.path(), &[]);
+        let options = options_in(home.path(), FOREVER);
         let held = Held::bind(&options).unwrap();
         assert_eq!(fs::metadata(&options.admin).unwrap().permissions().mode() & 0o777, 0o600);
         drop(held);
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn a_stale_admin_socket_is_replaced_and_a_living_one_is_not() {
         let home = tempfile::tempdir().unwrap();
-        let options = options_in(home.path(), &[]);
+        let options = options_in(home.path(), FOREVER);
         drop(UnixListener::bind(&options.admin).unwrap());
         drop(Held::bind(&options).unwrap());
 
@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn something_else_in_the_place_of_the_admin_socket_is_left_alone() {
         let home = tempfile::tempdir().unwrap();
-        let options = options_in(home.path(), &[]);
+        let options = options_in(home.path(), FOREVER);
         fs::write(&options.admin, "precious").unwrap();
         assert!(Held::bind(&options).unwrap_err().to_string().contains("no socket"));
         assert_eq!(fs::read(&options.admin).unwrap(), b"precious");

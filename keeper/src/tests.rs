@@ -9,12 +9,8 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
 
-use everup_core::config::{
-    AccessLog, Balance, Check, Config, Drain, Health, Limits, Listener, Log, LogTo, Node, Park, Protocol,
-    Retry, Run, SendProxy, Service, Timeout, Trace, TraceParent,
-};
+use everup_core::config::{self, Config};
 use everup_core::ids::InstanceId;
 use everup_core::keeper::{ExitStatus, SocketRole, StopSignal, ToKeeper, ToWorker};
 
@@ -23,50 +19,20 @@ use stage::{Actor, Stage, wait_for_end};
 
 /// A configuration of one listener and the service `shop`, which runs one instance by `command`.
 pub(crate) fn config_of(command: &[&str]) -> Config {
-    let second = Duration::from_secs(1);
-    let shop = Service {
-        name: "shop".into(),
-        balance: Balance::RoundRobin,
-        instances: Vec::new(),
-        timeout: Timeout { connect: second, attempt: None, request: second, idle: second },
-        retry: Retry { attempts: 1, budget_percent: 10 },
-        park: Park { time: second, requests: 10 },
-        drain: Drain { time: second },
-        health: Health { check: Check::Tcp, interval: second, timeout: second, rise: 1, fall: 1 },
-        outlier: None,
-        sticky: None,
-        send_proxy: SendProxy::Off,
-        run: Some(Run {
-            command: command.iter().map(|word| (*word).to_owned()).collect(),
-            directory: None,
-            replicas: 1,
-            revision: "v1".into(),
-            environment: [("GREETING".to_owned(), "{service} on {port}".to_owned())].into(),
-            user: None,
-            log: Log { size: 1 << 20, files: 1 },
-        }),
-    };
-    Config {
-        node: Node { name: None, state: None, admin: None, metrics: None, threads: None, user: None },
-        access_log: AccessLog { to: LogTo::Off, query: false },
-        trace: Trace { parent: TraceParent::Forward },
-        limits: Limits {
-            head_bytes: 16384,
-            head_time: second,
-            body_bytes: None,
-            connections: 100,
-            body_rate: None,
-            connections_per_client: None,
-        },
-        listeners: vec![Listener {
-            bind: vec!["127.0.0.1:0".parse().unwrap()],
-            protocol: Protocol::Http,
-            accept_proxy: Vec::new(),
-            service: Some(0),
-            routes: Vec::new(),
-        }],
-        services: vec![shop],
-    }
+    // Rust quotes the words of these tests as TOML does.
+    let text = format!(
+        r#"
+        [[listener]]
+        bind = ["127.0.0.1:0"]
+        service = "shop"
+
+        [service.shop.run]
+        command = {command:?}
+        environment = {{ GREETING = "{{service}} on {{port}}" }}
+        log = {{ size = "1MiB", files = 1 }}
+        "#
+    );
+    config::parse(&text).unwrap()
 }
 
 /// Options for a keeper with everything in `home`, and this test binary as worker.
@@ -104,7 +70,7 @@ fn started(stage: &mut Stage, worker: &mut Actor) -> u32 {
     }
 }
 
-const FOREVER: &[&str] = &["sleep", "1000"];
+pub(crate) const FOREVER: &[&str] = &["sleep", "1000"];
 
 #[test]
 fn a_worker_is_born_with_everything_it_needs() {

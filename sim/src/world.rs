@@ -310,10 +310,8 @@ impl World {
 
     /// The candidates of a table.
     pub(crate) fn candidates(&self, table: &Table) -> Vec<Candidate> {
-        let candidate = |(index, weight): (usize, &u32)| Candidate {
-            index,
-            weight: *weight,
-            identity: hash(format!("shop-{index}").as_bytes()),
+        let candidate = |(index, weight): (usize, &u32)| {
+            Candidate::new(index, *weight, hash(format!("shop-{index}").as_bytes()))
         };
         self.setting.weights.iter().enumerate().map(candidate).filter(|one| table.up[one.index]).collect()
     }

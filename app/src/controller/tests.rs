@@ -48,7 +48,11 @@ pub(crate) fn services() -> Vec<Service> {
 }
 
 fn now(ms: u64) -> Now {
-    Now { time: Time::from_millis(ms), wall: SystemTime::UNIX_EPOCH + Duration::from_millis(ms) }
+    // Only differences matter.
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    let after = Duration::from_millis(ms);
+    let instant = *START.get_or_init(std::time::Instant::now) + after;
+    Now { time: Time::from_millis(ms), instant, wall: SystemTime::UNIX_EPOCH + after }
 }
 
 fn id(text: &str) -> InstanceId {

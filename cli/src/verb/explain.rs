@@ -93,6 +93,7 @@ fn verdict(request: &ExplainedRequest) -> String {
 fn times(request: &ExplainedRequest) -> String {
     let phases = [
         (request.parked_ms, "waiting for an instance"),
+        (request.queued_ms, "in the queue"),
         (request.tried_ms, "in attempts that failed"),
         (request.connect_ms, "connecting"),
         (request.first_byte_ms, "until the answer began"),

@@ -26,21 +26,26 @@ pub fn client_hash(address: IpAddr) -> u64 {
     }
 }
 
-/// The index of the candidate outside `excluded` with the client's best draw. The next best, once that one is
-/// excluded or gone, is where the client would go without it.
-pub fn pick(candidates: &[Candidate], client_hash: u64, excluded: &[usize]) -> Option<usize> {
+/// The index of the usable candidate with the client's best draw. The next best, once that one is not usable or gone, is
+/// where the client would go without it. While a candidate starts slowly, its clients come to it one after the other, and
+/// each only once.
+pub fn pick(
+    candidates: &[Candidate],
+    client_hash: u64,
+    usable: impl Fn(&Candidate) -> bool,
+) -> Option<usize> {
     let client = mix(client_hash);
     candidates
         .iter()
-        .filter(|candidate| !excluded.contains(&candidate.index))
+        .filter(|candidate| usable(candidate))
         .map(|candidate| (cost(mix(client ^ candidate.identity)), candidate))
-        .min_by(|(a_cost, a), (b_cost, b)| compare(*a_cost, a.weight, *b_cost, b.weight))
+        .min_by(|(a_cost, a), (b_cost, b)| compare(*a_cost, a.power(), *b_cost, b.power()))
         .map(|(_, candidate)| candidate.index)
 }
 
-/// Compares `a_cost / a_weight` with `b_cost / b_weight`: at most 2^54 * 2^8 on each side.
-fn compare(a_cost: u64, a_weight: u32, b_cost: u64, b_weight: u32) -> Ordering {
-    (a_cost * u64::from(b_weight)).cmp(&(b_cost * u64::from(a_weight)))
+/// Compares `a_cost / a_power` with `b_cost / b_power`: at most 2^54 * 2^15 on each side.
+fn compare(a_cost: u64, a_power: u32, b_cost: u64, b_power: u32) -> Ordering {
+    (u128::from(a_cost) * u128::from(b_power)).cmp(&(u128::from(b_cost) * u128::from(a_power)))
 }
 
 /// Fraction bits of a [`cost`].

@@ -1,9 +1,10 @@
 //! Least connections: the candidate with the fewest requests in flight, counted over all threads. Slow instances
 //! finish less and so get less. Up to 32 candidates nobody with a lower load is ever passed over; above, the best of
-//! five random ones is taken. Ties rotate. Knows no weights.
+//! five random ones is taken. Ties rotate. Knows no weights but the share of one that starts slowly.
 
-use super::Candidate;
 use super::looks::Looks;
+use super::weighted_least_connections::PerWeight;
+use super::{Candidate, Loads};
 
 /// Where ties begin.
 #[derive(Clone, Debug)]
@@ -18,9 +19,11 @@ impl LeastConnections {
     pub(super) fn pick(
         &mut self,
         candidates: &[Candidate],
-        excluded: &[usize],
-        load: impl Fn(usize) -> u32,
+        usable: impl Fn(&Candidate) -> bool,
+        loads: &impl Loads,
     ) -> Option<usize> {
-        self.0.cheapest(candidates, excluded, |candidate| load(candidate.index))
+        self.0.cheapest(candidates, usable, |candidate| {
+            PerWeight::with_one_more(loads.in_flight(candidate.index), candidate.share)
+        })
     }
 }

@@ -27,18 +27,18 @@ impl Looks {
     pub(super) fn cheapest<C: Ord>(
         &mut self,
         candidates: &[Candidate],
-        excluded: &[usize],
+        usable: impl Fn(&Candidate) -> bool,
         cost: impl Fn(&Candidate) -> C,
     ) -> Option<usize> {
         let count = candidates.len();
-        let usable = |place: &usize| !excluded.contains(&candidates[*place].index);
+        let usable = |place: &usize| usable(&candidates[*place]);
         let cost = |place: &usize| cost(&candidates[*place]);
         let start = if count > EXACT { self.random.below(count) } else { self.next.checked_rem(count)? };
         let everyone = (start..count).chain(0..start).filter(usable);
         let place = if count > EXACT {
             let random = &mut self.random;
             let some = (0..SAMPLES).map(|_| random.below(count)).filter(usable);
-            // Every sample was excluded: whoever comes next is as good as any.
+            // No sample was usable: whoever comes next is as good as any.
             some.min_by_key(cost).or_else(|| { everyone }.next())?
         } else {
             everyone.min_by_key(cost)?

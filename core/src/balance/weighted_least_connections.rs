@@ -4,8 +4,8 @@
 
 use std::cmp::Ordering;
 
-use super::Candidate;
 use super::looks::Looks;
+use super::{Candidate, Loads};
 
 /// Where ties begin.
 #[derive(Clone, Debug)]
@@ -20,20 +20,25 @@ impl WeightedLeastConnections {
     pub(super) fn pick(
         &mut self,
         candidates: &[Candidate],
-        excluded: &[usize],
-        load: impl Fn(usize) -> u32,
+        usable: impl Fn(&Candidate) -> bool,
+        loads: &impl Loads,
     ) -> Option<usize> {
-        self.0.cheapest(candidates, excluded, |candidate| PerWeight {
-            load: u64::from(load(candidate.index)) + 1,
-            weight: u64::from(candidate.weight),
+        self.0.cheapest(candidates, usable, |candidate| {
+            PerWeight::with_one_more(loads.in_flight(candidate.index), candidate.power())
         })
     }
 }
 
 /// The fraction `load / weight`, compared exactly by cross-multiplication: at most 2^32 * 2^32.
-struct PerWeight {
+pub(super) struct PerWeight {
     load: u64,
     weight: u64,
+}
+
+impl PerWeight {
+    pub(super) fn with_one_more(load: u32, weight: u32) -> Self {
+        Self { load: u64::from(load) + 1, weight: u64::from(weight) }
+    }
 }
 
 impl Ord for PerWeight {

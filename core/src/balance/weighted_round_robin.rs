@@ -30,7 +30,7 @@ impl WeightedRoundRobin {
 
     /// Survivors keep their credit, at most one round's worth of the new weights; newcomers start with none.
     pub(super) fn update(&mut self, old: &[Candidate], new: &[Candidate]) {
-        let total: i64 = new.iter().map(|candidate| i64::from(candidate.weight)).sum();
+        let total: i64 = new.iter().map(|candidate| i64::from(candidate.power())).sum();
         let credit_of = |candidate: &Candidate| {
             let place = old.iter().position(|before| before.identity == candidate.identity);
             place.map_or(0, |place| self.credits[place].clamp(-total, total))
@@ -38,18 +38,22 @@ impl WeightedRoundRobin {
         self.credits = new.iter().map(credit_of).collect();
     }
 
-    /// The candidate with the most credit. An excluded one takes no part in the round: it neither earns nor pays.
-    pub(super) fn pick(&mut self, candidates: &[Candidate], excluded: &[usize]) -> Option<usize> {
+    /// The candidate with the most credit. One that is not usable takes no part in the round: it neither earns nor pays.
+    pub(super) fn pick(
+        &mut self,
+        candidates: &[Candidate],
+        usable: impl Fn(&Candidate) -> bool,
+    ) -> Option<usize> {
         let count = candidates.len();
         let first = self.first.checked_rem(count)?;
         let (mut total, mut richest) = (0, None);
         for place in (first..count).chain(0..first) {
-            let Candidate { index, weight, identity: _ } = candidates[place];
-            if excluded.contains(&index) {
+            let candidate = &candidates[place];
+            if !usable(candidate) {
                 continue;
             }
-            total += i64::from(weight);
-            self.credits[place] += i64::from(weight);
+            total += i64::from(candidate.power());
+            self.credits[place] += i64::from(candidate.power());
             if richest.is_none_or(|richest: usize| self.credits[place] > self.credits[richest]) {
                 richest = Some(place);
             }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use toml::de::DeValue;
 
-use super::kind::{integer, parse_address, text};
+use super::kind::{flag, integer, parse_address, text};
 use super::reading::{Path, Reading, Refusal, Target, Toml};
 use super::reference::SectionDoc;
 use super::section::{Inner, Kind, Place, Settings, plain, section, table};
@@ -16,11 +16,13 @@ section! {
         /// Where it is.
         pub address: SocketAddr = target(), default required,
             because "names are not looked up: an answer that changes would change who gets requests, unseen";
-        /// Its share beside the others', for the weighted algorithms and `ip-hash`.
+        /// Its share beside the others', for the weighted algorithms, `ip-hash`, `maglev` and `p2c-ewma`.
         pub weight: u32 = integer(1..=256), default 1,
             because "a share below 1/256 is better had by leaving an instance out";
+        /// It gets requests only while no other instance takes any (one at its `max_connections` takes requests).
+        pub backup: bool = flag(), default false,
+            because "an instance that is as good as the others is worth more in use";
     }
-    later { backup = false }
 }
 
 fn target() -> super::kind::Text<SocketAddr> {
@@ -51,9 +53,9 @@ impl Kind for Instance {
     fn read(&self, value: &Toml<'_>, place: Place<'_>, reading: &mut Reading) -> Option<FixedInstance> {
         let instance = match value.get_ref() {
             DeValue::Table(_) => self.0.read(value, place, reading)?,
-            _ => FixedInstance { address: target().read(value, place, reading)?, weight: 1 },
+            _ => FixedInstance { address: target().read(value, place, reading)?, weight: 1, backup: false },
         };
-        let FixedInstance { address, weight } = instance;
+        let FixedInstance { address, weight, backup: _ } = instance;
         let service = place.path.service().unwrap_or_default().to_owned();
         reading.targets.push(Target { service, address, weight, span: value.span() });
         Some(instance)

@@ -2,14 +2,16 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::drain::Drain;
 use super::health::{self, Health};
 use super::instance::{self, FixedInstance};
-use super::kind::{choice, list, optional, or_word, word};
+use super::kind::{choice, duration, integer, list, optional, or_word, word};
 use super::nearest::nearest;
 use super::outlier::{self, Outlier};
 use super::park::Park;
+use super::queue::Queue;
 use super::reading::{Reading, Refusal, Table, Toml};
 use super::retry::Retry;
 use super::run::{self, Run};
@@ -22,7 +24,7 @@ section! {
     /// section. Its name has 1 to 63 of a-z 0-9 -.
     pub(super) struct Written {
         /// How an instance is chosen for a request (for a connection, on a tcp listener).
-        balance: Balance = choice(ALGORITHMS, &["maglev", "p2c-ewma"]), default "round-robin",
+        balance: Balance = choice(ALGORITHMS, &[]), default "round-robin",
             because "each in turn is fair when requests cost about the same, and easy to follow";
         /// The instances, if something else starts them.
         instances: Option<Vec<FixedInstance>> = optional(list(1..=1024, instance::instance())),
@@ -34,6 +36,16 @@ section! {
         retry: Retry = table::<Retry, _>(plain), default {}, because "every key has a default";
         /// Requests wait here while no instance can take them.
         park: Park = table::<Park, _>(plain), default {}, because "every key has a default";
+        /// The most requests (connections, on a tcp listener) that an instance has at a time, over all threads; WebSockets
+        /// count as long as they last. What is more waits in `queue`.
+        max_connections: Option<u32> = or_word("unlimited", integer(1..=1_000_000)), default "unlimited",
+            because "only you know what an instance can work on at a time; past that point more requests at once mean fewer answers";
+        /// Requests wait here while every instance is at its `max_connections`.
+        queue: Queue = table::<Queue, _>(plain), default {}, because "every key has a default";
+        /// An instance that comes up among others gets 10 % of its share at first and all of it after this time. Users who
+        /// are kept with an instance go there in any case.
+        slow_start: Duration = duration(0..=3_600_000), default "0s",
+            because "most applications are warm when their health check says so";
         /// How an instance is taken out.
         drain: Drain = table::<Drain, _>(plain), default {}, because "every key has a default";
         /// How it is found out which instances work.
@@ -53,7 +65,7 @@ section! {
             default unset "none: there must be `instances`",
             because "a service has either instances of its own or started ones";
     }
-    later { max_connections = "unlimited", slow_start, deploy }
+    later { deploy }
 }
 
 const ALGORITHMS: &[(&str, Balance)] = &[
@@ -62,6 +74,8 @@ const ALGORITHMS: &[(&str, Balance)] = &[
     ("least-connections", Balance::LeastConnections),
     ("weighted-least-connections", Balance::WeightedLeastConnections),
     ("ip-hash", Balance::IpHash),
+    ("maglev", Balance::Maglev),
+    ("p2c-ewma", Balance::P2cEwma),
 ];
 
 const SEND_PROXY: &[(&str, SendProxy)] =
@@ -82,6 +96,12 @@ pub struct Service {
     pub retry: Retry,
     /// Requests wait while no instance can take them.
     pub park: Park,
+    /// The most requests that an instance has at a time; None: as many as come.
+    pub max_connections: Option<u32>,
+    /// Requests wait while every instance has so many.
+    pub queue: Queue,
+    /// How long an instance that comes up takes to its whole share; zero: no time.
+    pub slow_start: Duration,
     /// How an instance is taken out.
     pub drain: Drain,
     /// How it is found out which instances work.
@@ -109,6 +129,10 @@ pub enum Balance {
     WeightedLeastConnections,
     /// By the client's IP address: the same client, the same instance.
     IpHash,
+    /// The same, by a table: quicker with many instances, a little less steady when they change.
+    Maglev,
+    /// Of two random ones the one where a request would wait less, by its recent latency.
+    P2cEwma,
 }
 
 /// The PROXY header that connections to instances begin with.
@@ -123,17 +147,36 @@ pub enum SendProxy {
 }
 
 impl Balance {
-    fn heeds_weights(self) -> bool {
+    /// Whether instances' weights mean anything to it.
+    pub fn heeds_weights(self) -> bool {
         match self {
-            Self::WeightedRoundRobin | Self::WeightedLeastConnections | Self::IpHash => true,
+            Self::WeightedRoundRobin
+            | Self::WeightedLeastConnections
+            | Self::IpHash
+            | Self::Maglev
+            | Self::P2cEwma => true,
             Self::RoundRobin | Self::LeastConnections => false,
         }
     }
 }
 
 pub(super) fn build(written: Written, table: &Table<'_>, reading: &mut Reading) -> Option<Service> {
-    let Written { balance, instances, timeout, retry, park, drain, health, outlier, sticky, send_proxy, run } =
-        written;
+    let Written {
+        balance,
+        instances,
+        timeout,
+        retry,
+        park,
+        max_connections,
+        queue,
+        slow_start,
+        drain,
+        health,
+        outlier,
+        sticky,
+        send_proxy,
+        run,
+    } = written;
     let name = table.path.service().expect("a service's path is service.NAME");
     judge_name(name, reading);
     require_instances(table, reading);
@@ -147,6 +190,9 @@ pub(super) fn build(written: Written, table: &Table<'_>, reading: &mut Reading) 
         timeout,
         retry,
         park,
+        max_connections,
+        queue,
+        slow_start,
         drain,
         health,
         outlier,
@@ -199,8 +245,7 @@ fn judge_instances(balance: Balance, table: &Table<'_>, reading: &mut Reading) {
         seen.push(target.address);
         if target.weight != 1 && !balance.heeds_weights() {
             let message = format!("{} has weights, but its `balance` does not heed them", table.path);
-            let hint =
-                "use balance = \"weighted-round-robin\", \"weighted-least-connections\" or \"ip-hash\"";
+            let hint = "use a weighted balance, or \"ip-hash\", \"maglev\" or \"p2c-ewma\"";
             reading.mistake(target.span.clone(), message, format!("weight {}", target.weight), hint);
         }
     }

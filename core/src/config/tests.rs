@@ -113,10 +113,13 @@ fn what_is_not_written_has_the_documented_default() {
     let service = Service {
         name: "shop".into(),
         balance: Balance::RoundRobin,
-        instances: vec![FixedInstance { address: "10.0.0.1:80".parse().unwrap(), weight: 1 }],
+        instances: vec![FixedInstance { address: "10.0.0.1:80".parse().unwrap(), weight: 1, backup: false }],
         timeout: Timeout { connect: seconds(1), attempt: None, request: seconds(30), idle: seconds(60) },
         retry: Retry { attempts: 3, budget_percent: 10 },
         park: Park { time: seconds(10), requests: 1000 },
+        max_connections: None,
+        queue: Queue { time: seconds(5), requests: 1000 },
+        slow_start: Duration::ZERO,
         drain: Drain { time: seconds(30) },
         health: Health { check: Check::Tcp, interval: seconds(1), timeout, rise: 2, fall: 2 },
         outlier: Some(Outlier {

@@ -14,6 +14,7 @@ mod differential;
 mod faults;
 mod instances;
 mod origin;
+mod overload;
 mod promise;
 mod python;
 mod websocket;
@@ -26,6 +27,7 @@ usage: drills instances [SECONDS]   instances killed, stopped, frozen and starte
        drills clients               the tests of requests, redis-py and pymemcache, directly and through everup (needs
                                     python3 and its package index, redis-server, memcached)
        drills worker [KILLS]        the worker killed under load (20)
+       drills overload [SECONDS]    twice the load that a service can carry (20)
        drills cookies               a million forged cookies
        drills differential [COUNT]  where requests end, beside llhttp and h11 (200000; needs node, python3 with h11)
        drills record FILE           the same, and writes a sample: core/tests/readings.txt
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         "faults" => faults::run(number.unwrap_or(240), seed, true),
         "websocket" => websocket::run(&Python::with(&["websockets"]), 1),
         "clients" => clients::run(),
+        "overload" => overload::run(number.unwrap_or(20)),
         "worker" => worker::run(number.unwrap_or(20)),
         "differential" => differential::run(number.unwrap_or(200_000), seed, None),
         _ => {

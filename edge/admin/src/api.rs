@@ -66,6 +66,9 @@ pub struct ServiceStatus {
     pub in_flight: u64,
     /// Requests waiting because no instance can take them.
     pub parked: u64,
+    /// Requests waiting because every instance is at its `max_connections`.
+    #[serde(default)]
+    pub queued: u64,
     /// Requests since the worker started.
     pub requests: u64,
     /// Requests that everup itself had to answer with 5xx, since the worker started.
@@ -96,6 +99,9 @@ pub struct InstanceStatus {
     pub returns_in_seconds: Option<f64>,
     /// Its share in the weighted balancing methods.
     pub weight: u32,
+    /// It takes requests only while no other instance does.
+    #[serde(default)]
+    pub backup: bool,
     /// Requests sent to it since the worker started.
     pub requests: u64,
     /// Requests it works on now.
@@ -169,7 +175,7 @@ pub struct DrainAnswer {
     pub message: String,
 }
 
-/// The answer to an undrain or a kill.
+/// The answer to an undrain, a weight or a kill.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
     /// What was done, in one line.

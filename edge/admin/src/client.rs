@@ -136,6 +136,15 @@ impl Client {
         self.ask(Method::POST, &instance_path(id, "undrain"), ANSWER_TIME).await
     }
 
+    /// Gives an instance another weight, 1 to 256, for as long as everup runs.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; also when the service's `balance` does not heed weights.
+    pub async fn weigh(&self, id: &InstanceId, weight: u32) -> Result<Done, ClientError> {
+        let path = format!("{}?to={weight}", instance_path(id, "weight"));
+        self.ask(Method::POST, &path, ANSWER_TIME).await
+    }
+
     /// Kills an instance that everup runs with SIGKILL: for drills.
     ///
     /// # Errors

@@ -38,6 +38,15 @@ pub enum Command {
         /// For the answer: what was done, in one line.
         reply: oneshot::Sender<Result<String, Refusal>>,
     },
+    /// Give it another weight, for as long as this everup runs.
+    Weigh {
+        /// Which one.
+        id: InstanceId,
+        /// 1 to 256.
+        weight: u32,
+        /// For the answer: what was done, in one line.
+        reply: oneshot::Sender<Result<String, Refusal>>,
+    },
     /// SIGKILL its process group, as a drill does.
     Kill {
         /// Which one.

@@ -48,6 +48,8 @@ pub struct ExplainedRequest {
     pub ms: f64,
     /// Of these: waiting because no instance could take it.
     pub parked_ms: f64,
+    /// Of these: waiting because every instance was at its limit.
+    pub queued_ms: f64,
     /// Of these: in attempts that failed.
     pub tried_ms: f64,
     /// Of these: connecting, in the last attempt.
@@ -67,15 +69,15 @@ pub struct ExplainedRequest {
 pub struct ExplainedEvent {
     /// After the request's start, in milliseconds.
     pub at_ms: f64,
-    /// Number of the attempt, from 1; none for parking.
+    /// Number of the attempt, from 1; none for waiting.
     pub attempt: Option<u32>,
     /// For how long, in milliseconds.
     pub ms: f64,
     /// The table that was in use.
     pub table: u64,
-    /// `failed`, `parked` or `answered`.
+    /// `failed`, `parked`, `queued` or `answered`.
     pub kind: String,
-    /// The instance of the attempt; none for parking.
+    /// The instance of the attempt; none for waiting.
     pub instance: Option<String>,
     /// The same in words for people.
     pub text: String,

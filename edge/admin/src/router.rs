@@ -23,6 +23,7 @@ pub const ADMIN_ROUTES: &[(&str, &str)] = &[
     ("get", "/v1/requests/{id}"),
     ("post", "/v1/services/{service}/instances/{instance}/drain"),
     ("post", "/v1/services/{service}/instances/{instance}/undrain"),
+    ("post", "/v1/services/{service}/instances/{instance}/weight"),
     ("post", "/v1/services/{service}/instances/{instance}/kill"),
 ];
 
@@ -66,6 +67,7 @@ fn admin_handler(path: &str) -> MethodRouter<Commands> {
         Some("{id}") => get(explain),
         Some("drain") => post(drain),
         Some("undrain") => post(undrain),
+        Some("weight") => post(weigh),
         Some("kill") => post(kill),
         _ => unreachable!("every path of ADMIN_ROUTES ends in one of the words above"),
     }
@@ -128,6 +130,23 @@ async fn undrain(
 ) -> Response {
     let id = InstanceId::new(service, instance);
     done(ask(&commands, |reply| Command::Undrain { id, reply }).await)
+}
+
+#[derive(Deserialize)]
+struct WeightQuery {
+    to: u32,
+}
+
+async fn weigh(
+    State(commands): State<Commands>,
+    Path((service, instance)): Path<(String, String)>,
+    query: Result<Query<WeightQuery>, QueryRejection>,
+) -> Response {
+    let Ok(Query(WeightQuery { to: weight @ 1..=256 })) = query else {
+        return error(StatusCode::BAD_REQUEST, "to must be a weight, a whole number from 1 to 256");
+    };
+    let id = InstanceId::new(service, instance);
+    done(ask(&commands, |reply| Command::Weigh { id, weight, reply }).await)
 }
 
 async fn kill(

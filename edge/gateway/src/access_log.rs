@@ -13,9 +13,9 @@ mod writer;
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -55,7 +55,8 @@ struct Batch {
 #[derive(Debug)]
 pub(crate) struct Writer {
     thread: JoinHandle<()>,
-    finished: Receiver<()>,
+    /// Locked only so that a gateway can be lent to several threads.
+    finished: Mutex<Receiver<()>>,
 }
 
 /// A data-plane thread's end of the access log.
@@ -105,14 +106,15 @@ pub(crate) fn start(
         // Nobody may be waiting for it.
         let _ = finish.try_send(());
     })?;
-    Ok((Writer { thread, finished }, logs))
+    Ok((Writer { thread, finished: Mutex::new(finished) }, logs))
 }
 
 impl Writer {
     /// Waits until everything is written, but not for a reader of standard output that has stopped reading. The
     /// data-plane threads must have ended.
     pub(crate) fn finish(self) {
-        if self.finished.recv_timeout(FLUSH_TIME).is_ok() {
+        let finished = self.finished.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if finished.recv_timeout(FLUSH_TIME).is_ok() {
             // It has come to its end.
             let _ = self.thread.join();
         }

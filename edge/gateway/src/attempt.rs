@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use everup_core::config::{SendProxy, Timeout};
+use everup_core::config::{Balance, SendProxy, Timeout};
 use everup_core::exchange::Failure;
 use everup_core::health::Reason;
 use everup_core::http::body::Body;
@@ -24,7 +24,7 @@ use crate::local::Local;
 use crate::pool::Reuse;
 use crate::pump::{Pump, PumpEnd};
 use crate::relay;
-use crate::service::{InFlight, Instance};
+use crate::service::Instance;
 use crate::splice::{BULK, Pipe, SPLICE_FROM};
 use crate::sticky;
 use crate::stream::Stream;
@@ -61,6 +61,7 @@ struct Attempt<'a> {
     pump: Pump,
     /// For the client, not yet taken by the kernel.
     unsent: Vec<u8>,
+    began: Duration,
     /// When `timeout.request` is over.
     until: Duration,
     /// What is read next must have come by then.
@@ -97,7 +98,7 @@ pub(crate) async fn run(
     instance: &Rc<Instance>,
     until: Duration,
 ) -> Ended {
-    let _in_flight = InFlight::new(instance);
+    let began = local.coarse_now();
     let (upstream, stale) = match connect(local, client, incoming, instance, until).await {
         Ok(connected) => connected,
         Err(failure) => return Ended::Failed { failure, written: false, answered: false },
@@ -116,6 +117,7 @@ pub(crate) async fn run(
         upstream,
         pump,
         unsent,
+        began,
         until,
         deadline: until,
         written,
@@ -382,6 +384,10 @@ impl Attempt<'_> {
             }
         });
         let Ok(taken) = taken else { return Err(self.failed(Failure::BadAnswer)) };
+        if self.incoming.service.settings.balance == Balance::P2cEwma {
+            let now = self.local.now();
+            self.instance.table.shared.observe(now, now.saturating_sub(self.began));
+        }
         // From here on the client sees an answer; there is no way back.
         self.answered = true;
         self.incoming.trail.on_answer(self.local.now(), head.status);

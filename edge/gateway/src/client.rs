@@ -146,6 +146,10 @@ pub(crate) enum Entered {
 }
 
 /// What came of waiting for a request.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, on the stack: a box would be an allocation per request"
+)]
 enum Arrived {
     Request(Incoming),
     Refused(Refusal),

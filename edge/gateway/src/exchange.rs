@@ -1,9 +1,10 @@
 //! One request from its head to its answer, over as many attempts as custody allows: pick, try, and ask
 //! `everup_core::exchange` what to do about a failure.
 
-use std::rc::Rc;
 use std::time::Duration;
 
+use everup_core::balance::latency;
+use everup_core::config::Balance;
 use everup_core::exchange::{Decision, Exchange, Failure, Progress};
 
 use crate::attempt::{self, Ended};
@@ -11,7 +12,8 @@ use crate::client::{After, Client, Incoming};
 use crate::judge;
 use crate::local::Local;
 use crate::park;
-use crate::service::{Instance, Tried};
+use crate::queue::{self, Turn};
+use crate::service::{InFlight, Instance, Picked, Tried};
 use crate::sticky;
 use crate::tale::Verdict;
 use crate::tell;
@@ -24,6 +26,7 @@ struct Custody<'a> {
     exchange: Exchange,
     tried: Vec<Tried>,
     parked_since: Option<Duration>,
+    queued_since: Option<Duration>,
     /// When `timeout.request` is over.
     until: Duration,
 }
@@ -35,8 +38,7 @@ pub(crate) async fn run(local: &Local, client: &mut Client, incoming: Incoming) 
     let until = incoming.started + settings.timeout.request;
     incoming.service.on_request(incoming.started);
     incoming.service.shared.requests.cell(local.thread).add(1);
-    let mut custody =
-        Custody { local, client, incoming, exchange, tried: Vec::new(), parked_since: None, until };
+    let mut custody = Custody::new(local, client, incoming, exchange, until);
     let after = custody.run().await;
     let Custody { client, mut incoming, .. } = custody;
     let ended = local.now();
@@ -48,16 +50,28 @@ pub(crate) async fn run(local: &Local, client: &mut Client, incoming: Incoming) 
     after
 }
 
-impl Custody<'_> {
+impl<'a> Custody<'a> {
+    fn new(
+        local: &'a Local,
+        client: &'a mut Client,
+        incoming: Incoming,
+        exchange: Exchange,
+        until: Duration,
+    ) -> Self {
+        let (parked_since, queued_since) = (None, None);
+        Self { local, client, incoming, exchange, tried: Vec::new(), parked_since, queued_since, until }
+    }
+
     async fn run(&mut self) -> After {
         loop {
-            let instance = match self.pick().await {
-                Ok(instance) => instance,
+            let in_flight = match self.pick().await {
+                Ok(in_flight) => in_flight,
                 Err(status) => return self.answer(status).await,
             };
-            self.incoming.trail.on_attempt(self.local.coarse_now(), &instance, self.local.generation());
-            let ended =
-                attempt::run(self.local, self.client, &mut self.incoming, &instance, self.until).await;
+            let instance = in_flight.instance();
+            let began = self.local.coarse_now();
+            self.incoming.trail.on_attempt(began, instance, self.local.generation());
+            let ended = attempt::run(self.local, self.client, &mut self.incoming, instance, self.until).await;
             let idle_end = matches!(ended, Ended::Failed { failure: Failure::Stale, .. });
             let decision = match ended {
                 Ended::Answered { keep } => {
@@ -65,12 +79,16 @@ impl Custody<'_> {
                 }
                 Ended::ClientGone => return self.end(Verdict::ClientGone, After::Gone),
                 Ended::Refused { answered: true, .. } => return self.end(Verdict::Cut, After::Gone),
-                Ended::Refused { status, answered: false } => return self.answer(status).await,
+                Ended::Refused { status, answered: false } => {
+                    drop(in_flight);
+                    return self.answer(status).await;
+                }
                 Ended::Failed { failure, written, answered } => {
                     instance.table.shared.failures.cell(self.local.thread).add(1);
+                    self.note_failure(instance, began);
                     if !answered {
                         let first = self.tried.is_empty();
-                        judge::on_failure(self.local, &self.incoming, &instance, failure, first);
+                        judge::on_failure(self.local, &self.incoming, instance, failure, first);
                     }
                     let progress = Progress { written, replayable: !self.incoming.consumed, answered };
                     let now = self.local.now();
@@ -85,14 +103,19 @@ impl Custody<'_> {
                 Decision::Retry { .. } if idle_end && self.incoming.service.settings.sticky.is_some() => {
                     self.incoming.service = self.local.current(&self.incoming.service);
                 }
-                Decision::Retry { reuse } => self.note_tried(&instance, reuse),
+                Decision::Retry { reuse } => self.note_tried(instance, reuse),
                 Decision::Park => {
-                    self.note_tried(&instance, true);
+                    self.note_tried(instance, true);
+                    drop(in_flight);
                     if self.park().await.is_err() {
                         return self.answer(503).await;
                     }
                 }
-                Decision::Answer(status) => return self.answer(status).await,
+                Decision::Answer(status) => {
+                    // A client that reads slowly what we say must not keep the instance's place.
+                    drop(in_flight);
+                    return self.answer(status).await;
+                }
                 Decision::Cut => {
                     self.local.count_error(&self.incoming.service.shared);
                     return self.end(Verdict::Cut, After::Gone);
@@ -103,14 +126,42 @@ impl Custody<'_> {
     }
 
     /// The instance to try next, by the newest table; waits for one if need be.
-    async fn pick(&mut self) -> Result<Rc<Instance>, u16> {
+    async fn pick(&mut self) -> Result<InFlight, u16> {
+        let mut turn = None;
         loop {
             let Self { local, client, incoming, tried, .. } = self;
-            if let Some(instance) = sticky::pick(local, &incoming.service, incoming.wish, client.hash, tried)
-            {
-                return Ok(instance);
+            let called = turn.is_some();
+            match sticky::pick(local, &incoming.service, incoming.wish, client.hash, tried, called) {
+                Picked::Instance(in_flight) => return Ok(in_flight),
+                Picked::Queue(wants) => self.queue(&mut turn, wants).await?,
+                Picked::Park => {
+                    turn = None;
+                    self.park().await?;
+                }
             }
-            self.park().await?;
+        }
+    }
+
+    /// Waits for an instance that has room.
+    async fn queue(&mut self, turn: &mut Option<Turn>, wants: Option<usize>) -> Result<(), u16> {
+        let began = self.local.now();
+        let since = *self.queued_since.get_or_insert(began);
+        let seen = self.local.generation();
+        let service = &self.incoming.service;
+        let waited = queue::wait(self.local, &self.client.watch, service, turn, wants, since).await;
+        let in_vain = waited.is_err();
+        self.incoming.trail.on_queued(self.incoming.started, began, self.local.now(), seen, in_vain);
+        self.incoming.service = self.local.current(&self.incoming.service);
+        // Waiting for an instance is not the instance's time.
+        self.until = self.local.now() + self.incoming.service.settings.timeout.request;
+        waited.map_err(|queue::QueueOver| 503)
+    }
+
+    /// For those who balance by latency.
+    fn note_failure(&self, instance: &Instance, began: Duration) {
+        if self.incoming.service.settings.balance == Balance::P2cEwma {
+            let now = self.local.now();
+            instance.table.shared.observe(now, now.saturating_sub(began).max(latency::FAILED));
         }
     }
 

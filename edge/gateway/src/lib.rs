@@ -20,6 +20,7 @@ mod per_client;
 mod pool;
 mod proxied;
 mod pump;
+mod queue;
 mod relay;
 mod reply;
 mod seal;
@@ -41,7 +42,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use everup_core::config::{Limits, Protocol};
 use everup_core::health::Reason;
@@ -141,6 +142,8 @@ pub(crate) struct Orders {
 /// What all data-plane threads share. Written per connection, not per request.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// From when all threads count time, so that what one notes another can read.
+    pub(crate) epoch: Instant,
     pub(crate) connections: AtomicUsize,
     pub(crate) dropped_events: AtomicUsize,
     pub(crate) turned_away: turned_away::Counters,
@@ -157,6 +160,7 @@ impl Shared {
         let counters =
             |listener: &ListenerTable| (0..=listener.routes.len()).map(|_| PerThread::new(threads)).collect();
         Self {
+            epoch: Instant::now(),
             connections: AtomicUsize::new(0),
             dropped_events: AtomicUsize::new(0),
             turned_away: turned_away::Counters::default(),

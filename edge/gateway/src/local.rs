@@ -65,6 +65,7 @@ pub(crate) struct Given {
 impl Local {
     pub(crate) fn new(given: Given) -> Self {
         let Given { thread, limits, log, makes_trace_parents, seed, seal, shared, events, snapshot } = given;
+        let epoch = shared.epoch;
         Self {
             thread,
             limits,
@@ -78,16 +79,16 @@ impl Local {
             shared,
             table: RefCell::new(Rc::new(Table::new(snapshot, None, seed))),
             closing: Cell::new(false),
-            coarse: Cell::new(Duration::ZERO),
-            epoch: Instant::now(),
-            wall_epoch: Cell::new(since_1970(SystemTime::now())),
+            coarse: Cell::new(epoch.elapsed()),
+            epoch,
+            wall_epoch: Cell::new(since_1970(SystemTime::now()).saturating_sub(epoch.elapsed())),
             seed,
             next_request: Cell::new(0),
             events,
         }
     }
 
-    /// The time since the thread began; reads the clock.
+    /// The time since the data plane began; reads the clock.
     pub(crate) fn now(&self) -> Duration {
         let now = self.epoch.elapsed();
         self.coarse.set(now);
@@ -149,6 +150,10 @@ impl Local {
             self.watches.judged_down(|key| down.contains(&key));
         }
         self.watches.table_changed();
+        // Whoever waits for a place may find one in this table, or none at all.
+        for service in &table.services {
+            service.shared.queue.call(|wants| service.has_room(wants));
+        }
     }
 
     /// From now on every answer is its connection's last.
@@ -171,6 +176,9 @@ impl Local {
             log.flush();
         }
         self.remember.settle(None);
+        for service in self.table().services.iter().filter(|service| service.is_warming()) {
+            service.warm(self.epoch + now);
+        }
     }
 
     /// A time of this thread as people tell it, since 1970.

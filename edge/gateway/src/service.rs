@@ -1,12 +1,13 @@
 //! A thread's view of the table: services and instances with what the thread itself keeps of them (whose turn it is,
 //! retry budget, idle connections). Rebuilt with every table; what the thread keeps is carried over.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use everup_core::balance::{self, Candidate, Picker};
+use everup_core::balance::backup::Rank;
+use everup_core::balance::{self, Choice, Loads, Picker, slow_start};
 use everup_core::config;
 use everup_core::exchange::Budget;
 
@@ -26,6 +27,10 @@ pub(crate) struct Service {
     pub(crate) settings: Arc<config::Service>,
     pub(crate) shared: Arc<ServiceShared>,
     pub(crate) instances: Vec<Rc<Instance>>,
+    /// Backups serve, because no other instance takes requests.
+    pub(crate) backups_serve: bool,
+    /// Some instance does not count its whole weight yet.
+    warming: Cell<bool>,
     state: Rc<ServiceState>,
 }
 
@@ -43,7 +48,27 @@ pub(crate) struct Instance {
     pub(crate) table: InstanceTable,
     pub(crate) identity: u64,
     pub(crate) pool: Rc<Pool>,
+    /// It gets requests by this table.
     takes: bool,
+    limit: Option<Limit>,
+}
+
+/// `max_connections`, and who waits for a place.
+#[derive(Debug)]
+struct Limit {
+    most: u32,
+    service: Arc<ServiceShared>,
+}
+
+/// What came of looking for an instance.
+#[derive(Debug)]
+pub(crate) enum Picked {
+    /// One takes the request, and counts it from now on.
+    Instance(InFlight),
+    /// All are full: wait in the queue for this one, or for any.
+    Queue(Option<usize>),
+    /// There is none.
+    Park,
 }
 
 /// An instance that a request has tried, and whether it may be tried again for want of another.
@@ -98,51 +123,94 @@ impl Service {
             };
             before.and_then(|before| before.instances.iter().find(same)).map(|old| Rc::clone(&old.pool))
         };
-        // Ejection empties no service: whoever is ejected is better than nobody.
-        let is_in = |instance: &InstanceTable| instance.state == Availability::Takes;
-        let chosen =
-            if table.instances.iter().any(is_in) { Availability::Takes } else { Availability::Ejected };
-        let instances: Vec<_> = table
-            .instances
-            .iter()
-            .map(|instance| {
-                let pool = old_pool(instance).unwrap_or_default();
-                Rc::new(Instance::new(instance, pool, instance.state == chosen))
-            })
-            .collect();
-        let takes = instances.iter().enumerate().filter(|(_, instance)| instance.takes());
-        let candidates: Vec<_> = takes.map(|(index, instance)| instance.candidate(index)).collect();
-        state.picker.borrow_mut().update(&candidates);
+        let serving = table.serving();
+        let limit = |most| Limit { most, service: Arc::clone(&table.shared) };
+        let instances = table.instances.iter().map(|instance| {
+            let pool = old_pool(instance).unwrap_or_default();
+            let limit = table.settings.max_connections.map(limit);
+            Rc::new(Instance::new(instance, pool, instance.takes(serving), limit))
+        });
+        let instances = instances.collect();
+        if let Some(filled) = &table.maglev {
+            state.picker.borrow_mut().share_table(filled);
+        }
+        state.picker.borrow_mut().update(&table.candidates());
         state.budget.borrow_mut().set_percent(table.settings.retry.budget_percent);
-        Self { settings: Arc::clone(&table.settings), shared: Arc::clone(&table.shared), instances, state }
+        let (settings, shared) = (Arc::clone(&table.settings), Arc::clone(&table.shared));
+        let backups_serve = serving.is_some_and(Rank::is_backup);
+        let service = Self { settings, shared, instances, backups_serve, warming: Cell::new(false), state };
+        service.warm(Instant::now());
+        service
+    }
+
+    /// Some instance starts slowly: [`Service::warm`] it every now and then.
+    pub(crate) fn is_warming(&self) -> bool {
+        self.warming.get()
+    }
+
+    /// Gives every instance the share that it should have by now.
+    pub(crate) fn warm(&self, now: Instant) {
+        let share = |index: usize| {
+            let since = self.instances[index].table.warms_since;
+            since.map_or(slow_start::WHOLE, |since| {
+                slow_start::share(now.saturating_duration_since(since), self.settings.slow_start)
+            })
+        };
+        self.warming.set((0..self.instances.len()).any(|index| share(index) < slow_start::WHOLE));
+        self.state.picker.borrow_mut().set_shares(share);
+    }
+
+    /// Whether somebody who wants this instance, or any, should look: there is a place, or nothing to wait for.
+    pub(crate) fn has_room(&self, wants: Option<usize>) -> bool {
+        match wants {
+            Some(key) => !self.instances.iter().any(|one| one.key() == key && one.takes() && one.is_full()),
+            None => {
+                let mut takes = self.instances.iter().filter(|one| one.takes()).peekable();
+                takes.peek().is_none() || takes.any(|one| !one.is_full())
+            }
+        }
     }
 
     /// The instance for the next request: another than those tried if there is one; then, of those, one that may be
-    /// tried again. None: nobody can take it now.
-    pub(crate) fn pick(&self, client_hash: u64, tried: &[Tried]) -> Option<Rc<Instance>> {
-        let load = |index: usize| self.instances[index].table.shared.in_flight();
-        let mut picker = self.state.picker.borrow_mut();
-        if tried.is_empty() {
-            return picker.pick(client_hash, &[], load).map(|index| Rc::clone(&self.instances[index]));
+    /// tried again. Whoever waits in the queue goes before, unless it is `called`: the request's turn in it.
+    pub(crate) fn pick(&self, client_hash: u64, tried: &[Tried], now: Duration, called: bool) -> Picked {
+        if !called && self.settings.max_connections.is_some() && self.shared.queue.goes_before(None) {
+            return Picked::Queue(None);
         }
-        let indexes = |reuse_too: bool| -> Vec<usize> {
-            let excluded = tried.iter().filter(|tried| reuse_too || !tried.reuse);
-            excluded
-                .filter_map(|tried| self.instances.iter().position(|one| one.key() == tried.key))
-                .collect()
-        };
-        let picked = picker
-            .pick(client_hash, &indexes(true), load)
-            .or_else(|| picker.pick(client_hash, &indexes(false), load));
-        picked.map(|index| Rc::clone(&self.instances[index]))
+        let place = |tried: &Tried| self.instances.iter().position(|one| one.key() == tried.key);
+        let never: Vec<usize> = tried.iter().filter(|tried| !tried.reuse).filter_map(place).collect();
+        let tried: Vec<usize> = tried.iter().filter_map(place).collect();
+        let loads = Measured { service: self, now };
+        loop {
+            match self.state.picker.borrow_mut().choose(client_hash, &tried, &never, &loads) {
+                Choice::Take(index) => {
+                    // Another thread may have taken the last place meanwhile: then look again.
+                    if let Some(in_flight) = InFlight::enter(&self.instances[index]) {
+                        return Picked::Instance(in_flight);
+                    }
+                }
+                Choice::Queue => return Picked::Queue(None),
+                Choice::Park => return Picked::Park,
+            }
+        }
     }
 
-    /// The instance of that identity if it takes requests and was not tried.
-    pub(crate) fn takes_identity(&self, identity: u64, tried: &[Tried]) -> Option<Rc<Instance>> {
+    /// The instance of that identity if it takes requests and was not tried. While it is full it is waited for: a user
+    /// who is kept with it has something there.
+    pub(crate) fn takes_identity(&self, identity: u64, tried: &[Tried], called: bool) -> Option<Picked> {
         let found =
             self.instances.iter().find(|instance| instance.identity == identity && instance.takes())?;
         let was_tried = tried.iter().any(|tried| tried.key == found.key());
-        (!was_tried).then(|| Rc::clone(found))
+        (!was_tried).then(|| self.enter(found, called))
+    }
+
+    /// This instance and no other.
+    pub(crate) fn enter(&self, instance: &Rc<Instance>, called: bool) -> Picked {
+        let key = Some(instance.key());
+        if !called && instance.limit.is_some() && self.shared.queue.goes_before(key) {
+            return Picked::Queue(key);
+        }
+        InFlight::enter(instance).map_or(Picked::Queue(key), Picked::Instance)
     }
 
     /// The retry budget.
@@ -163,17 +231,39 @@ impl ServiceState {
     }
 }
 
+/// The loads of a service's instances at one moment.
+struct Measured<'a> {
+    service: &'a Service,
+    now: Duration,
+}
+
+impl Loads for Measured<'_> {
+    fn in_flight(&self, index: usize) -> u32 {
+        self.service.instances[index].table.shared.in_flight()
+    }
+
+    fn latency(&self, index: usize) -> Duration {
+        self.service.instances[index].table.shared.latency(self.now)
+    }
+
+    fn is_full(&self, index: usize) -> bool {
+        self.service.instances[index].is_full()
+    }
+}
+
 impl Instance {
-    fn new(table: &InstanceTable, pool: Rc<Pool>, takes: bool) -> Self {
-        let InstanceTable { id, address, weight, state, shared } = table;
+    fn new(table: &InstanceTable, pool: Rc<Pool>, takes: bool, limit: Option<Limit>) -> Self {
+        let InstanceTable { id, address, weight, state, backup, warms_since, shared } = table;
         let table = InstanceTable {
             id: id.clone(),
             address: *address,
             weight: *weight,
             state: *state,
+            backup: *backup,
+            warms_since: *warms_since,
             shared: Arc::clone(shared),
         };
-        Self { identity: balance::hash(id.instance.as_bytes()), table, pool, takes }
+        Self { identity: balance::hash(id.instance.as_bytes()), table, pool, takes, limit }
     }
 
     /// What makes it the same instance in every table.
@@ -186,24 +276,37 @@ impl Instance {
         self.takes
     }
 
-    pub(crate) fn candidate(&self, index: usize) -> Candidate {
-        Candidate { index, weight: self.table.weight.clamp(1, 256), identity: self.identity }
+    fn is_full(&self) -> bool {
+        self.limit.as_ref().is_some_and(|limit| self.table.shared.in_flight() >= limit.most)
     }
 }
 
-/// Counts a request in flight for as long as it lives.
+/// Counts a request in flight for as long as it lives, and then gives its place to whoever waits for one.
 #[derive(Debug)]
 pub(crate) struct InFlight(Rc<Instance>);
 
 impl InFlight {
-    pub(crate) fn new(instance: &Rc<Instance>) -> Self {
-        instance.table.shared.enter();
-        Self(Rc::clone(instance))
+    /// None: the instance is full.
+    fn enter(instance: &Rc<Instance>) -> Option<Self> {
+        match &instance.limit {
+            None => instance.table.shared.enter(),
+            Some(limit) if instance.table.shared.enter_below(limit.most) => {}
+            Some(_) => return None,
+        }
+        Some(Self(Rc::clone(instance)))
+    }
+
+    pub(crate) fn instance(&self) -> &Rc<Instance> {
+        &self.0
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.table.shared.leave();
+        if let Some(limit) = &self.0.limit {
+            let key = self.0.key();
+            limit.service.queue.call(|wants| wants.is_none_or(|wanted| wanted == key));
+        }
     }
 }

@@ -2,16 +2,22 @@
 //! that outlive tables: they belong to a service or an instance, not to a generation.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 use everup_core::affinity::{DISPLACED, Homes, LEARNED};
+use everup_core::balance::backup::{self, Rank};
+use everup_core::balance::latency::Latency;
+use everup_core::balance::{self, Candidate, maglev};
 use everup_core::config;
 use everup_core::ids::{Generation, InstanceId};
 use everup_core::network::Network;
 use everup_core::route;
 use everup_observe::{Counter, Gauge, Histogram, PerThread};
+
+use crate::queue::WaitingRoom;
 
 /// One generation of the routing table.
 #[derive(Debug)]
@@ -44,6 +50,24 @@ pub struct ServiceTable {
     pub shared: Arc<ServiceShared>,
     /// Its instances, also those that take nothing now.
     pub instances: Vec<InstanceTable>,
+    /// The table of `balance = "maglev"` for [`ServiceTable::candidates`]. Without it every thread fills its own, which
+    /// takes time.
+    pub maglev: Option<Arc<maglev::Table>>,
+}
+
+impl ServiceTable {
+    /// The group of instances that serves. Ejection empties no service: whoever is ejected is better than nobody.
+    pub(crate) fn serving(&self) -> Option<Rank> {
+        backup::serving(self.instances.iter().filter_map(InstanceTable::rank))
+    }
+
+    /// Those that get requests by this table, each with its whole share.
+    pub fn candidates(&self) -> Vec<Candidate> {
+        let serving = self.serving();
+        let eligible = |(_, one): &(usize, &InstanceTable)| one.takes(serving);
+        let instances = self.instances.iter().enumerate().filter(eligible);
+        instances.map(|(index, one)| one.candidate(index)).collect()
+    }
 }
 
 /// One instance.
@@ -57,8 +81,31 @@ pub struct InstanceTable {
     pub weight: u32,
     /// Whether it gets requests.
     pub state: Availability,
+    /// It gets them only while no other instance takes any.
+    pub backup: bool,
+    /// When it came up, if it is to start slowly from then.
+    pub warms_since: Option<Instant>,
     /// Its counters; the same in every generation as long as it is the same instance.
     pub shared: Arc<InstanceShared>,
+}
+
+impl InstanceTable {
+    fn rank(&self) -> Option<Rank> {
+        match self.state {
+            Availability::Takes => Some(Rank::new(false, self.backup)),
+            Availability::Ejected => Some(Rank::new(true, self.backup)),
+            Availability::Draining | Availability::Down => None,
+        }
+    }
+
+    /// It gets requests while this group serves.
+    pub(crate) fn takes(&self, serving: Option<Rank>) -> bool {
+        self.rank().is_some_and(|rank| Some(rank) == serving)
+    }
+
+    pub(crate) fn candidate(&self, index: usize) -> Candidate {
+        Candidate::new(index, self.weight.clamp(1, 256), balance::hash(self.id.instance.as_bytes()))
+    }
 }
 
 /// Whether an instance gets requests.
@@ -85,11 +132,14 @@ pub struct ServiceShared {
     pub retries: PerThread<Counter>,
     /// Requests that wait for an instance now.
     pub parked: PerThread<Gauge>,
+    /// Requests that wait for an instance at its limit now.
+    pub queued: PerThread<Gauge>,
     /// What clients were answered, also by everup itself.
     pub statuses: PerThread<StatusClasses>,
     /// From the request's head to the last byte of its answer.
     pub latency: PerThread<Histogram>,
     pub(crate) parked_now: AtomicUsize,
+    pub(crate) queue: WaitingRoom,
     /// Users who are not where their address or header draws them.
     pub(crate) displaced: Mutex<Homes>,
     /// Sessions of the application, by its cookie.
@@ -122,9 +172,11 @@ impl ServiceShared {
             errors: PerThread::new(threads),
             retries: PerThread::new(threads),
             parked: PerThread::new(threads),
+            queued: PerThread::new(threads),
             statuses: PerThread::new(threads),
             latency: PerThread::new(threads),
             parked_now: AtomicUsize::new(0),
+            queue: WaitingRoom::default(),
             displaced: Mutex::new(Homes::new(DISPLACED)),
             learned: Mutex::new(Homes::new(LEARNED)),
         }
@@ -153,8 +205,16 @@ pub struct InstanceShared {
     pub answers: PerThread<Answers>,
     /// Bad answers in a row. Read with every answer, written only with bad ones and the first good one after them.
     streak: CachePadded<AtomicU32>,
-    in_flight: CachePadded<AtomicU32>,
+    load: CachePadded<Load>,
     tunnels: AtomicU32,
+}
+
+/// What every pick reads and every request writes, on one cache line.
+#[derive(Debug, Default)]
+struct Load {
+    in_flight: AtomicU32,
+    /// [`Latency::bits`].
+    latency: AtomicU64,
 }
 
 impl InstanceShared {
@@ -165,14 +225,15 @@ impl InstanceShared {
             failures: PerThread::new(threads),
             answers: PerThread::new(threads),
             streak: CachePadded::new(AtomicU32::new(0)),
-            in_flight: CachePadded::new(AtomicU32::new(0)),
+            load: CachePadded::default(),
             tunnels: AtomicU32::new(0),
         }
     }
 
     /// Requests, tunnels and relays that are with it now, over all threads.
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        // Sequentially consistent with `queue`: who finds it full and then waits is seen by whoever leaves after that.
+        self.load.in_flight.load(Ordering::SeqCst)
     }
 
     /// Tunnels (WebSocket and other upgrades) and TCP relays that are with it now; part of [`Self::in_flight`].
@@ -217,12 +278,32 @@ impl InstanceShared {
         self.streak.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 
+    /// How long it lately took to answer; only kept for `balance = "p2c-ewma"`. Zero: not known.
+    pub(crate) fn latency(&self, now: Duration) -> Duration {
+        Latency::from_bits(self.load.latency.load(Ordering::Relaxed)).at(now)
+    }
+
+    /// An answer took so long. Two threads at once may lose one of the two: it is an average.
+    pub(crate) fn observe(&self, now: Duration, took: Duration) {
+        let known = Latency::from_bits(self.load.latency.load(Ordering::Relaxed));
+        let next = known.observe(now, took);
+        if next != known {
+            self.load.latency.store(next.bits(), Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn enter(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.load.in_flight.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Enters unless there are `most` already. False: it is full.
+    pub(crate) fn enter_below(&self, most: u32) -> bool {
+        let entered = |now: u32| (now < most).then_some(now + 1);
+        self.load.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, entered).is_ok()
     }
 
     pub(crate) fn leave(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.load.in_flight.fetch_sub(1, Ordering::SeqCst);
     }
 
     pub(crate) fn enter_tunnel(&self) {

@@ -12,7 +12,7 @@ use everup_core::http::{Headers, cookie};
 
 use crate::local::Local;
 use crate::seal::Opened;
-use crate::service::{Instance, Service, Tried};
+use crate::service::{Instance, Picked, Service, Tried};
 
 /// What a request wishes for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,66 +88,72 @@ pub(crate) fn pick(
     wish: Wish,
     client_hash: u64,
     tried: &[Tried],
-) -> Option<Rc<Instance>> {
+    called: bool,
+) -> Picked {
     let by_address = service.settings.sticky.as_ref().is_some_and(|sticky| sticky.by == StickyBy::Ip);
+    let balanced = || service.pick(client_hash, tried, local.coarse_now(), called);
     match wish {
-        Wish::Nothing if by_address => draw_and_remember(local, service, client_hash, tried),
-        Wish::Nothing => service.pick(client_hash, tried),
+        Wish::Nothing if by_address => draw_and_remember(local, service, client_hash, tried, called),
+        Wish::Nothing => balanced(),
         Wish::Pinned(Pinned { identity, .. }) => {
-            service.takes_identity(identity, tried).or_else(|| service.pick(client_hash, tried))
+            service.takes_identity(identity, tried, called).unwrap_or_else(balanced)
         }
-        Wish::Drawn(user) => draw_and_remember(local, service, user, tried),
-        Wish::Session(session) => where_it_began(local, service, session, tried),
+        Wish::Drawn(user) => draw_and_remember(local, service, user, tried, called),
+        Wish::Session(session) => where_it_began(local, service, session, tried, called),
     }
 }
 
 /// The instance that gave out the session's cookie. If it cannot take the request, the session moves, for good; one
 /// that nobody knows of (this worker is younger than it) is drawn by its cookie, which all threads do alike.
-fn where_it_began(local: &Local, service: &Service, session: u64, tried: &[Tried]) -> Option<Rc<Instance>> {
+fn where_it_began(local: &Local, service: &Service, session: u64, tried: &[Tried], called: bool) -> Picked {
     let now = local.time();
     let idle = service.settings.sticky.as_ref().and_then(|sticky| sticky.idle);
     let mut learned = service.shared.learned.lock().unwrap_or_else(PoisonError::into_inner);
     let home = learned.home(now, session, idle);
-    if let Some(instance) = home.and_then(|identity| service.takes_identity(identity, tried)) {
-        return Some(instance);
+    if let Some(picked) = home.and_then(|identity| service.takes_identity(identity, tried, called)) {
+        return picked;
     }
-    let (instance, _) = draw(service, session, tried)?;
+    let Some((instance, _)) = draw(service, session, tried) else { return Picked::Park };
     if home.is_some() {
         learned.remember(now, session, instance.identity);
     }
-    Some(instance)
+    drop(learned);
+    service.enter(instance, called)
 }
 
-/// Where the user is drawn, unless it had to move away from there before.
-fn draw_and_remember(local: &Local, service: &Service, user: u64, tried: &[Tried]) -> Option<Rc<Instance>> {
+/// Where the user is drawn, unless it had to move away from there before. Slow starts do not matter: a user has one
+/// place.
+fn draw_and_remember(local: &Local, service: &Service, user: u64, tried: &[Tried], called: bool) -> Picked {
     let now = local.time();
     let mut displaced = service.shared.displaced.lock().unwrap_or_else(PoisonError::into_inner);
     let home = displaced.home(now, user, Some(DISPLACED_IDLE));
-    if let Some(instance) = home.and_then(|identity| service.takes_identity(identity, tried)) {
-        return Some(instance);
+    if let Some(picked) = home.and_then(|identity| service.takes_identity(identity, tried, called)) {
+        return picked;
     }
-    let (instance, first_choice) = draw(service, user, tried)?;
+    let Some((instance, first_choice)) = draw(service, user, tried) else { return Picked::Park };
     if first_choice {
         displaced.forget(user);
     } else {
         displaced.remember(now, user, instance.identity);
     }
-    Some(instance)
+    drop(displaced);
+    service.enter(instance, called)
 }
 
 /// The instance with the user's best draw among those that can take the request, and whether it has the best of all.
-fn draw(service: &Service, user: u64, tried: &[Tried]) -> Option<(Rc<Instance>, bool)> {
-    let all: Vec<Candidate> =
-        service.instances.iter().enumerate().map(|(index, instance)| instance.candidate(index)).collect();
-    let unable: Vec<usize> = (0..all.len())
-        .filter(|&index| {
-            let instance = &service.instances[index];
-            !instance.takes() || tried.iter().any(|tried| tried.key == instance.key() && !tried.reuse)
-        })
+fn draw<'a>(service: &'a Service, user: u64, tried: &[Tried]) -> Option<(&'a Rc<Instance>, bool)> {
+    let instances = service.instances.iter().enumerate();
+    let all: Vec<Candidate> = instances
+        .filter(|(_, instance)| instance.table.backup == service.backups_serve)
+        .map(|(index, instance)| instance.table.candidate(index))
         .collect();
-    let drawn = ip_hash::pick(&all, user, &[]);
-    let index = ip_hash::pick(&all, user, &unable)?;
-    Some((Rc::clone(&service.instances[index]), drawn == Some(index)))
+    let able = |one: &Candidate| {
+        let instance = &service.instances[one.index];
+        instance.takes() && !tried.iter().any(|tried| tried.key == instance.key() && !tried.reuse)
+    };
+    let drawn = ip_hash::pick(&all, user, |_| true);
+    let index = ip_hash::pick(&all, user, able)?;
+    Some((&service.instances[index], drawn == Some(index)))
 }
 
 /// Takes note of the application's cookie in an answer of `instance`.

@@ -57,6 +57,8 @@ impl Verdict {
 pub struct Phases {
     /// Waiting because no instance could take it.
     pub parked: Duration,
+    /// Waiting because every instance was at its limit.
+    pub queued: Duration,
     /// In attempts that failed.
     pub tried: Duration,
     /// Connecting to the instance of the last attempt; zero if a connection was there.
@@ -70,8 +72,8 @@ pub struct Phases {
 impl Phases {
     /// From its head to the end of its answer.
     pub fn total(&self) -> Duration {
-        let Self { parked, tried, connect, first_byte, last_byte } = *self;
-        parked + tried + connect + first_byte + last_byte
+        let Self { parked, queued, tried, connect, first_byte, last_byte } = *self;
+        parked + queued + tried + connect + first_byte + last_byte
     }
 }
 
@@ -138,6 +140,8 @@ pub struct Event {
 pub enum What {
     /// It waited because no instance could take it.
     Parked,
+    /// It waited because every instance was at its limit, in vain.
+    Queued,
     /// An attempt failed.
     Failed {
         /// With this instance.

@@ -12,8 +12,9 @@ use crate::attempt;
 use crate::client::{Client, Entered};
 use crate::local::{Local, RequestId};
 use crate::park;
+use crate::queue;
 use crate::relay;
-use crate::service::{InFlight, Instance, Service, Tried};
+use crate::service::{InFlight, Picked, Service, Tried};
 use crate::sticky;
 use crate::stream::Stream;
 
@@ -40,10 +41,10 @@ pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, pee
 async fn relay_to(
     local: &Local,
     client: &mut Client,
-    (instance, mut upstream, _in_flight): (Rc<Instance>, Stream, InFlight),
+    (mut upstream, in_flight): (Stream, InFlight),
     idle: Duration,
 ) {
-    let shared = &instance.table.shared;
+    let shared = &in_flight.instance().table.shared;
     shared.requests.cell(local.thread).add(1);
     shared.enter_tunnel();
     let _leave = relay::LeaveTunnel(shared);
@@ -57,24 +58,18 @@ async fn find_instance(
     local: &Local,
     client: &Client,
     mut service: Rc<Service>,
-) -> Option<(Rc<Instance>, Stream, InFlight)> {
+) -> Option<(Stream, InFlight)> {
     let mut exchange = Exchange::new(false, service.settings.retry.attempts);
     let mut tried: Vec<Tried> = Vec::new();
     let since = local.now();
     loop {
-        let Some(instance) = sticky::pick(local, &service, sticky::Wish::Nothing, client.hash, &tried) else {
-            let seen = local.generation();
-            if park::park(local, &client.watch, &service, seen, since).await.is_err() {
-                local.count_error(&service.shared);
-                return None;
-            }
-            tried.clear();
-            service = local.current(&service);
-            continue;
+        let Some(in_flight) = pick(local, client, &mut service, &mut tried, since).await else {
+            local.count_error(&service.shared);
+            return None;
         };
-        let in_flight = InFlight::new(&instance);
+        let (instance, began) = (in_flight.instance(), local.now());
         let limit = service.settings.timeout.connect;
-        let connected = attempt::dial(local, client, &instance, limit, Duration::MAX).await;
+        let connected = attempt::dial(local, client, instance, limit, Duration::MAX).await;
         let send_proxy = service.settings.send_proxy;
         let announced = connected.and_then(|mut stream| {
             let mut id = RequestId::default();
@@ -82,7 +77,11 @@ async fn find_instance(
             Ok(stream)
         });
         let failure = match announced {
-            Ok(stream) => return Some((instance, stream, in_flight)),
+            Ok(stream) => {
+                // All that is known of a connection's latency.
+                instance.table.shared.observe(local.now(), local.now().saturating_sub(began));
+                return Some((stream, in_flight));
+            }
             Err(failure) => failure,
         };
         instance.table.shared.failures.cell(local.thread).add(1);
@@ -99,5 +98,31 @@ async fn find_instance(
         }
         service.shared.retries.cell(local.thread).add(1);
         service = local.current(&service);
+    }
+}
+
+/// The instance to try next; waits in the queue or is parked for one. None: in vain.
+async fn pick(
+    local: &Local,
+    client: &Client,
+    service: &mut Rc<Service>,
+    tried: &mut Vec<Tried>,
+    since: Duration,
+) -> Option<InFlight> {
+    let mut turn = None;
+    loop {
+        match sticky::pick(local, service, sticky::Wish::Nothing, client.hash, tried, turn.is_some()) {
+            Picked::Instance(in_flight) => return Some(in_flight),
+            Picked::Queue(wants) => {
+                queue::wait(local, &client.watch, service, &mut turn, wants, since).await.ok()?;
+            }
+            Picked::Park => {
+                turn = None;
+                let seen = local.generation();
+                park::park(local, &client.watch, service, seen, since).await.ok()?;
+                tried.clear();
+            }
+        }
+        *service = local.current(service);
     }
 }

@@ -50,6 +50,7 @@ pub(crate) struct Trail {
     connected: Option<Duration>,
     first_byte: Option<Duration>,
     parked: Duration,
+    queued: Duration,
     verdict: Verdict,
     story: Option<Box<Story>>,
 }
@@ -120,6 +121,7 @@ impl Trail {
             connected: None,
             first_byte: None,
             parked: Duration::ZERO,
+            queued: Duration::ZERO,
             verdict: Verdict::Answered,
             story: None,
         }
@@ -183,6 +185,25 @@ impl Trail {
         self.reset(now);
     }
 
+    /// It stood in the queue from `since` to `now`. A wait that brings it to an instance is no story: under overload that
+    /// is every request.
+    pub(crate) fn on_queued(
+        &mut self,
+        started: Duration,
+        since: Duration,
+        now: Duration,
+        generation: Generation,
+        in_vain: bool,
+    ) {
+        let lasted = now.saturating_sub(since);
+        self.queued += lasted;
+        if in_vain {
+            let (at, lasted) = (since.saturating_sub(started), self.queued);
+            self.tell(Event { at, attempt: 0, lasted, generation, what: What::Queued });
+        }
+        self.reset(now);
+    }
+
     /// How it ended. An answer's verdict says what it took.
     pub(crate) fn end(&mut self, verdict: Verdict) {
         self.verdict = match verdict {
@@ -224,12 +245,17 @@ impl Trail {
 
     /// Where the time went.
     pub(crate) fn phases(&self, started: Duration, ended: Duration) -> Phases {
-        let began = if self.instance.is_some() || !self.parked.is_zero() { self.began } else { started };
+        let began = if self.instance.is_some() || !(self.parked + self.queued).is_zero() {
+            self.began
+        } else {
+            started
+        };
         let first_byte = self.first_byte.unwrap_or(ended);
         let connected = self.connected.unwrap_or(first_byte);
         Phases {
             parked: self.parked,
-            tried: began.saturating_sub(started).saturating_sub(self.parked),
+            queued: self.queued,
+            tried: began.saturating_sub(started).saturating_sub(self.parked + self.queued),
             connect: connected.saturating_sub(began),
             first_byte: first_byte.saturating_sub(connected),
             last_byte: ended.saturating_sub(first_byte),

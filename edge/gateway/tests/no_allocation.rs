@@ -103,6 +103,8 @@ fn gateway(access_log: Option<AccessLog>) -> (Gateway, SocketAddr) {
         address: instance.address,
         weight: instance.weight,
         state: Availability::Takes,
+        backup: false,
+        warms_since: None,
         shared: Arc::new(InstanceShared::new(1)),
     });
     let service = ServiceTable {
@@ -110,6 +112,7 @@ fn gateway(access_log: Option<AccessLog>) -> (Gateway, SocketAddr) {
         instances: instances.collect(),
         settings: Arc::clone(&settings),
         shared: Arc::new(ServiceShared::new(1)),
+        maglev: None,
     };
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.set_nonblocking(true).expect("sockets can be non-blocking");

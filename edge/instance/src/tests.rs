@@ -2,9 +2,7 @@
 
 use std::io::Write;
 
-use everup_core::config::{
-    Balance, Check, Drain, Health, Log, Park, Retry, Run, SendProxy, Service, Timeout,
-};
+use everup_core::config::{self, Log, Service};
 use everup_core::keeper::ExitStatus;
 
 use super::*;
@@ -12,29 +10,19 @@ use super::*;
 const NOW: Time = Time::from_millis(1_000);
 
 fn service(name: &str, replicas: usize) -> Service {
-    let second = Duration::from_secs(1);
-    Service {
-        name: name.into(),
-        balance: Balance::RoundRobin,
-        instances: Vec::new(),
-        timeout: Timeout { connect: second, attempt: None, request: second, idle: second },
-        retry: Retry { attempts: 1, budget_percent: 10 },
-        park: Park { time: second, requests: 10 },
-        drain: Drain { time: Duration::from_secs(30) },
-        health: Health { check: Check::Tcp, interval: second, timeout: second, rise: 1, fall: 1 },
-        outlier: None,
-        sticky: None,
-        send_proxy: SendProxy::Off,
-        run: Some(Run {
-            command: vec!["shop".into()],
-            directory: None,
-            replicas,
-            revision: "v1".into(),
-            environment: BTreeMap::new(),
-            user: None,
-            log: Log { size: 1 << 20, files: 1 },
-        }),
-    }
+    let text = format!(
+        r#"
+        [[listener]]
+        bind = ["127.0.0.1:0"]
+        service = "{name}"
+
+        [service.{name}.run]
+        command = ["shop"]
+        replicas = {replicas}
+        log = {{ size = "1MiB", files = 1 }}
+        "#
+    );
+    config::parse(&text).unwrap().services.remove(0)
 }
 
 /// A supervisor of one `shop` instance with its logs in a directory of its own.

@@ -21,6 +21,7 @@ fn request() -> ExplainedRequest {
         bytes_out: 456,
         ms: 1210.0,
         parked_ms: 1203.0,
+        queued_ms: 0.0,
         tried_ms: 0.5,
         connect_ms: 0.0,
         first_byte_ms: 6.0,

@@ -240,7 +240,9 @@ fn instances() -> impl Strategy<Value = Instances> {
     let weighted = prop_oneof![
         Just(Balance::WeightedRoundRobin),
         Just(Balance::WeightedLeastConnections),
-        Just(Balance::IpHash)
+        Just(Balance::IpHash),
+        Just(Balance::Maglev),
+        Just(Balance::P2cEwma)
     ];
     let equal = prop_oneof![Just(Balance::RoundRobin), Just(Balance::LeastConnections)];
     let fixed = prop_oneof![
@@ -249,7 +251,8 @@ fn instances() -> impl Strategy<Value = Instances> {
     ];
     let fixed = fixed.prop_map(|(balance, weights)| {
         let address = |index: usize| SocketAddr::from(([10, 0, 0, 1], 80 + u16::try_from(index).unwrap()));
-        let instance = |(index, weight)| FixedInstance { address: address(index), weight };
+        let instance =
+            |(index, weight)| FixedInstance { address: address(index), weight, backup: index % 3 == 2 };
         (balance, weights.into_iter().enumerate().map(instance).collect(), None)
     });
     let run = run().prop_map(|run| (Balance::LeastConnections, Vec::new(), Some(run)));
@@ -261,19 +264,25 @@ fn service() -> impl Strategy<Value = Service> {
         (1u32..=16, 0u32..=100).prop_map(|(attempts, budget_percent)| Retry { attempts, budget_percent });
     let park = (ms(0..=600_000), 1usize..=1_000_000).prop_map(|(time, requests)| Park { time, requests });
     let drain = ms(0..=86_400_000).prop_map(|time| Drain { time });
-    let sticky = option::of(sticky());
     let outlier = option::of(outlier());
     let send_proxy = prop::sample::select(&[SendProxy::Off, SendProxy::V1, SendProxy::V2][..]);
-    (instances(), timeout(), retry, park, drain, (health(), outlier), sticky, send_proxy).prop_map(
-        |((balance, instances, run), timeout, retry, park, drain, (health, outlier), sticky, send_proxy)| {
-            let name = "".into();
+    let queue = (ms(0..=600_000), 0usize..=1_000_000).prop_map(|(time, requests)| Queue { time, requests });
+    let limits = (option::of(1u32..=1_000_000), queue, ms(0..=3_600_000));
+    let sticky = (option::of(sticky()), send_proxy);
+    (instances(), timeout(), retry, park, limits, drain, (health(), outlier), sticky).prop_map(
+        |((balance, instances, run), timeout, retry, park, limits, drain, (health, outlier), sticky)| {
+            let (max_connections, queue, slow_start) = limits;
+            let (sticky, send_proxy) = sticky;
             Service {
-                name,
+                name: "".into(),
                 balance,
                 instances,
                 timeout,
                 retry,
                 park,
+                max_connections,
+                queue,
+                slow_start,
                 drain,
                 health,
                 outlier,

@@ -78,6 +78,7 @@ fn write_outcome(out: &mut Vec<u8>, entry: &Entry<'_>) {
     number(out, b",\"bytes_out\":", bytes_out);
     milliseconds(out, b",\"ms\":", phases.total());
     milliseconds(out, b",\"parked_ms\":", phases.parked);
+    milliseconds(out, b",\"queued_ms\":", phases.queued);
     milliseconds(out, b",\"tried_ms\":", phases.tried);
     milliseconds(out, b",\"connect_ms\":", phases.connect);
     milliseconds(out, b",\"first_byte_ms\":", phases.first_byte);

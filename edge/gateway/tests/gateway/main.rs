@@ -19,6 +19,7 @@ mod outlier;
 mod parking;
 mod pipelining;
 mod proxy_protocol;
+mod queue;
 mod random;
 mod shutdown;
 mod slow;

@@ -281,6 +281,8 @@ fn snapshot(
         address: settings.instances[index].address,
         weight: 1,
         state,
+        backup: settings.instances[index].backup,
+        warms_since: None,
         shared: Arc::clone(&instances[index]),
     };
     let app = ServiceTable {
@@ -288,6 +290,7 @@ fn snapshot(
         instances: members.iter().zip(states).map(instance).collect(),
         settings: Arc::clone(&settings),
         shared: Arc::clone(service),
+        maglev: None,
     };
     let listeners = config.listeners.iter();
     Snapshot {

@@ -161,6 +161,9 @@ fn write_service(text: &mut String, service: &Service) {
         timeout,
         retry,
         park,
+        max_connections,
+        queue,
+        slow_start,
         drain,
         health,
         outlier,
@@ -171,6 +174,7 @@ fn write_service(text: &mut String, service: &Service) {
     let Timeout { connect, attempt, request, idle } = timeout;
     let Retry { attempts, budget_percent } = retry;
     let Park { time: park_time, requests } = park;
+    let Queue { time: queue_time, requests: queued } = queue;
     let Drain { time: drain_time } = drain;
     writeln!(text, "[service.{name}]").unwrap();
     set(text, "balance", balance_text(*balance));
@@ -187,6 +191,13 @@ fn write_service(text: &mut String, service: &Service) {
     set(text, "timeout.idle", time(*idle));
     set(text, "retry", format!("{{ attempts = {attempts}, budget = \"{budget_percent}%\" }}"));
     set(text, "park", format!("{{ time = {}, requests = {requests} }}", time(*park_time)));
+    set(
+        text,
+        "max_connections",
+        max_connections.map_or_else(|| quoted("unlimited"), |most| most.to_string()),
+    );
+    set(text, "queue", format!("{{ time = {}, requests = {queued} }}", time(*queue_time)));
+    set(text, "slow_start", time(*slow_start));
     set(text, "drain.time", time(*drain_time));
     write_health(text, health);
     write_outlier(text, outlier.as_ref());
@@ -226,14 +237,16 @@ fn balance_text(balance: Balance) -> String {
         Balance::LeastConnections => "least-connections",
         Balance::WeightedLeastConnections => "weighted-least-connections",
         Balance::IpHash => "ip-hash",
+        Balance::Maglev => "maglev",
+        Balance::P2cEwma => "p2c-ewma",
     })
 }
 
 fn instance_text(instance: &FixedInstance) -> String {
-    let FixedInstance { address, weight } = instance;
-    match weight {
-        1 => quoted(address),
-        _ => format!("{{ address = \"{address}\", weight = {weight} }}"),
+    let FixedInstance { address, weight, backup } = instance;
+    match (weight, backup) {
+        (1, false) => quoted(address),
+        _ => format!("{{ address = \"{address}\", weight = {weight}, backup = {backup} }}"),
     }
 }
 

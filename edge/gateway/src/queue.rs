@@ -1,0 +1,126 @@
+//! The queue of requests that wait while every instance is at its `max_connections`: one per service, over all threads.
+//! Who is next is decided by `everup_core::balance::queue`; here it is locked, and whoever is called is woken. Nothing of
+//! this is touched on the path of a request while nobody waits, but one atomic read when one ends.
+
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use everup_core::balance::queue::Queue;
+
+use crate::local::Local;
+use crate::service::Service;
+use crate::watch::{Signal, Watch};
+
+/// The queue of a service.
+#[derive(Debug, Default)]
+pub(crate) struct WaitingRoom {
+    queue: Mutex<Queue<Option<Waker>>>,
+    /// How many wait. Sequentially consistent with the instances' counters: see [`WaitingRoom::call`].
+    waiting: AtomicUsize,
+}
+
+impl WaitingRoom {
+    /// Somebody waits who would take the place that a newcomer wants.
+    pub(crate) fn goes_before(&self, wants: Option<usize>) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0 && self.lock().goes_before(wants)
+    }
+
+    /// Wakes the first who waits for the free place. Whoever joins writes `waiting` and then looks for a place; whoever
+    /// leaves gives the place back and then reads `waiting`: one of them sees the other.
+    pub(crate) fn call(&self, fits: impl Fn(Option<usize>) -> bool) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            let waker = self.lock().call(fits).and_then(Clone::clone);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue<Option<Waker>>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waiting is over without success: too many wait, or it took too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct QueueOver;
+
+/// A request's place in the queue. Dropping it lets the next one look, if there is room for it.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    service: Rc<Service>,
+    ticket: u64,
+    wants: Option<usize>,
+    thread: usize,
+}
+
+impl Turn {
+    fn join(local: &Local, service: &Rc<Service>, wants: Option<usize>) -> Result<Self, QueueOver> {
+        let room = &service.shared.queue;
+        let mut queue = room.lock();
+        let ticket = queue.join(service.settings.queue.requests, wants, None).map_err(|_| QueueOver)?;
+        room.waiting.store(queue.len(), Ordering::SeqCst);
+        service.shared.queued.cell(local.thread).add(1);
+        Ok(Self { service: Rc::clone(service), ticket, wants, thread: local.thread })
+    }
+
+    /// It looked and found no room.
+    fn wait_on(&mut self, service: &Rc<Service>) {
+        self.service = Rc::clone(service);
+        self.room().lock().wait_on(self.ticket);
+        // What became free while it looked was offered to nobody.
+        self.room().call(|wants| self.service.has_room(wants));
+    }
+
+    fn room(&self) -> &WaitingRoom {
+        &self.service.shared.queue
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let room = self.room();
+        let mut queue = room.lock();
+        queue.leave(self.ticket);
+        room.waiting.store(queue.len(), Ordering::SeqCst);
+        drop(queue);
+        self.service.shared.queued.cell(self.thread).add(-1);
+        room.call(|wants| self.service.has_room(wants));
+    }
+}
+
+/// Waits until there may be a place: at the end of the queue if `turn` is None, else where it was. `since` is when the
+/// request began to wait.
+pub(crate) async fn wait(
+    local: &Local,
+    watch: &Watch,
+    service: &Rc<Service>,
+    turn: &mut Option<Turn>,
+    wants: Option<usize>,
+    since: Duration,
+) -> Result<(), QueueOver> {
+    let end = since + service.settings.queue.time;
+    if local.now() >= end {
+        return Err(QueueOver);
+    }
+    match turn {
+        Some(turn) if turn.wants == wants => turn.wait_on(service),
+        _ => {
+            *turn = None;
+            *turn = Some(Turn::join(local, service, wants)?);
+        }
+    }
+    let Some(turn) = turn else { return Ok(()) };
+    watch.set_deadline(Some(end));
+    let called = watch.wait(|cx| {
+        let remember = |known: &mut Option<Waker>| *known = Some(cx.waker().clone());
+        if turn.room().lock().is_called(turn.ticket, remember) { Poll::Ready(()) } else { Poll::Pending }
+    });
+    match called.await {
+        Ok(()) | Err(Signal::JudgedDown) => Ok(()),
+        Err(Signal::Deadline | Signal::Closing) => Err(QueueOver),
+    }
+}

@@ -12,6 +12,7 @@ use python::Python;
 mod clients;
 mod differential;
 mod faults;
+mod flat;
 mod instances;
 mod origin;
 mod overload;
@@ -26,6 +27,7 @@ usage: drills instances [SECONDS]   instances killed, stopped, frozen and starte
        drills websocket             WebSockets through everup beside direct ones (needs python3 and its package index)
        drills clients               the tests of requests, redis-py and pymemcache, directly and through everup (needs
                                     python3 and its package index, redis-server, memcached)
+       drills flat [CONNECTIONS]    1,000 routes, 1,000 instances, idle connections: lookups and memory (10000)
        drills worker [KILLS]        the worker killed under load (20)
        drills overload [SECONDS]    twice the load that a service can carry (20)
        drills cookies               a million forged cookies
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         "websocket" => websocket::run(&Python::with(&["websockets"]), 1),
         "clients" => clients::run(),
         "overload" => overload::run(number.unwrap_or(20)),
+        "flat" => flat::run(number.unwrap_or(10_000)),
         "worker" => worker::run(number.unwrap_or(20)),
         "differential" => differential::run(number.unwrap_or(200_000), seed, None),
         _ => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use everup_core::ids::InstanceId;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{DrainAnswer, Explanation, Status};
+use crate::api::{DrainAnswer, Events, Explanation, Status};
 
 /// Where the API sends its commands. Bounded: a flood of questions waits here and not in the controller's memory.
 pub type Commands = mpsc::Sender<Command>;
@@ -60,6 +60,13 @@ pub enum Command {
         id: String,
         /// For the answer.
         reply: oneshot::Sender<Result<Explanation, Refusal>>,
+    },
+    /// Tell what happened lately.
+    Events {
+        /// Only events with higher numbers.
+        after: u64,
+        /// For the answer.
+        reply: oneshot::Sender<Events>,
     },
     /// The metrics page.
     Metrics {

@@ -161,7 +161,7 @@ fn memory(candidates: &mut [Candidate], connections: usize, port: u16, promises:
         return;
     };
     let before = process::resident(haproxy.child.id());
-    let open = open_idle(haproxy.address, connections);
+    let open = open_idle(haproxy.address, connections.min(Haproxy::MOST));
     let theirs = process::resident(haproxy.child.id()).saturating_sub(before) as f64 / open.len() as f64;
     println!("haproxy: {theirs:.0} bytes for each of {} idle connections\n", open.len());
     let measured = format!("{:.2} of it", ours / theirs);
@@ -189,6 +189,9 @@ struct Haproxy {
 }
 
 impl Haproxy {
+    /// It wants two descriptors for each, and not every system gives it more than 20,000.
+    const MOST: usize = 9_500;
+
     /// None: it is not installed, or does not start.
     fn start(port: u16, connections: usize) -> Option<Self> {
         let directory = tempfile::tempdir().ok()?;
@@ -201,7 +204,7 @@ impl Haproxy {
              timeout connect 5s\n  timeout http-keep-alive 60s\nfrontend http\n  bind {address}\n  option \
              http-keep-alive\n  http-request set-header X-Forwarded-For %[src]\n  default_backend shop\nbackend shop\n  \
              http-reuse always\n  server a 127.0.1.1:{port}\n  server b 127.0.1.2:{port}\n",
-            connections + 100
+            connections.min(Self::MOST) + 100
         );
         std::fs::write(&file, text).ok()?;
         let mut command = Command::new("haproxy");

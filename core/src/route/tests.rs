@@ -1,7 +1,7 @@
 //! Every kind of route against hosts, paths and headers as clients send them.
 
 use super::*;
-use crate::config::{HostPattern, PathPattern, Protocol};
+use crate::config::Protocol;
 use crate::http::{Parsed, Storage, request};
 
 fn table(routes: Vec<Route>) -> Table {

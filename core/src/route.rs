@@ -12,11 +12,13 @@ use crate::http::request::Request;
 pub use edits::{Edits, location};
 
 mod edits;
+mod index;
 
 /// The routes of one listener.
 #[derive(Clone, Debug)]
 pub struct Table {
     routes: Vec<(Route, Option<Arc<Edits>>)>,
+    index: index::Index,
     default: Option<usize>,
     listener: String,
     reads_requests: bool,
@@ -28,6 +30,7 @@ impl Table {
         let prepared = |route: &Route| (route.clone(), Edits::prepare(&route.edits).map(Arc::new));
         Self {
             routes: listener.routes.iter().map(prepared).collect(),
+            index: index::Index::new(&listener.routes),
             default: listener.service,
             listener: listener.bind.first().map_or_else(String::new, ToString::to_string),
             reads_requests: matches!(listener.protocol, Protocol::Http | Protocol::TlsPassthrough),
@@ -47,12 +50,9 @@ impl Table {
         }
         let host = request.host.map_or("", without_port);
         let path = request.path();
-        let mut routes = self.routes.iter().enumerate();
-        let Some((index, (route, edits))) =
-            routes.find(|(_, (route, _))| matches(route, host, path, request))
-        else {
-            return by_default();
-        };
+        let takes = |index: usize| has_headers(&self.routes[index].0, request);
+        let Some(index) = self.index.first(host, path, takes) else { return by_default() };
+        let (route, edits) = &self.routes[index];
         let goes = match (&route.redirect, route.service) {
             (Some(redirect), _) => Some(Goes::Redirect(redirect)),
             (None, service) => service.map(|service| Goes::To { service, edits: edits.as_ref() }),
@@ -147,18 +147,12 @@ fn matches_host(route: &Route, host: &str) -> bool {
     }
 }
 
-fn matches(route: &Route, host: &str, path: &str, request: &Request<'_, '_>) -> bool {
-    let path_matches = match &route.path {
-        None => true,
-        Some(PathPattern::Prefix(prefix)) => path.starts_with(prefix.as_str()),
-        Some(PathPattern::Exact(wanted)) => path == wanted,
-    };
-    matches_host(route, host)
-        && path_matches
-        && route.headers.iter().all(|(name, value)| {
-            let mut given = request.headers.iter();
-            given.any(|(key, text)| key.eq_ignore_ascii_case(name) && text == value.as_bytes())
-        })
+/// Whether every header of the route is there with its value.
+fn has_headers(route: &Route, request: &Request<'_, '_>) -> bool {
+    route.headers.iter().all(|(name, value)| {
+        let mut given = request.headers.iter();
+        given.any(|(key, text)| key.eq_ignore_ascii_case(name) && text == value.as_bytes())
+    })
 }
 
 /// `Example.com.:8080` -> `Example.com`, `[::1]:80` -> `[::1]`.

@@ -119,6 +119,8 @@ impl Flow {
             match read {
                 Poll::Ready(Ok(())) => *moved = true,
                 other => {
+                    // What TLS took may not be out yet, and nobody else waits for the kernel to take it.
+                    let _ = to.poll_flush(cx);
                     // Quiet relays hold no pipe either.
                     self.pipe.take().into_iter().for_each(|pipe| local.pipes.give(pipe));
                     return other;

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -495,6 +496,41 @@ fn an_upgrade_goes_through_tls_both_ways() {
     let mut all = Vec::new();
     https.read_to_end(&mut all).unwrap();
     assert!(all.ends_with(&body), "{} bytes", all.len());
+}
+
+/// Small segments make for a small buffer in the kernel: what it does not take at once waits in the session.
+#[test]
+fn the_last_bytes_of_a_tunnel_do_not_wait_for_others_behind_them() {
+    let ca = Ca::new();
+    ca.write("site", &["site.example"]);
+    let origin = Origin::start(|visit| {
+        visit.request();
+        visit.wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+        while let Some(kibibytes) = visit.wire.try_take(1) {
+            visit.wire.send(pattern(usize::from(kibibytes[0]) * 1024));
+        }
+    });
+    let stage = stage(&ca, &origin, &["site"]);
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_tcp_mss(536).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&stage.address.into()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let name = ServerName::try_from("site.example").unwrap();
+    let connection = ClientConnection::new(Arc::new(ca.client()), name).unwrap();
+    let mut https = StreamOwned::new(connection, TcpStream::from(socket));
+    https.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n").unwrap();
+    let mut head =
+        vec![0; b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n".len()];
+    https.read_exact(&mut head).unwrap();
+    for kibibytes in (4..=240).step_by(4) {
+        https.write_all(&[kibibytes]).unwrap();
+        // Long enough for the gateway to have met the full buffer, which is what this is about.
+        thread::park_timeout(Duration::from_millis(15));
+        let mut all = vec![0; usize::from(kibibytes) * 1024];
+        https.read_exact(&mut all).unwrap_or_else(|error| panic!("{kibibytes} KiB: {error}"));
+        assert!(all == pattern(all.len()), "{kibibytes} KiB");
+    }
 }
 
 #[test]

@@ -122,7 +122,11 @@ pub(crate) async fn wait(
         return Err(WaitOver::InVain);
     }
     match turn {
-        Some(turn) if turn.wanted == wanted => turn.wait_on(service),
+        Some(turn) if turn.wanted == wanted => {
+            turn.wait_on(service);
+            // It may be called again at once: others of this thread get their time all the same.
+            tokio::task::consume_budget().await;
+        }
         _ => {
             *turn = None;
             *turn = Some(Turn::join(local, service, wanted)?);

@@ -160,7 +160,10 @@ impl Flow {
         let mut scratch = local.buffers.scratch();
         let read = match from.poll_read(cx, &mut scratch) {
             Poll::Ready(Ok(read)) => read,
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Ready(Err(error)) => {
+                to.break_off();
+                return Poll::Ready(Err(error));
+            }
             Poll::Pending => return Poll::Pending,
         };
         self.ended = read == 0;

@@ -179,11 +179,16 @@ impl Stream {
         let _ = SockRef::from(&self.tcp).shutdown(std::net::Shutdown::Write);
     }
 
-    /// Closing will be a reset: what was sent so far is not all.
-    pub(crate) fn reset_on_close(&mut self) {
+    /// What was sent so far may not be all: within TLS nobody will be told that this is the end.
+    pub(crate) fn break_off(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.break_off();
         }
+    }
+
+    /// Closing will be a reset: what was sent so far is not all.
+    pub(crate) fn reset_on_close(&mut self) {
+        self.break_off();
         // The peer may be gone already; nobody is misled then.
         let _ = SockRef::from(&self.tcp).set_linger(Some(std::time::Duration::ZERO));
     }

@@ -304,7 +304,20 @@ impl Client {
         let certificate = self.stream.tls().and_then(Session::peer_certificate);
         // What the TLS library has verified and we cannot read has a subject all the same: an unknown one.
         self.certificate = certificate.map(|der| certificate::read(der).unwrap_or_default());
-        true
+        self.certificate_holds(local)
+    }
+
+    /// A session that goes on is not verified again, and each may follow another: the certificate must not outlive itself.
+    fn certificate_holds(&self, local: &Local) -> bool {
+        let resumed = self.stream.tls().is_some_and(Session::is_resumed);
+        let now = i64::try_from(local.unix_seconds()).unwrap_or(i64::MAX);
+        let holds =
+            !resumed || self.certificate.as_ref().is_none_or(|certificate| now <= certificate.not_after);
+        if !holds {
+            let why = "its certificate has expired since its TLS session began";
+            local.shared.turned_away.count(Reason::Tls, self.source.ip(), why);
+        }
+        holds
     }
 
     /// What a PROXY header tells of it, beyond its address.

@@ -704,8 +704,10 @@ fn too_large(bytes: &[u8]) -> Refusal {
     }
 }
 
-/// Whether a head may end somewhere in here.
+/// Whether a head may end somewhere in here. Empty lines before it (RFC 9112 section 2.2) are no end.
 fn has_blank_line(bytes: &[u8]) -> bool {
+    let empty = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    let bytes = &bytes[empty..];
     memchr::memchr_iter(b'\n', bytes).any(|at| matches!(bytes[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
 }
 
@@ -726,5 +728,22 @@ fn explain(malformed: everup_core::http::Malformed) -> &'static str {
         Malformed::BothLengths => "both Content-Length and Transfer-Encoding are given",
         Malformed::Status => "the status code is not valid",
         Malformed::Chunk => "the chunked coding is broken",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_blank_line;
+
+    #[test]
+    fn empty_lines_before_a_head_do_not_end_it() {
+        for (bytes, wanted) in [
+            (&b"\r\n\r\n"[..], false),
+            (b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n", false),
+            (b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", true),
+            (b"GET / HTTP/1.1\n\n", true),
+        ] {
+            assert_eq!(has_blank_line(bytes), wanted, "{}", bytes.escape_ascii());
+        }
     }
 }

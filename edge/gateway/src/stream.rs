@@ -167,7 +167,8 @@ impl Stream {
 
     /// What the peer has not acknowledged yet.
     pub(crate) fn queued(&self) -> io::Result<u64> {
-        queued(self.tcp.as_fd())
+        let held = self.tls.as_ref().map_or(0, |tls| tls.held());
+        queued(self.tcp.as_fd()).map(|queued| queued + held as u64)
     }
 
     /// Tells the peer that we send no more.

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -527,7 +527,29 @@ fn an_upgrade_goes_through_tls_both_ways() {
     assert!(all.ends_with(&body), "{} bytes", all.len());
 }
 
-/// Small segments make for a small buffer in the kernel: what it does not take at once waits in the session.
+/// A client for whom much waits in the gateway's session.
+fn narrow(ca: &Ca, stage: &Stage) -> Https {
+    let name = ServerName::try_from("site.example").unwrap();
+    let connection = ClientConnection::new(Arc::new(ca.client()), name).unwrap();
+    StreamOwned::new(connection, crate::wire::narrow(stage.address))
+}
+
+#[test]
+fn a_slow_client_gets_its_answer_also_when_that_waits_in_the_session() {
+    let ca = Ca::new();
+    ca.write("site", &["site.example"]);
+    let origin = Origin::answering(|_| ok(vec![b'x'; 16 << 20]));
+    let stage = stage(&ca, &origin, &["site"]);
+    let mut https = narrow(&ca, &stage);
+    https.write_all(get("/").as_bytes()).unwrap();
+    let started = Instant::now();
+    // 4 kB/s, four times the least, for longer than anyone is given who is slower than that.
+    for step in 0..180 {
+        until("it is time to read on", || started.elapsed().as_millis() >= step * 200);
+        https.read_exact(&mut [0; 800]).unwrap_or_else(|error| panic!("{step}: {error}"));
+    }
+}
+
 #[test]
 fn the_last_bytes_of_a_tunnel_do_not_wait_for_others_behind_them() {
     let ca = Ca::new();
@@ -540,14 +562,7 @@ fn the_last_bytes_of_a_tunnel_do_not_wait_for_others_behind_them() {
         }
     });
     let stage = stage(&ca, &origin, &["site"]);
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.set_tcp_mss(536).unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    socket.connect(&stage.address.into()).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let name = ServerName::try_from("site.example").unwrap();
-    let connection = ClientConnection::new(Arc::new(ca.client()), name).unwrap();
-    let mut https = StreamOwned::new(connection, TcpStream::from(socket));
+    let mut https = narrow(&ca, &stage);
     https.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n").unwrap();
     let mut head =
         vec![0; b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n".len()];

@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(stamps(&paths), before);
         // The kernel's clock for this ticks every few milliseconds.
         let changed = (0..1000).any(|round| {
-            fs::set_permissions(&paths[0], fs::Permissions::from_mode(0o600 | round % 2)).unwrap();
+            fs::set_permissions(&paths[0], fs::Permissions::from_mode(0o600 | (round % 2))).unwrap();
             std::thread::park_timeout(std::time::Duration::from_millis(5));
             stamps(&paths) != before
         });

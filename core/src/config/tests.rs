@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 
-mod generated;
+pub(crate) mod generated;
 
 const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/config");
 

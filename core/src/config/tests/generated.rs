@@ -86,7 +86,7 @@ fn piece() -> impl Strategy<Value = String> {
     ]
 }
 
-fn config() -> impl Strategy<Value = Config> {
+pub(crate) fn config() -> impl Strategy<Value = Config> {
     let config = (node(), access_log(), trace(), limits(), vec(service(), 1..4));
     config.prop_flat_map(|(node, access_log, trace, limits, mut services)| {
         for (index, service) in services.iter_mut().enumerate() {

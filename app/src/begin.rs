@@ -4,14 +4,16 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use everup_admin::{Command, Commands, serve_admin, serve_metrics};
-use everup_core::config::{self, Config, Limits, LogTo, TraceParent};
+use everup_core::config::{self, Config, LogTo};
 use everup_core::keeper::{SocketRole, ToKeeper};
-use everup_gateway::{AccessLog, Gateway, ListenerSockets, Setup, open_access_log};
+use everup_gateway::{AccessLog, Gateway, ListenerSockets, Settings, Setup, open_access_log};
 use everup_instance::Supervisor;
 use everup_link::{Adopted, Inherited, Link, Sockets, receive_start};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, Now};
 use crate::controller::Controller;
@@ -19,10 +21,10 @@ use crate::descriptors;
 use crate::error::AppError;
 use crate::keeper_line::KeeperLine;
 use crate::notes::Notes;
-use crate::rates::Rates;
+use crate::reload::{Opened, Reloads, listener_statuses, metrics_address, settings};
 use crate::shutdown::Shutdown;
 use crate::state_file::{self, StateFile};
-use crate::status::{Identity, listener_status};
+use crate::status::Identity;
 use crate::sticky_key;
 use crate::worker::{Presenter, Worker};
 
@@ -31,9 +33,18 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     let clock = Clock::start();
     descriptors::raise();
     let inherited = receive_start(&link)?;
-    let Inherited { config_path, keeper_pid, restarts, config_text, sockets, adopted, notes: notes_text } =
-        inherited;
-    let config = parse(&config_text)?;
+    let Inherited {
+        config_path,
+        keeper_pid,
+        restarts,
+        config_text,
+        sockets,
+        adopted,
+        notes: notes_text,
+        revisions,
+    } = inherited;
+    let mut config = parse(&config_text)?;
+    keep_revisions(&mut config, &revisions);
     let now = clock.now();
     let notes = known(notes_text.as_deref(), state, now);
     let sorted = Sorted::new(&config, sockets)?;
@@ -61,14 +72,14 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     supervisor.start_all(now.time);
     let (sender, commands) = Command::channel();
     let identity = Identity {
-        node: config.node.name.clone().unwrap_or_else(host_name),
+        node: node_name(&config),
         config: config_path,
         keeper_pid,
         worker_restarts: restarts,
-        metrics: sorted.metrics.as_ref().map(|(address, _)| address.clone()),
-        listeners: listener_statuses(&config, &controller, sorted.addresses),
+        metrics: metrics_address(&sorted.opened),
+        listeners: listener_statuses(&config, &controller, &sorted.opened),
     };
-    serve(sorted.admin, sorted.metrics, sender)?;
+    let metrics_servers = serve(sorted.admin, sorted.metrics, &sender)?;
     let line = say_ready(link)?;
     if restarts > 0 {
         tracing::warn!(restarts, adopted = adopted.len(), "this worker took the place of one that died");
@@ -76,7 +87,10 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     Ok(Worker {
         clock,
         identity,
-        rates: config.services.iter().map(|_| Rates::default()).collect(),
+        reloads: Reloads::default(),
+        opened: sorted.opened,
+        api: sender,
+        metrics_servers,
         config,
         controller,
         supervisor,
@@ -94,6 +108,21 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         noticed,
         commands,
     })
+}
+
+/// What processes are started with can be of an older configuration: only the keeper knows the rest of it.
+fn keep_revisions(config: &mut Config, revisions: &[(Arc<str>, String)]) {
+    for service in &mut config.services {
+        let known = revisions.iter().find(|(name, _)| *name == service.name);
+        if let (Some(run), Some((_, revision))) = (&mut service.run, known) {
+            run.revision.clone_from(revision);
+        }
+    }
+}
+
+/// What this node is called.
+pub(crate) fn node_name(config: &Config) -> String {
+    config.node.name.clone().unwrap_or_else(host_name)
 }
 
 fn say_ready(link: Link) -> Result<KeeperLine, AppError> {
@@ -118,10 +147,11 @@ fn setup(
     state: &Path,
     seed: u64,
 ) -> Result<Setup, AppError> {
+    let Settings { limits, makes_trace_parents } = settings(config);
     Ok(Setup {
-        limits: Limits { connections: descriptors::connections(&config.limits), ..config.limits },
+        limits,
         access_log: access_log(&config.access_log, config_path, restarts)?,
-        makes_trace_parents: config.trace.parent == TraceParent::Make,
+        makes_trace_parents,
         sockets: Vec::new(),
         threads: 1,
         sticky_keys: sticky_key::read_or_create(state)?.into(),
@@ -131,7 +161,7 @@ fn setup(
 
 /// Where requests are written down. A file that cannot be written is told before anything serves; later, traffic does not
 /// depend on it: the lines are dropped and counted until it can.
-fn access_log(
+pub(crate) fn access_log(
     settings: &config::AccessLog,
     config_path: &Path,
     restarts: u32,
@@ -158,26 +188,31 @@ fn parse(text: &str) -> Result<Config, AppError> {
 /// The inherited sockets by their use.
 struct Sorted {
     listeners: Vec<ListenerSockets>,
-    /// Of every listener, in the order of `bind`.
-    addresses: Vec<Vec<String>>,
+    /// All addresses.
+    opened: Vec<Opened>,
     /// One socket per address for each.
     threads: usize,
     admin: Vec<OwnedFd>,
-    metrics: Option<(String, Vec<OwnedFd>)>,
+    metrics: Vec<OwnedFd>,
 }
 
 impl Sorted {
     fn new(config: &Config, sockets: Vec<Sockets>) -> Result<Self, AppError> {
-        let addresses = config.listeners.iter().map(|_| Vec::new()).collect();
-        let mut sorted =
-            Self { listeners: Vec::new(), addresses, threads: 1, admin: Vec::new(), metrics: None };
+        let mut sorted = Self {
+            listeners: Vec::new(),
+            opened: Vec::new(),
+            threads: 1,
+            admin: Vec::new(),
+            metrics: Vec::new(),
+        };
         for Sockets { role, address, descriptors } in sockets {
+            sorted.opened.push(Opened { role, address: address.clone() });
             match role {
                 SocketRole::Listener { listener, bind: _ } => {
                     sorted.listener(config, listener, &address, descriptors)?
                 }
                 SocketRole::Admin => sorted.admin.extend(descriptors),
-                SocketRole::Metrics => sorted.metrics = Some((address, descriptors)),
+                SocketRole::Metrics => sorted.metrics.extend(descriptors),
             }
         }
         Ok(sorted)
@@ -194,34 +229,22 @@ impl Sorted {
         let settings = config.listeners.get(listener).ok_or_else(wrong)?;
         let local: SocketAddr = address.parse().map_err(|_| wrong())?;
         self.threads = self.threads.max(fds.len());
-        self.addresses[listener].push(address.to_owned());
         self.listeners.push(ListenerSockets { listener, protocol: settings.protocol, local, fds });
         Ok(())
     }
 }
 
-fn listener_statuses(
-    config: &Config,
-    controller: &Controller,
-    addresses: Vec<Vec<String>>,
-) -> Vec<everup_admin::api::ListenerStatus> {
-    let listeners = config.listeners.iter().zip(addresses);
-    listeners.map(|(one, addresses)| listener_status(one, addresses, controller.services())).collect()
-}
-
-/// The API runs beside the loop, on the same thread.
+/// The API runs beside the loop, on the same thread. Returns the servers of the metrics, which a reload can end.
 fn serve(
     admin: Vec<OwnedFd>,
-    metrics: Option<(String, Vec<OwnedFd>)>,
-    commands: Commands,
-) -> Result<(), AppError> {
+    metrics: Vec<OwnedFd>,
+    commands: &Commands,
+) -> Result<Vec<JoinHandle<()>>, AppError> {
     for socket in admin {
         tokio::spawn(serve_admin(socket, commands.clone())?);
     }
-    for socket in metrics.into_iter().flat_map(|(_, sockets)| sockets) {
-        tokio::spawn(serve_metrics(socket, commands.clone())?);
-    }
-    Ok(())
+    let serve = |socket| Ok(tokio::spawn(serve_metrics(socket, commands.clone())?));
+    metrics.into_iter().map(serve).collect()
 }
 
 fn seed() -> Result<u64, AppError> {

@@ -9,21 +9,19 @@ use everup_core::ids::Generation;
 use everup_core::route;
 use everup_gateway::{Availability, InstanceTable, ListenerTable, ServiceTable, Snapshot};
 
+use crate::controller::Slot;
 use crate::service::{Instance, Service};
 
 /// The table of this generation. Instances keep their places over generations.
-pub(crate) fn snapshot(
-    generation: Generation,
-    listeners: &[config::Listener],
-    services: &mut [Service],
-) -> Snapshot {
+pub(crate) fn snapshot(generation: Generation, slots: &[Slot], services: &mut [Service]) -> Snapshot {
     Snapshot {
         generation,
-        listeners: listeners
+        listeners: slots
             .iter()
-            .map(|listener| ListenerTable {
+            .map(|Slot { listener, stay, .. }| ListenerTable {
                 accept_proxy: listener.accept_proxy.clone(),
                 routes: route::Table::new(listener),
+                stay: *stay,
             })
             .collect(),
         services: services.iter_mut().map(service_table).collect(),

@@ -47,6 +47,7 @@ pub(crate) fn options_in(home: &Path, command: &[&str]) -> Options {
         everup: "/usr/bin/everup".into(),
         worker: "/proc/self/exe".into(),
         worker_arguments: ["--exact", "tests::stage::scripted_worker"].map(Into::into).into(),
+        watch: false,
     }
 }
 

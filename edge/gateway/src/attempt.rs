@@ -361,7 +361,7 @@ impl Attempt<'_> {
     fn forward_head(&mut self, head: &Response<'_, '_>, bytes: &[u8]) -> Step<Answer> {
         let dechunk = head.framing == Framing::Chunked && self.incoming.version == Version::Http10;
         let keep_client = self.incoming.keep_alive
-            && !self.local.is_closing()
+            && !self.client.is_to_be_last(self.local)
             && head.framing != Framing::UntilClose
             && !dechunk
             && self.pump.is_done();

@@ -23,6 +23,7 @@ use crate::per_client::{self, Entry};
 use crate::proxied;
 use crate::reply;
 use crate::service::Service;
+use crate::snapshot::Stay;
 use crate::sticky::{self, Wish};
 use crate::stream::Stream;
 use crate::tell;
@@ -188,7 +189,7 @@ impl Client {
         let source = canonical(peer);
         Self {
             stream,
-            watch: local.watches.enter(),
+            watch: local.watches.enter(listener),
             listener,
             peer,
             source,
@@ -201,6 +202,16 @@ impl Client {
             idle: IDLE_TIME,
             served: false,
         }
+    }
+
+    /// The answer to the present request is the connection's last.
+    pub(crate) fn is_to_be_last(&self, local: &Local) -> bool {
+        local.is_closing() || local.stay(self.listener) != Stay::Stays
+    }
+
+    /// No further request is waited for.
+    fn is_to_close(&self, local: &Local) -> bool {
+        local.is_closing() || local.stay(self.listener) == Stay::Gone
     }
 
     /// Whom the connection is for, by its PROXY header.
@@ -227,7 +238,7 @@ impl Client {
         if expected && !proxied::take_header(local, self).await {
             return Entered::Closed;
         }
-        let Some(per_client) = &local.shared.per_client else { return Entered::Served };
+        let Some(per_client) = local.shared.per_client() else { return Entered::Served };
         let (place, entered) = match per_client.enter(self.source.ip()) {
             Entry::Admitted(place) => (Some(place), Entered::Served),
             Entry::TooMany(place) => (Some(place), Entered::TooMany),
@@ -263,7 +274,7 @@ impl Client {
 
     /// Waits between two requests; a head that comes in one piece, as nearly all do, is read where it lies.
     async fn first_bytes(&mut self, local: &Local) -> Option<Arrived> {
-        if local.is_closing() && self.served {
+        if self.served && self.is_to_close(local) {
             return Some(Arrived::Closed);
         }
         self.watch.set_deadline(Some(local.coarse_now() + self.idle));
@@ -292,9 +303,9 @@ impl Client {
 
     /// Collects a head that comes in pieces, within `limits.head_time`.
     async fn rest_of_head(&mut self, local: &Local) -> Arrived {
-        self.watch.set_deadline(Some(local.now() + local.limits.head_time));
+        self.watch.set_deadline(Some(local.now() + local.limits().head_time));
         loop {
-            if self.carry.len() > local.limits.head_bytes {
+            if self.carry.len() > local.limits().head_bytes {
                 return Arrived::Refused(too_large(&self.carry));
             }
             match self.read(local).await {
@@ -348,7 +359,7 @@ impl Client {
         let mut storage = Storage::new();
         let request = match request::parse(bytes, &mut storage) {
             Ok(Parsed::Whole(request)) => request,
-            Ok(Parsed::Partial) if bytes.len() > local.limits.head_bytes => return Err(too_large(bytes)),
+            Ok(Parsed::Partial) if bytes.len() > local.limits().head_bytes => return Err(too_large(bytes)),
             Ok(Parsed::Partial) => return Ok(None),
             Err(_) if proxied::looks_like_header(bytes) => {
                 return Err(Refusal::fatal(400, "a PROXY header is not accepted from this address"));
@@ -357,7 +368,7 @@ impl Client {
                 return Err(Refusal::fatal(request::status_for(malformed), explain(malformed)));
             }
         };
-        if request.head_bytes > local.limits.head_bytes {
+        if request.head_bytes > local.limits().head_bytes {
             return Err(too_large(bytes));
         }
         self.admit(local, &request, bytes).map(Some)
@@ -383,7 +394,7 @@ impl Client {
         let found = index.and_then(|index| table.services.get(index));
         let unserved = || unserved(local, request, 404, "no route leads from here to a service");
         let service = Rc::clone(found.ok_or_else(unserved)?);
-        let limit = local.limits.body_bytes.unwrap_or(u64::MAX);
+        let limit = local.limits().body_bytes.unwrap_or(u64::MAX);
         let too_large = || Refusal {
             asked: Some(note(local, request)),
             ..Refusal::fatal(413, "the request's body is too large")
@@ -443,7 +454,7 @@ impl Client {
         };
         let mut room = TraceParent::default();
         let trace_parent =
-            (local.makes_trace_parents && !request.is_traced()).then(|| local.new_trace_parent(&mut room));
+            (local.makes_trace_parents() && !request.is_traced()).then(|| local.new_trace_parent(&mut room));
         let origin = forward::Origin {
             client: &self.address,
             scheme: "http",
@@ -466,7 +477,7 @@ impl Client {
     /// Answers what no service has seen.
     async fn refuse(&mut self, local: &Local, refusal: Refusal) -> After {
         let Refusal { status, why, next, head, asked, location } = refusal;
-        let keep = next.is_some() && !local.is_closing();
+        let keep = next.is_some() && !self.is_to_be_last(local);
         let (after, sent) = match location {
             Some(location) => self.redirect(local, status, &location, keep).await,
             None => self.reply(local, status, why, "", head, keep).await,
@@ -533,7 +544,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// What is asked for, for the access log and for `explain`.
 fn note(local: &Local, request: &Request<'_, '_>) -> Note {
-    Note::new(local.buffers.take(), request, local.log.as_ref().is_some_and(|log| log.query))
+    Note::new(local.buffers.take(), request, local.log().as_ref().is_some_and(|log| log.query))
 }
 
 /// A request that no service gets. If it has no body, the next one may follow it.

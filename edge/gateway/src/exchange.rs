@@ -38,6 +38,7 @@ pub(crate) async fn run(local: &Local, client: &mut Client, incoming: Incoming) 
     let until = incoming.started + settings.timeout.request;
     incoming.service.on_request(incoming.started);
     incoming.service.shared.requests.cell(local.thread).add(1);
+    incoming.service.shared.in_custody.cell(local.thread).add(1);
     let mut custody = Custody::new(local, client, incoming, exchange, until);
     let after = custody.run().await;
     let Custody { client, mut incoming, .. } = custody;
@@ -45,6 +46,7 @@ pub(crate) async fn run(local: &Local, client: &mut Client, incoming: Incoming) 
     tell::over(local, client, &mut incoming, ended);
     let Incoming { service, out, started, trail, .. } = incoming;
     service.shared.latency.cell(local.thread).record(ended.saturating_sub(started));
+    service.shared.in_custody.cell(local.thread).add(-1);
     local.buffers.give(out);
     local.buffers.give(trail.note.into_text());
     after
@@ -212,7 +214,7 @@ impl<'a> Custody<'a> {
         }
         self.incoming.trail.end_refused(status);
         let body_read = self.incoming.body.is_done();
-        let keep = self.incoming.keep_alive && body_read && !self.local.is_closing();
+        let keep = self.incoming.keep_alive && body_read && !self.client.is_to_be_last(self.local);
         let request_id = self.incoming.request_id().to_owned();
         let head = self.incoming.asked.head;
         let (after, sent) = self.client.reply(self.local, status, why, &request_id, head, keep).await;

@@ -12,6 +12,7 @@ mod announce;
 mod attempt;
 mod buffers;
 mod client;
+mod doors;
 mod exchange;
 mod judge;
 mod local;
@@ -41,6 +42,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
@@ -55,7 +57,7 @@ use crate::per_client::PerClient;
 pub use access_log::{AccessLog, open as open_access_log, rfc_3339};
 pub use snapshot::{
     Answers, Availability, InstanceShared, InstanceTable, ListenerTable, ServiceShared, ServiceTable,
-    Snapshot, StatusClasses,
+    Snapshot, StatusClasses, Stay,
 };
 pub use tale::{Event, Phases, REMEMBERED, REMEMBERED_TIME, Tale, Verdict, What};
 pub use turned_away::TurnedAway;
@@ -79,10 +81,44 @@ pub struct Setup {
     pub worker_seed: u64,
 }
 
+/// What the configuration sets for the whole data plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Its limits.
+    pub limits: Limits,
+    /// Requests without a valid `traceparent` get one.
+    pub makes_trace_parents: bool,
+}
+
+/// What is to be changed together with a table. All of it takes effect on a thread at once.
+#[derive(Debug)]
+pub struct Rearrangement {
+    /// None: as before.
+    pub settings: Option<Settings>,
+    /// None: as before; Some(None): no access log any more.
+    pub access_log: Option<Option<AccessLog>>,
+    /// Sockets to accept on from now on.
+    pub open: Vec<ListenerSockets>,
+    /// Addresses that serve another listener from now on, or speak another protocol.
+    pub assign: Vec<(SocketAddr, usize, Protocol)>,
+    /// Addresses to be given up; connections that wait there are served.
+    pub close: Vec<SocketAddr>,
+}
+
+/// A [`Rearrangement`] that can be carried out.
+#[derive(Debug)]
+pub struct Prepared {
+    settings: Option<Settings>,
+    log: Option<(Option<access_log::Writer>, Vec<access_log::Log>)>,
+    sockets: Vec<Vec<doors::ThreadSocket>>,
+    assign: Vec<(SocketAddr, usize, Protocol)>,
+    close: Vec<SocketAddr>,
+}
+
 /// The sockets of one address of one listener.
 #[derive(Debug)]
 pub struct ListenerSockets {
-    /// Index into `Config::listeners`, and into [`Snapshot::listeners`].
+    /// Its place in [`Snapshot::listeners`].
     pub listener: usize,
     /// What is spoken there.
     pub protocol: Protocol,
@@ -148,7 +184,7 @@ pub(crate) struct Shared {
     pub(crate) dropped_events: AtomicUsize,
     pub(crate) turned_away: turned_away::Counters,
     /// None: a client may have any number of connections.
-    pub(crate) per_client: Option<Arc<PerClient>>,
+    per_client: Mutex<Option<Arc<PerClient>>>,
     pub(crate) memory: Arc<tale::Memory>,
     /// By listener; the last of each counts what no route took.
     pub(crate) routes: Vec<Vec<PerThread<Counter>>>,
@@ -164,10 +200,25 @@ impl Shared {
             connections: AtomicUsize::new(0),
             dropped_events: AtomicUsize::new(0),
             turned_away: turned_away::Counters::default(),
-            per_client: connections_per_client.map(PerClient::new),
+            per_client: Mutex::new(connections_per_client.map(PerClient::new)),
             memory: Arc::new(tale::Memory::new(threads)),
             routes: first.listeners.iter().map(counters).collect(),
             dropped_lines: Arc::default(),
+        }
+    }
+
+    /// Where connections are counted by client.
+    pub(crate) fn per_client(&self) -> Option<Arc<PerClient>> {
+        self.per_client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Connections are counted from the first limit on.
+    fn limit_per_client(&self, most: Option<usize>) {
+        let mut per_client = self.per_client.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*per_client, most) {
+            (Some(counted), Some(most)) => counted.set_most(most),
+            (None, Some(most)) => *per_client = Some(PerClient::new(most)),
+            (_, None) => *per_client = None,
         }
     }
 
@@ -189,6 +240,7 @@ impl Shared {
 pub struct Gateway {
     orders: channel::Sender<Orders>,
     acknowledged: Vec<channel::Receiver<Generation>>,
+    changes: Vec<mpsc::UnboundedSender<thread::Order>>,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     writer: Option<access_log::Writer>,
@@ -212,26 +264,81 @@ impl Gateway {
         let log = setup.access_log.map(|log| access_log::start(log, threads, &shared.dropped_lines));
         let (writer, mut logs) =
             log.transpose()?.map_or((None, Vec::new()), |(writer, logs)| (Some(writer), logs));
-        let mut gateway = Self { orders, acknowledged: Vec::new(), shared, threads: Vec::new(), writer };
+        let mut gateway = Self {
+            orders,
+            acknowledged: Vec::new(),
+            changes: Vec::new(),
+            shared,
+            threads: Vec::new(),
+            writer,
+        };
+        let settings = Settings { limits: setup.limits, makes_trace_parents: setup.makes_trace_parents };
         for thread in 0..threads {
             let (acknowledge, acknowledged) = channel::channel(Generation(0));
+            let (change, changes) = mpsc::unbounded_channel();
             let start = thread::Start {
                 thread,
-                limits: setup.limits.clone(),
+                settings: settings.clone(),
                 log: logs.pop(),
-                makes_trace_parents: setup.makes_trace_parents,
                 sockets: per_thread.pop().expect("there is one set of sockets per thread"),
                 sticky_keys: Arc::clone(&setup.sticky_keys),
                 seed: everup_core::balance::hash(&(setup.worker_seed ^ thread as u64).to_le_bytes()),
                 orders: orders_seen.clone(),
+                changes,
                 acknowledge,
                 shared: Arc::clone(&gateway.shared),
                 events: events.clone(),
             };
             gateway.threads.push(thread::spawn(start)?);
             gateway.acknowledged.push(acknowledged);
+            gateway.changes.push(change);
         }
         Ok(gateway)
+    }
+
+    /// Does of a [`Rearrangement`] all that can fail, and nothing that anybody notices.
+    ///
+    /// # Errors
+    /// [`GatewayError`].
+    pub fn prepare(&self, rearrangement: Rearrangement) -> Result<Prepared, GatewayError> {
+        let Rearrangement { settings, access_log, open, assign, close } = rearrangement;
+        let threads = self.threads.len();
+        let sockets = split_sockets(open, threads)?;
+        let log = match access_log {
+            None => None,
+            Some(None) => Some((None, Vec::new())),
+            Some(Some(log)) => {
+                let (writer, logs) = access_log::start(log, threads, &self.shared.dropped_lines)?;
+                Some((Some(writer), logs))
+            }
+        };
+        Ok(Prepared { settings, log, sockets, assign, close })
+    }
+
+    /// Changes more than the table.
+    pub fn carry_out(&mut self, prepared: Prepared, snapshot: Snapshot) {
+        let Prepared { settings, log, sockets, assign, close } = prepared;
+        if let Some(Settings { limits, .. }) = &settings {
+            self.shared.limit_per_client(limits.connections_per_client);
+        }
+        let (writer, mut logs) = log.map_or((None, None), |(writer, logs)| (Some(writer), Some(logs)));
+        for (changes, sockets) in self.changes.iter().zip(sockets) {
+            // A thread that has ended obeys nothing any more.
+            let tell = |order| drop(changes.send(order));
+            let assign = assign.iter().map(|&(local, listener, protocol)| (local, listener, protocol));
+            close.iter().for_each(|address| tell(thread::Order::Door(doors::Order::Close(*address))));
+            assign.for_each(|(local, listener, protocol)| {
+                tell(thread::Order::Door(doors::Order::Assign { local, listener, protocol }));
+            });
+            sockets.into_iter().for_each(|socket| tell(thread::Order::Door(doors::Order::Open(socket))));
+            settings.iter().for_each(|settings| tell(thread::Order::Settings(settings.clone())));
+            logs.iter_mut().for_each(|logs| tell(thread::Order::Log(logs.pop())));
+        }
+        if let Some(writer) = writer {
+            // The old one ends by itself when the last of its lines is written.
+            self.writer = writer;
+        }
+        self.publish(snapshot);
     }
 
     /// Replaces every thread's table. May be called from any thread; returns at once.
@@ -312,14 +419,14 @@ impl Gateway {
 fn split_sockets(
     sockets: Vec<ListenerSockets>,
     threads: usize,
-) -> Result<Vec<Vec<thread::ThreadSocket>>, GatewayError> {
-    let mut per_thread: Vec<Vec<thread::ThreadSocket>> = (0..threads).map(|_| Vec::new()).collect();
+) -> Result<Vec<Vec<doors::ThreadSocket>>, GatewayError> {
+    let mut per_thread: Vec<Vec<doors::ThreadSocket>> = (0..threads).map(|_| Vec::new()).collect();
     for ListenerSockets { listener, protocol, local, fds } in sockets {
         if fds.len() != threads {
             return Err(GatewayError::Sockets { listener, found: fds.len(), threads });
         }
         for (set, fd) in per_thread.iter_mut().zip(fds) {
-            set.push(thread::ThreadSocket { listener, protocol, local, fd });
+            set.push(doors::ThreadSocket { listener, protocol, local, fd });
         }
     }
     Ok(per_thread)

@@ -30,6 +30,9 @@ pub(crate) async fn park(
     since: Duration,
 ) -> Result<(), ParkOver> {
     let settings = &service.settings.park;
+    if service.is_gone() {
+        return Err(ParkOver);
+    }
     let _place = Place::take(local, service).ok_or(ParkOver)?;
     let now = local.now();
     let end = since + settings.time;

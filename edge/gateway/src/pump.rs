@@ -45,8 +45,8 @@ pub(crate) enum PumpEnd {
 impl Pump {
     /// `seen` bytes of its content were taken already.
     pub(crate) fn new(local: &Local, body: Body, seen: u64, awaits_continue: bool) -> Self {
-        let pace = Pace::new(local.coarse_now(), local.limits.body_rate);
-        let limit = local.limits.body_bytes;
+        let pace = Pace::new(local.coarse_now(), local.limits().body_rate);
+        let limit = local.limits().body_bytes;
         Self {
             body,
             unsent: Vec::new(),

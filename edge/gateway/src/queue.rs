@@ -39,6 +39,16 @@ impl WaitingRoom {
         }
     }
 
+    /// Wakes everyone who waits: there is nothing to wait for.
+    pub(crate) fn call_all(&self) {
+        loop {
+            let Some(waker) = self.lock().call(|_| true).cloned() else { return };
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue<Option<Waker>>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,7 +113,7 @@ pub(crate) async fn wait(
     since: Duration,
 ) -> Result<(), QueueOver> {
     let end = since + service.settings.queue.time;
-    if local.now() >= end {
+    if local.now() >= end || service.is_gone() {
         return Err(QueueOver);
     }
     match turn {

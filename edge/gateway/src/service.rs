@@ -31,6 +31,8 @@ pub(crate) struct Service {
     pub(crate) backups_serve: bool,
     /// Some instance does not count its whole weight yet.
     warming: Cell<bool>,
+    /// It has left the table: nothing can be waited for.
+    gone: bool,
     state: Rc<ServiceState>,
 }
 
@@ -138,9 +140,36 @@ impl Service {
         state.budget.borrow_mut().set_percent(table.settings.retry.budget_percent);
         let (settings, shared) = (Arc::clone(&table.settings), Arc::clone(&table.shared));
         let backups_serve = serving.is_some_and(Rank::is_backup);
-        let service = Self { settings, shared, instances, backups_serve, warming: Cell::new(false), state };
+        let service = Self {
+            settings,
+            shared,
+            instances,
+            backups_serve,
+            warming: Cell::new(false),
+            gone: false,
+            state,
+        };
         service.warm(Instant::now());
         service
+    }
+
+    /// A service that has left the table, for the requests that are still in its custody: no instance takes them.
+    pub(crate) fn departed(&self) -> Self {
+        Self {
+            settings: Arc::clone(&self.settings),
+            shared: Arc::clone(&self.shared),
+            instances: Vec::new(),
+            backups_serve: false,
+            warming: Cell::new(false),
+            gone: true,
+            // Of its own: the picker knows no instances.
+            state: Rc::new(ServiceState::new(self.settings.balance, 0)),
+        }
+    }
+
+    /// It has left the table: whoever waits for one of its instances waits in vain.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone
     }
 
     /// Some instance starts slowly: [`Service::warm`] it every now and then.

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use everup_core::exchange::{Decision, Exchange, Progress};
@@ -31,9 +32,17 @@ pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, pee
     let started = local.now();
     service.on_request(started);
     service.shared.requests.cell(local.thread).add(1);
-    let idle = service.settings.timeout.idle;
-    let Some(found) = find_instance(&local, &client, service).await else { return };
-    relay_to(&local, &mut client, found, idle).await;
+    service.shared.in_custody.cell(local.thread).add(1);
+    let (idle, shared) = (service.settings.timeout.idle, Arc::clone(&service.shared));
+    let found = find_instance(&local, &client, service).await;
+    let was_found = found.is_some();
+    if let Some(found) = found {
+        relay_to(&local, &mut client, found, idle).await;
+    }
+    shared.in_custody.cell(local.thread).add(-1);
+    if !was_found {
+        return;
+    }
     // It may still be talking: closing at once would take from it what it has not read yet.
     client.linger(&local).await;
 }

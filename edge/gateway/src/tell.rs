@@ -14,11 +14,11 @@ pub(crate) fn over(local: &Local, client: &Client, incoming: &mut Incoming, ende
     let service = std::rc::Rc::clone(&incoming.service);
     service.shared.statuses.cell(local.thread).count(incoming.trail.status);
     let is_remembered = incoming.trail.is_remembered();
-    if local.log.is_none() && !is_remembered {
+    if local.log().is_none() && !is_remembered {
         return;
     }
     let started = incoming.started;
-    if let Some(log) = &local.log {
+    if let Some(log) = &*local.log() {
         let trail = &incoming.trail;
         log.write(&Entry {
             time: local.wall(started),
@@ -48,7 +48,8 @@ pub(crate) fn over(local: &Local, client: &Client, incoming: &mut Incoming, ende
 
 /// A request that no service has seen: malformed, too large, or without a route.
 pub(crate) fn refused(local: &Local, client: &Client, asked: Option<&Note>, status: u16, sent: u64) {
-    let Some(log) = &local.log else { return };
+    let log = local.log();
+    let Some(log) = &*log else { return };
     let unknown = Note::default();
     log.write(&Entry {
         time: local.wall(local.now()),

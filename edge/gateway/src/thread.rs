@@ -1,55 +1,46 @@
-//! A data-plane thread: its runtime, and the tasks that live as long as it does: accepting, obeying, sweeping.
+//! A data-plane thread: its runtime, and the tasks that live as long as it does: obeying, sweeping. Accepting is in
+//! `doors.rs`.
 
-use std::net::{SocketAddr, TcpListener as StdListener};
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use everup_core::config::{Limits, Protocol};
 use everup_core::ids::Generation;
-use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch as channel};
 
 use crate::access_log::Log;
-use crate::client;
+use crate::doors::{self, Doors, ThreadSocket};
 use crate::local::{Given, Local};
 use crate::seal::Seal;
-use crate::stream::Stream;
-use crate::tcp;
 use crate::watch::SWEEP;
-use crate::{GatewayEvent, Orders, Shared};
-
-/// After an accept failed for want of descriptors or memory: trying at once would only burn the CPU that is needed to
-/// end connections.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+use crate::{GatewayEvent, Orders, Settings, Shared};
 
 /// Sweeps between two looks at the idle pools.
 const SWEEPS_PER_PRUNE: u32 = 20;
 
-/// One thread's share of a listener.
+/// What changes for one thread, beside the table. It comes before the table that goes with it.
 #[derive(Debug)]
-pub(crate) struct ThreadSocket {
-    pub(crate) listener: usize,
-    pub(crate) protocol: Protocol,
-    pub(crate) local: SocketAddr,
-    pub(crate) fd: OwnedFd,
+pub(crate) enum Order {
+    /// Its sockets.
+    Door(doors::Order),
+    /// What the configuration sets for all of it.
+    Settings(Settings),
+    /// Where requests are written down; None: nowhere.
+    Log(Option<Log>),
 }
 
 /// What a thread needs to start.
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) thread: usize,
-    pub(crate) limits: Limits,
+    pub(crate) settings: Settings,
     pub(crate) log: Option<Log>,
-    pub(crate) makes_trace_parents: bool,
     pub(crate) sockets: Vec<ThreadSocket>,
     pub(crate) sticky_keys: Arc<[[u8; 32]]>,
     pub(crate) seed: u64,
     pub(crate) orders: channel::Receiver<Orders>,
+    pub(crate) changes: mpsc::UnboundedReceiver<Order>,
     pub(crate) acknowledge: channel::Sender<Generation>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) events: mpsc::UnboundedSender<GatewayEvent>,
@@ -71,42 +62,34 @@ pub(crate) fn spawn(start: Start) -> std::io::Result<JoinHandle<()>> {
 async fn run(start: Start) {
     let Start {
         thread,
-        limits,
+        settings,
         log,
-        makes_trace_parents,
         sockets,
         sticky_keys,
         seed,
         orders,
+        changes,
         acknowledge,
         shared,
         events,
     } = start;
     let snapshot = Arc::clone(&orders.borrow().snapshot);
     let seal = Seal::new(&sticky_keys);
-    let local = Rc::new(Local::new(Given {
-        thread,
-        limits,
-        log,
-        makes_trace_parents,
-        seed,
-        seal,
-        shared,
-        events,
-        snapshot,
-    }));
+    let local = Rc::new(Local::new(Given { thread, settings, log, seed, seal, shared, events, snapshot }));
+    let mut doors = Doors::default();
     for socket in sockets {
-        tokio::task::spawn_local(accept(Rc::clone(&local), socket));
+        doors.obey(&local, doors::Order::Open(socket));
     }
     tokio::task::spawn_local(sweep(Rc::clone(&local)));
-    obey(&local, orders, acknowledge).await;
+    obey(&local, doors, (orders, changes), acknowledge).await;
     // Returning drops the runtime, and with it every connection.
 }
 
-/// Takes new tables, and acknowledges each when no task here can use an older one.
+/// Takes new tables and what changes with them, and acknowledges each table when no task here can use an older one.
 async fn obey(
-    local: &Local,
-    mut orders: channel::Receiver<Orders>,
+    local: &Rc<Local>,
+    mut doors: Doors,
+    (mut orders, mut changes): (channel::Receiver<Orders>, mpsc::UnboundedReceiver<Order>),
     acknowledge: channel::Sender<Generation>,
 ) {
     loop {
@@ -118,6 +101,13 @@ async fn obey(
             local.close();
         }
         local.adopt(snapshot);
+        while let Ok(change) = changes.try_recv() {
+            match change {
+                Order::Door(order) => doors.obey(local, order),
+                Order::Settings(settings) => local.set_settings(settings),
+                Order::Log(log) => local.set_log(log),
+            }
+        }
         acknowledge.send_replace(local.generation());
         if orders.changed().await.is_err() {
             return;
@@ -137,61 +127,5 @@ async fn sweep(local: Rc<Local>) {
             sweeps = 0;
             local.prune_pools();
         }
-    }
-}
-
-async fn accept(local: Rc<Local>, socket: ThreadSocket) {
-    let ThreadSocket { listener, protocol, local: address, fd } = socket;
-    let accepting = match TcpListener::from_std(StdListener::from(fd)) {
-        Ok(accepting) => accepting,
-        Err(error) => return tracing::error!("cannot accept on {address}: {error}"),
-    };
-    loop {
-        if local.shared.connections.load(Ordering::Relaxed) >= local.limits.connections {
-            // At the limit new connections wait in the kernel's queue.
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        }
-        match accepting.accept().await {
-            Ok((tcp, peer)) => {
-                let local = Rc::clone(&local);
-                let stream = Stream::accepted(tcp);
-                let place = Place::take(&local);
-                tokio::task::spawn_local(async move {
-                    let _place = place;
-                    match protocol {
-                        Protocol::Http => client::serve(local, stream, listener, peer).await,
-                        Protocol::Tcp => tcp::serve(local, stream, listener, peer).await,
-                    }
-                });
-            }
-            Err(error) if is_the_clients(&error) => {}
-            Err(error) => {
-                tracing::warn!("cannot accept on {address}: {error}; trying again");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// The client went away between its connect and our accept.
-fn is_the_clients(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind;
-    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
-}
-
-/// One of the `limits.connections` places. Threads look before they take, so the limit can be passed by one per thread.
-struct Place(Arc<Shared>);
-
-impl Place {
-    fn take(local: &Local) -> Self {
-        local.shared.connections.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(&local.shared))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }

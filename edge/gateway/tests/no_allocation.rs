@@ -13,7 +13,7 @@ use everup_core::ids::{Generation, InstanceId};
 use everup_core::route;
 use everup_gateway::{
     AccessLog, Availability, Gateway, InstanceShared, InstanceTable, ListenerSockets, ListenerTable,
-    ServiceShared, ServiceTable, Setup, Snapshot,
+    ServiceShared, ServiceTable, Setup, Snapshot, Stay,
 };
 
 struct Counting;
@@ -124,6 +124,7 @@ fn gateway(access_log: Option<AccessLog>) -> (Gateway, SocketAddr) {
         listeners: vec![ListenerTable {
             accept_proxy: Vec::new(),
             routes: route::Table::new(&config.listeners[0]),
+            stay: Stay::Stays,
         }],
         services: vec![service],
     };

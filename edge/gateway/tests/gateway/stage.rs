@@ -12,7 +12,7 @@ use everup_core::ids::{Generation, InstanceId};
 use everup_core::route;
 use everup_gateway::{
     AccessLog, Availability, Gateway, GatewayEvent, InstanceShared, InstanceTable, ListenerSockets,
-    ListenerTable, ServiceShared, ServiceTable, Setup, Snapshot,
+    ListenerTable, ServiceShared, ServiceTable, Setup, Snapshot, Stay,
 };
 use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc;
@@ -299,6 +299,7 @@ fn snapshot(
             .map(|one| ListenerTable {
                 accept_proxy: one.accept_proxy.clone(),
                 routes: route::Table::new(one),
+                stay: Stay::Stays,
             })
             .collect(),
         services: vec![app],

@@ -1,0 +1,210 @@
+//! The listening sockets of a thread: accepting on each, and what a reload does to them. A socket is opened, serves
+//! another listener from now on, or is given up, and no other is touched.
+//!
+//! Giving one up loses no connection: the kernel has completed the handshakes of those that wait in its queue, and
+//! would reset them if it were closed. So first no new ones are let in (a filter drops what would begin one; who
+//! tries is as good as refused, a moment later), then those whose handshake is under way get [`HANDSHAKE`] to finish
+//! it, and when the queue is empty the socket is closed.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use everup_core::config::Protocol;
+use socket2::{SockFilter, SockRef};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::local::Local;
+use crate::stream::Stream;
+use crate::{Shared, client, tcp};
+
+/// After an accept failed for want of descriptors or memory: trying at once would only burn the CPU that is needed to
+/// end connections.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long clients whose handshake is under way may take to finish it.
+const HANDSHAKE: Duration = Duration::from_millis(500);
+
+/// One thread's share of a listener.
+#[derive(Debug)]
+pub(crate) struct ThreadSocket {
+    pub(crate) listener: usize,
+    pub(crate) protocol: Protocol,
+    pub(crate) local: SocketAddr,
+    pub(crate) fd: OwnedFd,
+}
+
+/// What is to be done with the sockets at an address.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Open(ThreadSocket),
+    Assign { local: SocketAddr, listener: usize, protocol: Protocol },
+    Close(SocketAddr),
+}
+
+/// All sockets of a thread, by their address.
+#[derive(Debug, Default)]
+pub(crate) struct Doors {
+    doors: HashMap<SocketAddr, Rc<Door>>,
+}
+
+#[derive(Debug)]
+struct Door {
+    address: SocketAddr,
+    /// For connections that begin from now on.
+    listener: Cell<usize>,
+    protocol: Cell<Protocol>,
+    closing: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Doors {
+    pub(crate) fn obey(&mut self, local: &Rc<Local>, order: Order) {
+        match order {
+            Order::Open(ThreadSocket { listener, protocol, local: address, fd }) => {
+                let door = Rc::new(Door {
+                    address,
+                    listener: Cell::new(listener),
+                    protocol: Cell::new(protocol),
+                    closing: Cell::new(false),
+                    waker: RefCell::default(),
+                });
+                self.doors.insert(address, Rc::clone(&door));
+                tokio::task::spawn_local(accept(Rc::clone(local), door, fd));
+            }
+            Order::Assign { local, listener, protocol } => {
+                if let Some(door) = self.doors.get(&local) {
+                    door.listener.set(listener);
+                    door.protocol.set(protocol);
+                }
+            }
+            Order::Close(address) => {
+                if let Some(door) = self.doors.remove(&address) {
+                    door.closing.set(true);
+                    door.wake();
+                }
+            }
+        }
+    }
+}
+
+impl Door {
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// The next connection; None: the door is closing.
+    fn poll_accept(&self, cx: &mut Context<'_>, accepting: &TcpListener) -> Poll<Option<Accepted>> {
+        if self.closing.get() {
+            return Poll::Ready(None);
+        }
+        if !self.waker.borrow().as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            self.waker.replace(Some(cx.waker().clone()));
+        }
+        accepting.poll_accept(cx).map(Some)
+    }
+
+    fn serve(&self, local: &Rc<Local>, (tcp, peer): (TcpStream, SocketAddr)) {
+        let local = Rc::clone(local);
+        let stream = Stream::accepted(tcp);
+        let place = Place::take(&local);
+        let listener = self.listener.get();
+        let protocol = self.protocol.get();
+        tokio::task::spawn_local(async move {
+            let _place = place;
+            match protocol {
+                Protocol::Http => client::serve(local, stream, listener, peer).await,
+                Protocol::Tcp => tcp::serve(local, stream, listener, peer).await,
+            }
+        });
+    }
+}
+
+type Accepted = std::io::Result<(TcpStream, SocketAddr)>;
+
+async fn accept(local: Rc<Local>, door: Rc<Door>, fd: OwnedFd) {
+    let address = door.address;
+    let accepting = match TcpListener::from_std(StdListener::from(fd)) {
+        Ok(accepting) => accepting,
+        Err(error) => return tracing::error!("cannot accept on {address}: {error}"),
+    };
+    loop {
+        let most = local.limits().connections;
+        if local.shared.connections.load(Ordering::Relaxed) >= most && !door.closing.get() {
+            // At the limit new connections wait in the kernel's queue.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        }
+        match std::future::poll_fn(|cx| door.poll_accept(cx, &accepting)).await {
+            None => return give_up(&local, &door, &accepting).await,
+            Some(Ok(accepted)) => door.serve(&local, accepted),
+            Some(Err(error)) if is_the_clients(&error) => {}
+            Some(Err(error)) => {
+                tracing::warn!("cannot accept on {address}: {error}; trying again");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Empties the queue of a socket that is about to be closed.
+async fn give_up(local: &Rc<Local>, door: &Door, accepting: &TcpListener) {
+    if let Err(error) = SockRef::from(accepting).attach_filter(&NO_NEW_ONES) {
+        // Those that come in the last moment may be reset.
+        tracing::debug!("new connections to {} cannot be kept out: {error}", door.address);
+    }
+    let end = tokio::time::Instant::now() + HANDSHAKE;
+    while let Ok(accepted) = tokio::time::timeout_at(end, accepting.accept()).await {
+        match accepted {
+            Ok(accepted) => door.serve(local, accepted),
+            Err(error) if is_the_clients(&error) => {}
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+    let mut cx = Context::from_waker(Waker::noop());
+    while let Poll::Ready(Ok(accepted)) = accepting.poll_accept(&mut cx) {
+        door.serve(local, accepted);
+    }
+}
+
+/// A classic BPF program over a TCP segment that comes to the socket: one with SYN and without ACK is dropped, whatever
+/// else is taken. (The segment begins with the TCP header, whose byte 13 holds the flags: RFC 9293 section 3.1.)
+const NO_NEW_ONES: [SockFilter; 5] = [
+    // Load byte 13; keep SYN (2) and ACK (16).
+    SockFilter::new(0x30, 0, 0, 13),
+    SockFilter::new(0x54, 0, 0, 0x12),
+    // Only SYN? Then 0 bytes of it are taken, else all.
+    SockFilter::new(0x15, 0, 1, 0x02),
+    SockFilter::new(0x06, 0, 0, 0),
+    SockFilter::new(0x06, 0, 0, u32::MAX),
+];
+
+/// The client went away between its connect and our accept.
+fn is_the_clients(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
+}
+
+/// One of the `limits.connections` places. Threads look before they take, so the limit can be passed by one per thread.
+struct Place(Arc<Shared>);
+
+impl Place {
+    fn take(local: &Local) -> Self {
+        local.shared.connections.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(&local.shared))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -45,6 +45,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     } = inherited;
     let mut config = parse(&config_text)?;
     keep_revisions(&mut config, &revisions);
+    descriptors::tell(&config.limits);
     let now = clock.now();
     let notes = known(notes_text.as_deref(), state, now);
     let sorted = Sorted::new(&config, sockets)?;

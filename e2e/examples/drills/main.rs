@@ -11,11 +11,13 @@ mod differential;
 mod instances;
 mod origin;
 mod promise;
+mod reload;
 mod worker;
 
 const USAGE: &str = "\
 usage: drills instances [SECONDS]   instances killed, stopped, frozen and started again (120)
        drills worker [KILLS]        the worker killed under load (20)
+       drills reload [RELOADS]      the configuration reloaded under load, in every way (300)
        drills cookies               a million forged cookies
        drills differential [COUNT]  where requests end, beside llhttp and h11 (200000; needs node, python3 with h11)
        drills record FILE           the same, and writes a sample: core/tests/readings.txt
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
     let kept = match name {
         "instances" => instances::run(number.unwrap_or(120), seed),
         "worker" => worker::run(number.unwrap_or(20)),
+        "reload" => reload::run(number.unwrap_or(300)),
         "differential" => differential::run(number.unwrap_or(200_000), seed, None),
         _ => {
             eprintln!("{USAGE}");

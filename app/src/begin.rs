@@ -19,6 +19,7 @@ use crate::clock::{Clock, Now};
 use crate::controller::Controller;
 use crate::descriptors;
 use crate::error::AppError;
+use crate::journal::Journal;
 use crate::keeper_line::KeeperLine;
 use crate::notes::Notes;
 use crate::reload::{Opened, Reloads, listener_statuses, metrics_address, settings};
@@ -86,6 +87,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         tracing::warn!(restarts, adopted = adopted.len(), "this worker took the place of one that died");
     }
     Ok(Worker {
+        journal: Journal::new(controller.services(), controller.generation(), restarts, now.wall),
         clock,
         identity,
         reloads: Reloads::default(),

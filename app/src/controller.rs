@@ -523,6 +523,7 @@ impl TryFrom<Command> for Order {
             Command::Weigh { id, weight, reply } => Ok(Self::Weigh { id, weight, reply }),
             Command::Kill { id, reply } => Ok(Self::Kill { id, reply }),
             question @ (Command::Status { .. }
+            | Command::Events { .. }
             | Command::Explain { .. }
             | Command::Metrics { .. }
             | Command::Plan { .. }
@@ -589,7 +590,7 @@ fn tell(id: &InstanceId, verdict: &Verdict, instance: &Instance) {
 /// At most so many names in a one-line answer.
 const LISTED: usize = 10;
 
-fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+pub(crate) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<_> = names.collect();
     let mut text = names.iter().take(LISTED).copied().collect::<Vec<_>>().join(", ");
     if names.len() > LISTED {

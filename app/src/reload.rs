@@ -15,7 +15,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use everup_admin::api::{ListenerStatus, Mistake, Plan, Reloaded, WrongFile};
+use everup_admin::api::{EventKind, ListenerStatus, Mistake, Plan, Reloaded, WrongFile};
 use everup_admin::{NotReloaded, serve_metrics};
 use everup_core::config::{self, Config, Protocol, TraceParent};
 use everup_core::ids::Generation;
@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 
 use crate::begin::access_log;
 use crate::clock::Now;
-use crate::controller::{Controller, Input};
+use crate::controller::{Controller, Input, listed};
 use crate::descriptors;
 use crate::status::listener_status;
 use crate::worker::Worker;
@@ -216,6 +216,11 @@ impl Worker {
         if !under_way.obeyed && acknowledged >= under_way.generation {
             under_way.obeyed = true;
             let number = under_way.number;
+            if !under_way.changes.is_empty() {
+                let changes: Vec<_> = under_way.changes.iter().map(ToString::to_string).collect();
+                let text = format!("reloaded: {}", listed(changes.iter().map(String::as_str)));
+                self.journal.of_everup(self.clock.now().wall, EventKind::Reloaded, text);
+            }
             self.tell_keeper(ToKeeper::Reloaded { number, refused: None }, None);
             if !self.shutdown.is_under_way() {
                 let services = self.config.services.iter();

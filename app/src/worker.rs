@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
 
-use everup_admin::api::{Explanation, InstanceState, Status};
+use everup_admin::api::{EventKind, Explanation, InstanceState, Status};
 use everup_admin::{Command, Commands, NotReady, Refusal};
 use everup_core::config::Config;
 use everup_core::ids::Generation;
@@ -27,6 +27,7 @@ use crate::clock::{Clock, Now};
 use crate::controller::{Controller, DRAIN_LOOK, Input, Order, Output};
 use crate::error::AppError;
 use crate::explain;
+use crate::journal::Journal;
 use crate::keeper_line::KeeperLine;
 use crate::metrics;
 use crate::notes::Notes;
@@ -91,6 +92,8 @@ pub(crate) struct Worker {
     /// For servers that begin later.
     pub(crate) api: Commands,
     pub(crate) metrics_servers: Vec<JoinHandle<()>>,
+    /// What happened, for people.
+    pub(crate) journal: Journal,
     /// What the next worker would know.
     pub(crate) remembered: Option<String>,
     /// Where the next everup will find it.
@@ -163,6 +166,8 @@ impl Worker {
         unknown.collect::<Vec<_>>().iter().for_each(|id| supervisor.dismiss(now.time, id));
         controller.begin_outliers(now);
         controller.watch_all();
+        let text = "the controller failed inside and began anew; see the log";
+        self.journal.of_everup(now.wall, EventKind::ControllerReplaced, text.to_owned());
     }
 
     async fn news(&mut self) -> News {
@@ -244,6 +249,7 @@ impl Worker {
         match Order::try_from(command) {
             Ok(order) => self.controller.handle(now, Input::Order(order)),
             Err(Command::Status { reply }) => drop(reply.send(self.status(now))),
+            Err(Command::Events { after, reply }) => drop(reply.send(self.journal.after(after))),
             Err(Command::Explain { id, reply }) => drop(reply.send(self.explain(id))),
             Err(Command::Plan { reply }) => self.ask_for_file(Asked::Plan(reply)),
             Err(Command::Reload { reply }) => self.ask_for_file(Asked::Reload(reply)),
@@ -310,6 +316,7 @@ impl Worker {
                 break;
             }
         }
+        self.journal.look(now.wall, self.controller.generation(), self.controller.services());
         self.greet(now);
     }
 
@@ -358,6 +365,9 @@ impl Worker {
     fn begin_shutdown(&mut self, now: Time, hasten: bool) {
         // Nobody needs to be told what to try next any more.
         self.greeted = true;
+        if !self.shutdown.is_under_way() {
+            self.journal.of_everup(self.clock.now().wall, EventKind::Stopping, "everup stops".to_owned());
+        }
         if let Some(notes) = &self.remembered {
             self.state_file.freeze(self.clock.now(), notes);
         }

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 mod changes;
 mod diagnostics;
+mod events;
 mod find;
 mod live;
 mod log;
@@ -44,6 +45,9 @@ enum Verb {
     Plan(verb::plan::Args),
     /// Show listeners, services and instances, their states and the load
     Status(verb::status::Args),
+    /// Watch services, instances and last events live, with keys to drain and undrain
+    #[cfg(feature = "top")]
+    Top(verb::top::Args),
     /// Give an instance no new requests and wait until those it has are finished
     Drain(verb::drain::Args),
     /// Give a drained instance requests again
@@ -70,6 +74,8 @@ fn main() -> ExitCode {
         Verb::Reload(args) => verb::reload::run(args),
         Verb::Plan(args) => verb::plan::run(args),
         Verb::Status(args) => verb::status::run(args),
+        #[cfg(feature = "top")]
+        Verb::Top(args) => verb::top::run(args),
         Verb::Drain(args) => verb::drain::run(args),
         Verb::Undrain(args) => verb::undrain::run(args),
         Verb::Explain(args) => verb::explain::run(args),

@@ -10,6 +10,7 @@ use everup_e2e::chance;
 mod differential;
 mod instances;
 mod origin;
+mod overload;
 mod promise;
 mod reload;
 mod worker;
@@ -18,6 +19,7 @@ const USAGE: &str = "\
 usage: drills instances [SECONDS]   instances killed, stopped, frozen and started again (120)
        drills worker [KILLS]        the worker killed under load (20)
        drills reload [RELOADS]      the configuration reloaded under load, in every way (300)
+       drills overload [SECONDS]    twice the load that a service can carry (20)
        drills cookies               a million forged cookies
        drills differential [COUNT]  where requests end, beside llhttp and h11 (200000; needs node, python3 with h11)
        drills record FILE           the same, and writes a sample: core/tests/readings.txt
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     println!("seed {seed:x}\n");
     let kept = match name {
         "instances" => instances::run(number.unwrap_or(120), seed),
+        "overload" => overload::run(number.unwrap_or(20)),
         "worker" => worker::run(number.unwrap_or(20)),
         "reload" => reload::run(number.unwrap_or(300)),
         "differential" => differential::run(number.unwrap_or(200_000), seed, None),

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use crate::api::{Done, DrainAnswer, ErrorAnswer, Explanation, Plan, Reloaded, Status, WrongFile};
+use crate::api::{Done, DrainAnswer, ErrorAnswer, Events, Explanation, Plan, Reloaded, Status, WrongFile};
 
 /// How long an answer may take that does not wait for anything.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
@@ -127,6 +127,14 @@ impl Client {
     /// See [`ClientError`]; when it is refused nothing was changed. [`ClientError::Broken`] leaves open whether it was.
     pub async fn reload(&self) -> Result<Reloaded, ClientError> {
         self.ask(Method::POST, "/v1/reload", RELOAD_TIME).await
+    }
+
+    /// What happened lately: events with numbers above `after`; 0: all that are remembered.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; safe to try again. An everup from before there were events refuses.
+    pub async fn events(&self, after: u64) -> Result<Events, ClientError> {
+        self.ask(Method::GET, &format!("/v1/events?after={after}"), ANSWER_TIME).await
     }
 
     /// What is remembered of the requests with this id.

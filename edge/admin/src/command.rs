@@ -6,7 +6,7 @@ use std::time::Duration;
 use everup_core::ids::InstanceId;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{DrainAnswer, Explanation, Plan, Reloaded, Status};
+use crate::api::{DrainAnswer, Events, Explanation, Plan, Reloaded, Status};
 use crate::reloading::NotReloaded;
 
 /// Where the API sends its commands. Bounded: a flood of questions waits here and not in the controller's memory.
@@ -71,6 +71,13 @@ pub enum Command {
     Reload {
         /// For the answer.
         reply: oneshot::Sender<Result<Reloaded, NotReloaded>>,
+    },
+    /// Tell what happened lately.
+    Events {
+        /// Only events with higher numbers.
+        after: u64,
+        /// For the answer.
+        reply: oneshot::Sender<Events>,
     },
     /// The metrics page.
     Metrics {

@@ -8,6 +8,7 @@
 pub mod api;
 mod client;
 mod command;
+mod event;
 mod explanation;
 mod reloading;
 mod router;

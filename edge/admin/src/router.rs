@@ -21,6 +21,7 @@ use crate::reloading::NotReloaded;
 /// Every route of the admin socket as (method, path): the description of the API is tested against it.
 pub const ADMIN_ROUTES: &[(&str, &str)] = &[
     ("get", "/v1/status"),
+    ("get", "/v1/events"),
     ("get", "/v1/requests/{id}"),
     ("get", "/v1/plan"),
     ("post", "/v1/reload"),
@@ -67,6 +68,7 @@ fn routed(routes: &[(&str, &str)], handler: fn(&str) -> MethodRouter<Commands>) 
 fn admin_handler(path: &str) -> MethodRouter<Commands> {
     match path.rsplit('/').next() {
         Some("status") => get(status),
+        Some("events") => get(events),
         Some("{id}") => get(explain),
         Some("plan") => get(plan),
         Some("reload") => post(reload),
@@ -90,6 +92,25 @@ fn metrics_handler(path: &str) -> MethodRouter<Commands> {
 async fn status(State(commands): State<Commands>) -> Response {
     match ask(&commands, |reply| Command::Status { reply }).await {
         Ok(status) => Json(status).into_response(),
+        Err(gone) => gone,
+    }
+}
+
+#[derive(Deserialize)]
+struct EventsQuery {
+    /// Only events with higher numbers; none: all that are remembered.
+    after: Option<u64>,
+}
+
+async fn events(
+    State(commands): State<Commands>,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Response {
+    let Ok(Query(EventsQuery { after })) = query else {
+        return error(StatusCode::BAD_REQUEST, "after must be the number of an event");
+    };
+    match ask(&commands, |reply| Command::Events { after: after.unwrap_or_default(), reply }).await {
+        Ok(events) => Json(events).into_response(),
         Err(gone) => gone,
     }
 }

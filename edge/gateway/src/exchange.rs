@@ -129,12 +129,17 @@ impl<'a> Custody<'a> {
 
     /// The instance to try next, by the newest table; waits for one if need be.
     async fn pick(&mut self) -> Result<InFlight, u16> {
-        let mut turn = None;
+        let mut turn: Option<Turn> = None;
         loop {
             let Self { local, client, incoming, tried, .. } = self;
             let called = turn.is_some();
             match sticky::pick(local, &incoming.service, incoming.wish, client.hash, tried, called) {
-                Picked::Instance(in_flight) => return Ok(in_flight),
+                Picked::Instance(in_flight) => {
+                    if let Some(turn) = turn {
+                        turn.succeed(local.now());
+                    }
+                    return Ok(in_flight);
+                }
                 Picked::Queue(wants) => self.queue(&mut turn, wants).await?,
                 Picked::Park => {
                     turn = None;

@@ -54,7 +54,7 @@ impl WaitingRoom {
     }
 }
 
-/// Waiting is over without success: too many wait, or it took too long.
+/// Waiting is over without success: too many wait, or it took or would take too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct QueueOver;
 
@@ -71,10 +71,18 @@ impl Turn {
     fn join(local: &Local, service: &Rc<Service>, wants: Option<usize>) -> Result<Self, QueueOver> {
         let room = &service.shared.queue;
         let mut queue = room.lock();
+        if wants.is_none() && queue.is_hopeless(local.now(), service.settings.queue.time) {
+            return Err(QueueOver);
+        }
         let ticket = queue.join(service.settings.queue.requests, wants, None).map_err(|_| QueueOver)?;
         room.waiting.store(queue.len(), Ordering::SeqCst);
         service.shared.queued.cell(local.thread).add(1);
         Ok(Self { service: Rc::clone(service), ticket, wants, thread: local.thread })
+    }
+
+    /// It looked and found its place.
+    pub(crate) fn succeed(self, now: Duration) {
+        self.room().lock().serve(now, self.ticket);
     }
 
     /// It looked and found no room.

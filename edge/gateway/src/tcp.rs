@@ -118,10 +118,15 @@ async fn pick(
     tried: &mut Vec<Tried>,
     since: Duration,
 ) -> Option<InFlight> {
-    let mut turn = None;
+    let mut turn: Option<queue::Turn> = None;
     loop {
         match sticky::pick(local, service, sticky::Wish::Nothing, client.hash, tried, turn.is_some()) {
-            Picked::Instance(in_flight) => return Some(in_flight),
+            Picked::Instance(in_flight) => {
+                if let Some(turn) = turn {
+                    turn.succeed(local.now());
+                }
+                return Some(in_flight);
+            }
             Picked::Queue(wants) => {
                 queue::wait(local, &client.watch, service, &mut turn, wants, since).await.ok()?;
             }

@@ -44,8 +44,8 @@ pub(super) fn diff(old: &Config, new: &Config, changes: &mut Vec<Change>) {
             settings: Vec::new(),
             when: When::Now,
             closes_connections: true,
-            effect: "its connections finish what they have: connections that wait to be accepted are served, keep-alive \
-                     ones are closed with their next answer, what is left after the drain time is closed"
+            effect: "its connections finish what they have: those that wait to be accepted are served, keep-alive ones are \
+                     closed with their next answer, silent ones when the drain time is over; tunnels and relays go on"
                 .to_owned(),
         });
     }

@@ -21,6 +21,7 @@ mod pipelining;
 mod proxy_protocol;
 mod queue;
 mod random;
+mod rearranged;
 mod shutdown;
 mod slow;
 mod sticky;

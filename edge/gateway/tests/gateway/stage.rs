@@ -12,7 +12,7 @@ use everup_core::ids::{Generation, InstanceId};
 use everup_core::route;
 use everup_gateway::{
     AccessLog, Availability, Gateway, GatewayEvent, InstanceShared, InstanceTable, ListenerSockets,
-    ListenerTable, ServiceShared, ServiceTable, Setup, Snapshot, Stay,
+    ListenerTable, Rearrangement, ServiceShared, ServiceTable, Setup, Snapshot, Stay,
 };
 use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc;
@@ -252,7 +252,11 @@ impl Setting {
     }
 }
 
-fn sockets(listener: usize, protocol: config::Protocol, threads: usize) -> (ListenerSockets, SocketAddr) {
+pub(crate) fn sockets(
+    listener: usize,
+    protocol: config::Protocol,
+    threads: usize,
+) -> (ListenerSockets, SocketAddr) {
     let mut local: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let fds = (0..threads).map(|_| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -331,9 +335,33 @@ impl Stage {
         self.generation += 1;
         let table = snapshot(&self.config, &self.service, &self.instances, self.generation, members, states);
         self.gateway().publish(table);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let acknowledged = self.gateway().acknowledged(Generation(self.generation));
-        runtime.block_on(async { tokio::time::timeout(PATIENCE, acknowledged).await }).unwrap();
+        self.acknowledged(Generation(self.generation));
+    }
+
+    /// The next table with all instances in these states, not yet published, and what it is made for.
+    pub(crate) fn next_table(&mut self, states: &[Availability]) -> Snapshot {
+        self.generation += 1;
+        let all: Vec<usize> = (0..self.instances.len()).collect();
+        snapshot(&self.config, &self.service, &self.instances, self.generation, &all, states)
+    }
+
+    /// Changes more than the table, and waits until every thread goes by it.
+    pub(crate) fn rearrange(&mut self, rearrangement: Rearrangement, table: Snapshot) {
+        let (generation, gateway) = (table.generation, self.gateway.as_mut().unwrap());
+        let prepared = gateway.prepare(rearrangement).unwrap();
+        gateway.carry_out(prepared, table);
+        self.acknowledged(generation);
+    }
+
+    /// What its configuration says.
+    pub(crate) fn limits(&self) -> config::Limits {
+        self.config.limits.clone()
+    }
+
+    fn acknowledged(&self, generation: Generation) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let acknowledged = self.gateway().acknowledged(generation);
+        runtime.block_on(async { tokio::time::timeout(PATIENCE, acknowledged).await.unwrap() });
     }
 
     pub(crate) fn in_flight(&self) -> u32 {

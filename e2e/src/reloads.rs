@@ -19,7 +19,7 @@ pub fn configuration(changes: u64, fixed: [SocketAddr; 2]) -> String {
     line(either(2, "", "[limits]\nhead_bytes = \"20KiB\"\nconnections_per_client = 5000"));
     line("[[listener]]\nbind = [\"127.0.0.1:0\"]\nservice = \"shop\"");
     // The last of each round takes the whole service away, the first of the next one brings it back.
-    let has_fixed = changes == 0 || changes % KINDS != 0;
+    let has_fixed = changes == 0 || !changes.is_multiple_of(KINDS);
     if has_fixed {
         line("[[listener.route]]\npath = \"/fixed\"\nservice = \"fixed\"");
         line(either(4, "", "set_headers = { x-reloaded = \"1\" }"));

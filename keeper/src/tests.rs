@@ -2,6 +2,7 @@
 //! its worker. The scripted worker passes every message of the keeper on to the test, and the test's words on to the
 //! keeper, over a unix socket.
 
+mod reload;
 mod stage;
 
 use std::fs;

@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
 
 use everup_admin::{Command, Commands, serve_admin, serve_metrics};
 use everup_core::config::{self, Config, LogTo};
@@ -34,18 +33,8 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     let clock = Clock::start();
     descriptors::raise();
     let inherited = receive_start(&link)?;
-    let Inherited {
-        config_path,
-        keeper_pid,
-        restarts,
-        config_text,
-        sockets,
-        adopted,
-        notes: notes_text,
-        revisions,
-    } = inherited;
-    let mut config = parse(&config_text)?;
-    keep_revisions(&mut config, &revisions);
+    let config = config_of(&inherited)?;
+    let Inherited { config_path, keeper_pid, restarts, sockets, adopted, notes: notes_text, .. } = inherited;
     descriptors::tell(&config.limits);
     let now = clock.now();
     let notes = known(notes_text.as_deref(), state, now);
@@ -54,10 +43,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
 
     let mut controller = Controller::new(&config, sorted.threads, &notes, now);
     let mut supervisor = Supervisor::new(state.join("log"), seed, &config.services)?;
-    for Adopted { id, pid, port, revision } in &adopted {
-        let earlier = notes.restored(id, Some(*pid)).restarts;
-        supervisor.adopt(now.time, id, *pid, *port, revision, earlier);
-    }
+    adopt(&mut supervisor, &adopted, &notes, now);
     supervisor.instances().for_each(|process| controller.adopt(process, &notes));
     controller.begin_outliers(now);
 
@@ -113,14 +99,25 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     })
 }
 
-/// What processes are started with can be of an older configuration: only the keeper knows the rest of it.
-fn keep_revisions(config: &mut Config, revisions: &[(Arc<str>, String)]) {
+/// Takes over the processes that run.
+fn adopt(supervisor: &mut Supervisor, adopted: &[Adopted], notes: &Notes, now: Now) {
+    for Adopted { id, pid, port, revision } in adopted {
+        let earlier = notes.restored(id, Some(*pid)).restarts;
+        supervisor.adopt(now.time, id, *pid, *port, revision, earlier);
+    }
+}
+
+/// The configuration that runs. What processes are started with can be of an older one than the text: only the keeper
+/// knows all of that.
+fn config_of(inherited: &Inherited) -> Result<Config, AppError> {
+    let mut config = parse(&inherited.config_text)?;
     for service in &mut config.services {
-        let known = revisions.iter().find(|(name, _)| *name == service.name);
+        let known = inherited.revisions.iter().find(|(name, _)| *name == service.name);
         if let (Some(run), Some((_, revision))) = (&mut service.run, known) {
             run.revision.clone_from(revision);
         }
     }
+    Ok(config)
 }
 
 /// What this node is called.

@@ -7,10 +7,10 @@
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use everup_admin::api::{EventKind, Explanation, InstanceState, Status};
-use everup_admin::{Command, Commands, NotReady, Refusal};
+use everup_admin::{Command, Commands, Format, NotReady, Refusal};
 use everup_core::config::Config;
 use everup_core::ids::Generation;
 use everup_core::keeper::{ToKeeper, ToWorker};
@@ -253,7 +253,7 @@ impl Worker {
             Err(Command::Explain { id, reply }) => drop(reply.send(self.explain(id))),
             Err(Command::Plan { reply }) => self.ask_for_file(Asked::Plan(reply)),
             Err(Command::Reload { reply }) => self.ask_for_file(Asked::Reload(reply)),
-            Err(Command::Metrics { reply }) => drop(reply.send(self.metrics_page())),
+            Err(Command::Metrics { format, reply }) => drop(reply.send(self.metrics_page(format))),
             Err(Command::Ready { reply }) => drop(reply.send(self.ready())),
             Err(
                 Command::Drain { .. }
@@ -463,7 +463,7 @@ impl Worker {
         explain::explanation(id, &tales)
     }
 
-    fn metrics_page(&self) -> String {
+    fn metrics_page(&self, format: Format) -> String {
         let gateway = self.gateway.as_ref();
         let process = metrics::Process {
             connections: self.connections(),
@@ -471,12 +471,10 @@ impl Worker {
             generation: self.controller.generation().0,
             worker_restarts: self.identity.worker_restarts,
             dropped_lines: gateway.map_or(0, Gateway::dropped_lines),
+            wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
         };
-        let by_place = gateway.map_or_else(Vec::new, Gateway::route_requests);
-        let places = self.controller.listener_places().iter();
-        let routes: Vec<_> = places.map(|place| by_place.get(*place).cloned().unwrap_or_default()).collect();
-        let routes = metrics::Routes { listeners: &self.config.listeners, requests: &routes };
-        metrics::page(process, routes, self.controller.services())
+        let routes = gateway.map_or_else(Vec::new, Gateway::routes);
+        metrics::page(format, process, &routes, self.controller.services())
     }
 }
 

@@ -225,11 +225,20 @@ fn limits(old: &Limits, new: &Limits, changes: &mut Vec<Change>) {
 }
 
 fn limit_fields(old: &Limits, new: &Limits, differs: &mut Differs<'_>) {
-    let Limits { head_bytes, head_time, body_bytes, body_rate, connections, connections_per_client } = old;
+    let Limits {
+        head_bytes,
+        head_time,
+        body_bytes,
+        body_rate,
+        answer_rate,
+        connections,
+        connections_per_client,
+    } = old;
     differs.look("head_bytes", head_bytes, &new.head_bytes);
     differs.look("head_time", head_time, &new.head_time);
     differs.look("body_bytes", body_bytes, &new.body_bytes);
     differs.look("body_rate", body_rate, &new.body_rate);
+    differs.look("answer_rate", answer_rate, &new.answer_rate);
     differs.look("connections", connections, &new.connections);
     differs.look("connections_per_client", connections_per_client, &new.connections_per_client);
 }

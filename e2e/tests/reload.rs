@@ -12,6 +12,11 @@ use rustix::process::Signal;
 
 const GET: &str = "GET /whoami HTTP/1.1\r\nHost: x\r\n\r\n";
 
+/// The pace of a fault, on which nothing depends.
+fn pass(time: std::time::Duration) {
+    std::thread::park_timeout(time);
+}
+
 /// Asks on an open connection.
 #[track_caller]
 fn ask(connection: &mut Connection) -> u16 {
@@ -169,9 +174,11 @@ fn connect_until_refused(address: SocketAddr, stop: &std::sync::atomic::AtomicBo
     while !stop.load(std::sync::atomic::Ordering::SeqCst) {
         let connecting = TcpStream::connect_timeout(&address, std::time::Duration::from_millis(300));
         let Ok(mut stream) = connecting else { return asked };
-        stream.write_all(b"GET /whoami HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        stream
+            .write_all(b"GET /whoami HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .expect("it is open");
         let mut answer = String::new();
-        std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+        std::io::Read::read_to_string(&mut stream, &mut answer).expect("it is not reset");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?} after {asked}");
         asked += 1;
     }
@@ -271,7 +278,7 @@ fn a_file_that_is_being_written_is_seen_whole_or_not_at_all() {
             let mut file = std::fs::File::create(file).unwrap();
             for piece in whole.as_bytes().chunks(whole.len() / 20) {
                 file.write_all(piece).unwrap();
-                std::thread::sleep(std::time::Duration::from_millis(20));
+                pass(std::time::Duration::from_millis(20));
             }
         })
     };
@@ -288,7 +295,7 @@ fn a_file_that_is_being_written_is_seen_whole_or_not_at_all() {
             while swapping.load(std::sync::atomic::Ordering::SeqCst) {
                 count += 1;
                 everup.configure(config[count % 2].clone());
-                std::thread::sleep(std::time::Duration::from_millis(130));
+                pass(std::time::Duration::from_millis(130));
             }
         })
     };
@@ -342,7 +349,7 @@ fn a_worker_that_is_killed_around_a_reload_is_followed_by_one_with_a_configurati
         let park = format!("park = {{ requests = {} }}", number + 1);
         let config = Config::shop([sample.address()]).set(&park);
         format!("[node]\nname = \"n{number}\"\n")
-            + &String::from(if number % 2 == 0 { config } else { config.more(more) })
+            + &String::from(if number.is_multiple_of(2) { config } else { config.more(more) })
     };
     let mut everup = Everup::with(config(0)).start();
     let address = everup.address();
@@ -359,7 +366,7 @@ fn a_worker_that_is_killed_around_a_reload_is_followed_by_one_with_a_configurati
         match number % 3 {
             0 => drop(reloading.wait()),
             // In the middle, wherever that is.
-            part => std::thread::sleep(std::time::Duration::from_millis(u64::from(part) * 60)),
+            part => pass(std::time::Duration::from_millis(u64::from(part) * 60)),
         }
         worker.kill();
         let _ = reloading.wait();

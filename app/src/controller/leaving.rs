@@ -63,11 +63,6 @@ impl Slot {
 }
 
 impl Controller {
-    /// The places of the configuration's listeners in the table, in their order.
-    pub(crate) fn listener_places(&self) -> &[usize] {
-        &self.listeners
-    }
-
     /// Where the listeners of another configuration would have their places, in their order.
     pub(crate) fn places_of(&self, old: &Config, new: &Config) -> Vec<usize> {
         let mut next = self.slots.len();

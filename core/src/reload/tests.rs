@@ -1,3 +1,5 @@
+//! That every difference is named, and nothing else: by examples, and by configurations made at random.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -217,7 +219,7 @@ fn take_node(old: &Node, new: &Node, named: impl Fn(&str) -> bool) -> Node {
 
 fn take_service(to: &mut Service, new: &Service, named: impl Fn(&str) -> bool) {
     let Service { instances: _, name: _, run, .. } = new.clone();
-    let (kept, kept_run) = (to.clone(), to.run.clone());
+    let kept = to.clone();
     if let (Some(to), Some(new)) = (&mut to.run, run) {
         named("run.command").then(|| to.command = new.command);
         named("run.directory").then(|| to.directory = new.directory);
@@ -226,7 +228,6 @@ fn take_service(to: &mut Service, new: &Service, named: impl Fn(&str) -> bool) {
         named("run.user").then(|| to.user = new.user);
         named("run.log").then(|| to.log = new.log);
     }
-    let _ = kept_run;
     let take = |setting: &str| if named(setting) { new } else { &kept }.clone();
     to.balance = take("balance").balance;
     to.timeout = take("timeout").timeout;

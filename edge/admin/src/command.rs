@@ -1,6 +1,7 @@
 //! What the API asks of the controller: one message with the place for its answer. The controller owns the truth;
 //! nobody else reads or changes it.
 
+use crate::accept::Format;
 use std::time::Duration;
 
 use everup_core::ids::InstanceId;
@@ -81,7 +82,9 @@ pub enum Command {
     },
     /// The metrics page.
     Metrics {
-        /// For the answer, in Prometheus' text format.
+        /// How it is to be written.
+        format: Format,
+        /// For the answer.
         reply: oneshot::Sender<String>,
     },
     /// May this node get traffic?

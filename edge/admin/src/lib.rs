@@ -5,6 +5,7 @@
 //! instance and renders no table. The API is versioned by its path (`/v1`) and described in
 //! `docs/reference/admin-api.json`; a test keeps description and router equal.
 
+mod accept;
 pub mod api;
 mod client;
 mod command;
@@ -14,6 +15,7 @@ mod reloading;
 mod router;
 mod serve;
 
+pub use accept::Format;
 pub use client::{Client, ClientError};
 pub use command::{Command, Commands, DrainOutcome, NotReady, Refusal};
 pub use reloading::NotReloaded;

@@ -7,13 +7,14 @@ use axum::Json;
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use everup_core::ids::InstanceId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::accept::Format;
 use crate::api::{Done, DrainAnswer, ErrorAnswer};
 use crate::command::{Command, Commands, Refusal};
 use crate::reloading::NotReloaded;
@@ -202,10 +203,14 @@ async fn kill(
     done(ask(&commands, |reply| Command::Kill { id, reply }).await)
 }
 
-async fn metrics_page(State(commands): State<Commands>) -> Response {
-    match ask(&commands, |reply| Command::Metrics { reply }).await {
+async fn metrics_page(State(commands): State<Commands>, headers: HeaderMap) -> Response {
+    // Several lines are one list (RFC 9110 section 5.3).
+    let lines = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
+    let format = Format::wanted(&lines.collect::<Vec<_>>().join(","));
+    match ask(&commands, |reply| Command::Metrics { format, reply }).await {
         Ok(page) => {
-            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
+            let headers = [(header::CONTENT_TYPE, format.content_type()), (header::VARY, "Accept")];
+            (headers, page).into_response()
         }
         Err(gone) => gone,
     }

@@ -73,9 +73,13 @@ async fn run(start: Start) {
         shared,
         events,
     } = start;
-    let snapshot = Arc::clone(&orders.borrow().snapshot);
+    let (snapshot, routes) = {
+        let first = orders.borrow();
+        (Arc::clone(&first.snapshot), first.routes.for_thread())
+    };
     let seal = Seal::new(&sticky_keys);
-    let local = Rc::new(Local::new(Given { thread, settings, log, seed, seal, shared, events, snapshot }));
+    let local =
+        Rc::new(Local::new(Given { thread, settings, log, seed, seal, shared, events, snapshot, routes }));
     let mut doors = Doors::default();
     for socket in sockets {
         doors.obey(&local, doors::Order::Open(socket));
@@ -93,14 +97,14 @@ async fn obey(
     acknowledge: channel::Sender<Generation>,
 ) {
     loop {
-        let Orders { snapshot, closing, stop } = orders.borrow_and_update().clone();
+        let Orders { snapshot, routes, closing, stop } = orders.borrow_and_update().clone();
         if stop {
             return;
         }
         if closing && !local.is_closing() {
             local.close();
         }
-        local.adopt(snapshot);
+        local.adopt(snapshot, &routes);
         while let Ok(change) = changes.try_recv() {
             match change {
                 Order::Door(order) => doors.obey(local, order),

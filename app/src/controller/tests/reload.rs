@@ -178,7 +178,7 @@ fn a_controller_that_fails_leaves_connections_their_listeners() {
     };
     let stays: Vec<_> = table.listeners.iter().map(|one| one.stay).collect();
     assert_eq!(stays, [Stay::Stays, Stay::Gone, Stay::Stays]);
-    assert_eq!(controller.listener_places(), [0, 2]);
+    assert_eq!(controller.listeners, [0, 2]);
 }
 
 fn order_drain(name: &str) -> Input {

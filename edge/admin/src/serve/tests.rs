@@ -186,7 +186,7 @@ async fn the_metrics_address_offers_its_three_pages_and_nothing_else() {
     tokio::spawn(async move {
         while let Some(command) = commands.recv().await {
             match command {
-                Command::Metrics { reply } => reply.send("everup_table_generation 4\n".into()).unwrap(),
+                Command::Metrics { reply, .. } => reply.send("everup_table_generation 4\n".into()).unwrap(),
                 Command::Ready { reply } => {
                     reply.send(Err(NotReady("no instance of shop is up".into()))).unwrap()
                 }

@@ -39,7 +39,7 @@ enum Verb {
     Run(verb::run::Args),
     /// Read a configuration file and tell every mistake in it
     Check(verb::check::Args),
-    /// Read the configuration file anew and change what differs, without losing a request
+    /// Change to what the configuration file says now, without losing a request
     Reload(verb::reload::Args),
     /// Tell what a reload would change, and which connections that touches
     Plan(verb::plan::Args),

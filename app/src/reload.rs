@@ -76,6 +76,8 @@ struct UnderWay {
     began: Time,
     /// Every thread obeys, and the keeper knows it.
     obeyed: bool,
+    /// It was told that not every thread does.
+    held: bool,
 }
 
 /// What is open at an address, without the sockets themselves: the data plane has them.
@@ -138,7 +140,15 @@ impl Worker {
         self.reloads.taking_in = None;
         match taken {
             Ok(generation) => {
-                let under_way = UnderWay { number, ask, generation, changes, began: now.time, obeyed: false };
+                let under_way = UnderWay {
+                    number,
+                    ask,
+                    generation,
+                    changes,
+                    began: now.time,
+                    obeyed: false,
+                    held: false,
+                };
                 self.reloads.under_way = Some(under_way);
             }
             Err(why) => {
@@ -226,7 +236,8 @@ impl Worker {
                 let services = self.config.services.iter();
                 services.for_each(|service| self.supervisor.take_on(now, service));
             }
-        } else if !under_way.obeyed && now.since(under_way.began) >= HELD {
+        } else if !(under_way.obeyed || under_way.held) && now.since(under_way.began) >= HELD {
+            under_way.held = true;
             tracing::error!("a data-plane thread has not acknowledged the new configuration");
             self.answer_reloaded(false);
         }

@@ -339,6 +339,20 @@ fn an_address_that_is_taken_refuses_the_whole_reload() {
     assert_eq!(everup.verb(&["reload"]).code, Some(0));
 }
 
+#[test]
+fn what_the_worker_cannot_do_refuses_the_whole_reload_too() {
+    let sample = Sample::start("a");
+    let config = || Config::shop([sample.address()]);
+    let everup = Everup::with(config()).start();
+    let generation = everup.status().generation;
+    let log = "[access_log]\nto = \"/nonexistent/directory/log\"\n";
+    everup.configure(config().set("balance = \"ip-hash\"").bind(&["127.0.0.1:0", "[::1]:0"]).more(log));
+    let said = everup.verb(&["reload"]);
+    assert!(said.code == Some(1) && said.err.contains("cannot write the access log"), "{said:?}");
+    assert_eq!((everup.status().generation, everup.listener(0).len()), (generation, 1));
+    assert_eq!(get(everup.address(), "/whoami").status, 200);
+}
+
 /// The keeper knows which configuration ran last: a worker that dies during a reload or right after it is followed by one
 /// that has the old one or the new one, whole.
 #[test]

@@ -245,12 +245,17 @@ impl Controller {
         let listeners: Vec<_> =
             std::mem::replace(&mut self.slots, old).into_iter().map(|slot| slot.listener).collect();
         for (place, slot) in self.slots.iter_mut().enumerate() {
-            match places.iter().position(|one| *one == place) {
-                Some(index) => *slot = Slot::new(listeners[index].clone()),
+            match places.iter().position(|one| *one == place).and_then(|index| listeners.get(index)) {
+                Some(listener) => *slot = Slot::new(listener.clone()),
                 None => slot.close(),
             }
         }
-        self.listeners = places;
+        // It may have failed in the middle of a reload.
+        self.listeners = places.into_iter().take(listeners.len()).collect();
+        for listener in listeners.into_iter().skip(self.listeners.len()) {
+            self.listeners.push(self.slots.len());
+            self.slots.push(Slot::new(listener));
+        }
     }
 
     /// The longest `drain.time`.

@@ -227,7 +227,7 @@ impl Shared {
 pub struct Gateway {
     orders: channel::Sender<Orders>,
     acknowledged: Vec<channel::Receiver<Generation>>,
-    changes: Vec<mpsc::UnboundedSender<thread::Order>>,
+    changes: Vec<mpsc::UnboundedSender<(Generation, thread::Order)>>,
     shared: Arc<Shared>,
     /// Those of the newest table.
     routes: Mutex<Arc<Routes>>,
@@ -269,7 +269,7 @@ impl Gateway {
                 sticky_keys: Arc::clone(&setup.sticky_keys),
                 seed: everup_core::balance::hash(&(setup.worker_seed ^ thread as u64).to_le_bytes()),
                 orders: orders_seen.clone(),
-                changes,
+                changes: thread::Changes::new(changes),
                 acknowledge,
                 shared: Arc::clone(&gateway.shared),
                 events: events.clone(),
@@ -309,7 +309,7 @@ impl Gateway {
         let (writer, mut logs) = log.map_or((None, None), |(writer, logs)| (Some(writer), Some(logs)));
         for (changes, sockets) in self.changes.iter().zip(sockets) {
             // A thread that has ended obeys nothing any more.
-            let tell = |order| drop(changes.send(order));
+            let tell = |order| drop(changes.send((snapshot.generation, order)));
             let assign = assign.iter().map(|&(local, listener, protocol)| (local, listener, protocol));
             close.iter().for_each(|address| tell(thread::Order::Door(doors::Order::Close(*address))));
             assign.for_each(|(local, listener, protocol)| {

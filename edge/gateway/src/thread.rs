@@ -30,6 +30,30 @@ pub(crate) enum Order {
     Log(Option<Log>),
 }
 
+/// What is to change, each with the table that it goes with.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    incoming: mpsc::UnboundedReceiver<(Generation, Order)>,
+    /// Came before its table did.
+    early: Option<(Generation, Order)>,
+}
+
+impl Changes {
+    pub(crate) fn new(incoming: mpsc::UnboundedReceiver<(Generation, Order)>) -> Self {
+        Self { incoming, early: None }
+    }
+
+    /// The next one that goes with this table, or an older one.
+    fn next(&mut self, table: Generation) -> Option<Order> {
+        let (generation, order) = self.early.take().or_else(|| self.incoming.try_recv().ok())?;
+        if generation <= table {
+            return Some(order);
+        }
+        self.early = Some((generation, order));
+        None
+    }
+}
+
 /// What a thread needs to start.
 #[derive(Debug)]
 pub(crate) struct Start {
@@ -40,7 +64,7 @@ pub(crate) struct Start {
     pub(crate) sticky_keys: Arc<[[u8; 32]]>,
     pub(crate) seed: u64,
     pub(crate) orders: channel::Receiver<Orders>,
-    pub(crate) changes: mpsc::UnboundedReceiver<Order>,
+    pub(crate) changes: Changes,
     pub(crate) acknowledge: channel::Sender<Generation>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) events: mpsc::UnboundedSender<GatewayEvent>,
@@ -93,7 +117,7 @@ async fn run(start: Start) {
 async fn obey(
     local: &Rc<Local>,
     mut doors: Doors,
-    (mut orders, mut changes): (channel::Receiver<Orders>, mpsc::UnboundedReceiver<Order>),
+    (mut orders, mut changes): (channel::Receiver<Orders>, Changes),
     acknowledge: channel::Sender<Generation>,
 ) {
     loop {
@@ -105,7 +129,7 @@ async fn obey(
             local.close();
         }
         local.adopt(snapshot, &routes);
-        while let Ok(change) = changes.try_recv() {
+        while let Some(change) = changes.next(local.generation()) {
             match change {
                 Order::Door(order) => doors.obey(local, order),
                 Order::Settings(settings) => local.set_settings(settings),

@@ -4,11 +4,12 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use everup_admin::{Command, Commands, serve_admin, serve_metrics};
 use everup_core::config::{self, Config, LogTo};
 use everup_core::keeper::{SocketRole, ToKeeper};
-use everup_gateway::{AccessLog, Gateway, ListenerSockets, Settings, Setup, open_access_log};
+use everup_gateway::{Acceptor, AccessLog, Gateway, ListenerSockets, Settings, Setup, open_access_log};
 use everup_instance::Supervisor;
 use everup_link::{Adopted, Inherited, Link, Sockets, receive_start};
 use tokio::sync::mpsc;
@@ -26,6 +27,7 @@ use crate::shutdown::Shutdown;
 use crate::state_file::{self, StateFile};
 use crate::status::Identity;
 use crate::sticky_key;
+use crate::tls_files::TlsFiles;
 use crate::worker::{Presenter, Worker};
 
 /// A worker that serves. Must be called within a tokio runtime, on which the admin API runs.
@@ -38,10 +40,12 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     descriptors::tell(&config.limits);
     let now = clock.now();
     let notes = known(notes_text.as_deref(), state, now);
-    let sorted = Sorted::new(&config, sockets)?;
+    let tls_files = TlsFiles::open(&config, Path::new(&config_path), restarts > 0)?;
+    let sorted = Sorted::new(&config, sockets, &tls_files.acceptors())?;
     let seed = seed()?;
 
     let mut controller = Controller::new(&config, sorted.threads, &notes, now);
+    controller.set_connectors(tls_files.connectors());
     let mut supervisor = Supervisor::new(state.join("log"), seed, &config.services)?;
     adopt(&mut supervisor, &adopted, &notes, now);
     supervisor.instances().for_each(|process| controller.adopt(process, &notes));
@@ -69,9 +73,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     };
     let metrics_servers = serve(sorted.admin, sorted.metrics, &sender)?;
     let line = say_ready(link)?;
-    if restarts > 0 {
-        tracing::warn!(restarts, adopted = adopted.len(), "this worker took the place of one that died");
-    }
+    tell_of_restart(restarts, adopted.len());
     Ok(Worker {
         journal: Journal::new(controller.services(), controller.generation(), restarts, now.wall),
         clock,
@@ -93,6 +95,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         presenter,
         greeted: restarts > 0,
         next_sample: now.time,
+        tls_files,
         verdicts,
         noticed,
         commands,
@@ -123,6 +126,12 @@ fn config_of(inherited: &Inherited) -> Result<Config, AppError> {
 /// What this node is called.
 pub(crate) fn node_name(config: &Config) -> String {
     config.node.name.clone().unwrap_or_else(host_name)
+}
+
+fn tell_of_restart(restarts: u32, adopted: usize) {
+    if restarts > 0 {
+        tracing::warn!(restarts, adopted, "this worker took the place of one that died");
+    }
 }
 
 fn say_ready(link: Link) -> Result<KeeperLine, AppError> {
@@ -197,7 +206,7 @@ struct Sorted {
 }
 
 impl Sorted {
-    fn new(config: &Config, sockets: Vec<Sockets>) -> Result<Self, AppError> {
+    fn new(config: &Config, sockets: Vec<Sockets>, tls: &[Option<Arc<Acceptor>>]) -> Result<Self, AppError> {
         let mut sorted = Self {
             listeners: Vec::new(),
             opened: Vec::new(),
@@ -209,7 +218,8 @@ impl Sorted {
             sorted.opened.push(Opened { role, address: address.clone() });
             match role {
                 SocketRole::Listener { listener, bind: _ } => {
-                    sorted.listener(config, listener, &address, descriptors)?
+                    sorted.listener(config, listener, &address, descriptors)?;
+                    sorted.listeners.last_mut().expect("it was just added").tls = tls[listener].clone();
                 }
                 SocketRole::Admin => sorted.admin.extend(descriptors),
                 SocketRole::Metrics => sorted.metrics.extend(descriptors),
@@ -229,7 +239,7 @@ impl Sorted {
         let settings = config.listeners.get(listener).ok_or_else(wrong)?;
         let local: SocketAddr = address.parse().map_err(|_| wrong())?;
         self.threads = self.threads.max(fds.len());
-        self.listeners.push(ListenerSockets { listener, protocol: settings.protocol, local, fds });
+        self.listeners.push(ListenerSockets { listener, protocol: settings.protocol, local, tls: None, fds });
         Ok(())
     }
 }

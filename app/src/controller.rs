@@ -16,8 +16,8 @@ use everup_core::health::{Reason, Verdict, outlier};
 use everup_core::ids::{Generation, InstanceId};
 use everup_core::instance::Phase;
 use everup_core::time::Time;
-use everup_gateway::{GatewayEvent, Snapshot};
-use everup_health::{VerdictChange, Watch};
+use everup_gateway::{Connector, GatewayEvent, Snapshot};
+use everup_health::{Tls, VerdictChange, Watch};
 use everup_instance::Change;
 use tokio::sync::oneshot;
 
@@ -127,6 +127,13 @@ impl Controller {
         }
     }
 
+    /// What instances are connected to with, by service. To be told before anything else.
+    pub(crate) fn set_connectors(&mut self, connectors: Vec<Option<Arc<Connector>>>) {
+        for (service, connector) in self.services.iter_mut().zip(connectors) {
+            service.connector = connector;
+        }
+    }
+
     /// Begins anew in the place of a controller that failed: nothing is kept but the counters, which the data plane
     /// uses still, and that generations only grow.
     pub(crate) fn renew(&mut self, config: &config::Config, notes: &Notes, now: Now) {
@@ -135,6 +142,7 @@ impl Controller {
             let same = |old: &&Service| old.settings.name == service.settings.name;
             let Some(old) = self.services.iter().find(same) else { continue };
             service.shared = Arc::clone(&old.shared);
+            service.connector.clone_from(&old.connector);
             for instance in &mut service.instances {
                 let Some(old) = old.instances.iter().find(|old| old.id == instance.id) else { continue };
                 instance.shared = Arc::clone(&old.shared);
@@ -281,13 +289,12 @@ impl Controller {
     }
 
     /// What has to be finished before the data plane may end: requests, also those that wait, and relays of services
-    /// behind tcp listeners. WebSockets end whenever they like and are not waited for.
+    /// behind tcp and tls-passthrough listeners. WebSockets end whenever they like and are not waited for.
     pub(crate) fn to_be_finished(&self) -> u64 {
         let of_service = |(index, service): (usize, &Service)| {
-            let listeners = self.slots.iter().map(|slot| &slot.listener);
-            let is_relayed = listeners
-                .filter(|one| one.protocol == config::Protocol::Tcp)
-                .any(|one| one.service == Some(index));
+            let mut listeners = self.slots.iter().map(|slot| &slot.listener);
+            let is_relayed =
+                listeners.any(|one| one.protocol.relays() && one.services().any(|service| service == index));
             let of_instance = |instance: &Instance| {
                 let tunnels = if is_relayed { 0 } else { instance.shared.tunnels() };
                 u64::from(instance.shared.in_flight().saturating_sub(tunnels))
@@ -546,11 +553,16 @@ fn places(services: &[Service]) -> HashMap<InstanceId, (usize, usize)> {
 /// is known to have been there. One that was just started must pass `rise` in a row.
 fn watch(service: &Service, instance: &Instance) -> Option<Watch> {
     let check = &service.settings.health;
+    let address = instance.address()?;
     Some(Watch {
         id: instance.id.clone(),
-        address: instance.address()?,
+        address,
         check: check.clone(),
         send_proxy: service.settings.send_proxy,
+        tls: service.connector.as_ref().map(|connector| Tls {
+            current: connector.current(),
+            server_name: connector.server_name(address.ip()),
+        }),
         initial: instance.verdict.clone(),
         joins_after: if instance.is_run_by_us() { check.rise } else { 1 },
     })

@@ -13,16 +13,17 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use everup_admin::api::{EventKind, ListenerStatus, Mistake, Plan, Reloaded, WrongFile};
 use everup_admin::{NotReloaded, serve_metrics};
-use everup_core::config::{self, Config, Protocol, TraceParent};
+use everup_core::config::{self, Config, TraceParent};
 use everup_core::ids::Generation;
 use everup_core::keeper::{SocketRole, ToKeeper, ToWorker};
 use everup_core::reload::{Change, effective};
 use everup_core::time::Time;
-use everup_gateway::{ListenerSockets, Rearrangement, Settings};
+use everup_gateway::{Acceptor, Assigned, ListenerSockets, Rearrangement, Settings};
 use everup_link::Sockets;
 use tokio::sync::oneshot;
 
@@ -173,17 +174,19 @@ impl Worker {
         let (of_listeners, of_metrics): (Vec<_>, Vec<_>) =
             sockets.into_iter().partition(|sockets| matches!(sockets.role, SocketRole::Listener { .. }));
         let opened = rearranged(&self.opened, &kept, of_listeners.iter().chain(&of_metrics));
+        let config_path = Path::new(&self.identity.config);
+        let files =
+            self.tls_files.prepare(&self.config, &new, config_path).map_err(|error| error.to_string())?;
+        let plan =
+            Planned { config: &new, places: &places, acceptors: self.tls_files.acceptors_with(&files) };
         let rearrangement = Rearrangement {
             settings: Some(settings(&new)),
             access_log: (new.access_log != self.config.access_log)
-                .then(|| access_log(&new.access_log, Path::new(&self.identity.config), 0))
+                .then(|| access_log(&new.access_log, config_path, 0))
                 .transpose()
                 .map_err(|error| error.to_string())?,
-            open: of_listeners
-                .into_iter()
-                .map(|one| to_open(one, &new, &places))
-                .collect::<Result<_, _>>()?,
-            assign: assigned(&opened, &kept, &new, &places),
+            open: of_listeners.into_iter().map(|one| plan.to_open(one)).collect::<Result<_, _>>()?,
+            assign: plan.assigned(&opened, &kept),
             close: closed(&self.opened, &kept),
         };
         let metrics = of_metrics.into_iter().flat_map(|sockets| sockets.descriptors);
@@ -193,7 +196,8 @@ impl Worker {
             .map_err(|error| error.to_string())?;
         let prepared = gateway.prepare(rearrangement).map_err(|error| error.to_string())?;
         // From here on nothing can fail.
-        let snapshot = self.controller.reload(now, &self.config, &new);
+        self.tls_files.take(files);
+        let snapshot = self.controller.reload(now, &self.config, &new, self.tls_files.connectors());
         let generation = snapshot.generation;
         gateway.carry_out(prepared, snapshot);
         if !opened.iter().any(|one| one.role == SocketRole::Metrics && self.opened.contains(one)) {
@@ -318,33 +322,40 @@ fn rearranged<'a>(
     opened
 }
 
-fn to_open(sockets: Sockets, new: &Config, places: &[usize]) -> Result<ListenerSockets, String> {
-    let Sockets { role, address, descriptors: fds } = sockets;
-    let wrong = || format!("a socket for {address} fits no listener");
-    let (listener, protocol) = of_listener(role, new, places).ok_or_else(wrong)?;
-    let local = address.parse().map_err(|_| wrong())?;
-    Ok(ListenerSockets { listener, protocol, local, fds })
+/// What the sockets of a configuration are for.
+struct Planned<'a> {
+    config: &'a Config,
+    /// Of its listeners in the table.
+    places: &'a [usize],
+    acceptors: Vec<Option<Arc<Acceptor>>>,
 }
 
-/// The place of a socket's listener in the table, and what is spoken there.
-fn of_listener(role: SocketRole, config: &Config, places: &[usize]) -> Option<(usize, Protocol)> {
-    let SocketRole::Listener { listener, .. } = role else { return None };
-    Some((*places.get(listener)?, config.listeners.get(listener)?.protocol))
-}
+impl Planned<'_> {
+    fn to_open(&self, sockets: Sockets) -> Result<ListenerSockets, String> {
+        let Sockets { role, address, descriptors: fds } = sockets;
+        let wrong = || format!("a socket for {address} fits no listener");
+        let Assigned { local, listener, protocol, tls } =
+            self.assigned_to(role, &address).ok_or_else(wrong)?;
+        Ok(ListenerSockets { listener, protocol, local, tls, fds })
+    }
 
-/// Sockets that stay, with what they are for now.
-fn assigned(
-    opened: &[Opened],
-    kept: &[(SocketRole, SocketRole)],
-    new: &Config,
-    places: &[usize],
-) -> Vec<(SocketAddr, usize, Protocol)> {
-    let assign = |one: &Opened| {
-        let (listener, protocol) = of_listener(one.role, new, places)?;
-        Some((one.address.parse().ok()?, listener, protocol))
-    };
-    let is_kept = |one: &&Opened| kept.iter().any(|(_, role)| *role == one.role);
-    opened.iter().filter(is_kept).filter_map(assign).collect()
+    /// Sockets that stay, with what they are for now.
+    fn assigned(&self, opened: &[Opened], kept: &[(SocketRole, SocketRole)]) -> Vec<Assigned> {
+        let is_kept = |one: &&Opened| kept.iter().any(|(_, role)| *role == one.role);
+        let kept = opened.iter().filter(is_kept);
+        kept.filter_map(|one| self.assigned_to(one.role, &one.address)).collect()
+    }
+
+    /// None: it is no listener's.
+    fn assigned_to(&self, role: SocketRole, address: &str) -> Option<Assigned> {
+        let SocketRole::Listener { listener, .. } = role else { return None };
+        Some(Assigned {
+            local: address.parse().ok()?,
+            listener: *self.places.get(listener)?,
+            protocol: self.config.listeners.get(listener)?.protocol,
+            tls: self.acceptors.get(listener)?.clone(),
+        })
+    }
 }
 
 /// Addresses of listeners that nobody needs any more.

@@ -12,7 +12,7 @@ use everup_core::health::{Reason, Verdict, outlier};
 use everup_core::ids::{Generation, InstanceId};
 use everup_core::instance::Phase;
 use everup_core::time::Time;
-use everup_gateway::{Availability, InstanceShared, ServiceShared};
+use everup_gateway::{Availability, Connector, InstanceShared, ServiceShared};
 use everup_instance::Change;
 
 use crate::clock::Now;
@@ -24,6 +24,8 @@ use crate::rates::Rates;
 pub(crate) struct Service {
     pub(crate) settings: Arc<config::Service>,
     pub(crate) shared: Arc<ServiceShared>,
+    /// What connections to its instances are secured with; None: nothing.
+    pub(crate) connector: Option<Arc<Connector>>,
     /// Fixed order and number: tables name instances by index.
     pub(crate) instances: Vec<Instance>,
     /// Decides who is ejected; None: nobody ever is. `outliers.rs` talks to it.
@@ -114,6 +116,7 @@ impl Service {
         Self {
             settings: Arc::new(settings),
             shared,
+            connector: None,
             instances,
             outliers: None,
             maglev: None,

@@ -36,6 +36,7 @@ use crate::reload::{Asked, Opened, Reloads};
 use crate::shutdown::{Shutdown, Step};
 use crate::state_file::StateFile;
 use crate::status::{self, Identity, LOG_LINES, Moment};
+use crate::tls_files::TlsFiles;
 
 /// What the operator at the terminal may be told.
 #[derive(Debug)]
@@ -101,6 +102,7 @@ pub(crate) struct Worker {
     pub(crate) presenter: Presenter,
     pub(crate) greeted: bool,
     pub(crate) next_sample: Time,
+    pub(crate) tls_files: TlsFiles,
     pub(crate) verdicts: mpsc::UnboundedReceiver<VerdictChange>,
     pub(crate) noticed: mpsc::UnboundedReceiver<GatewayEvent>,
     pub(crate) commands: mpsc::Receiver<Command>,
@@ -271,6 +273,7 @@ impl Worker {
         self.controller.handle(now, Input::Tick);
         if now.time >= self.next_sample {
             self.next_sample = now.time + SAMPLE;
+            self.tls_files.look();
             self.controller.sample(now.time);
             self.look_at_reload(now.time);
             if let Some(notes) = &self.remembered {

@@ -233,6 +233,7 @@ fn limit_fields(old: &Limits, new: &Limits, differs: &mut Differs<'_>) {
         answer_rate,
         connections,
         connections_per_client,
+        handshakes,
     } = old;
     differs.look("head_bytes", head_bytes, &new.head_bytes);
     differs.look("head_time", head_time, &new.head_time);
@@ -240,6 +241,7 @@ fn limit_fields(old: &Limits, new: &Limits, differs: &mut Differs<'_>) {
     differs.look("body_rate", body_rate, &new.body_rate);
     differs.look("answer_rate", answer_rate, &new.answer_rate);
     differs.look("connections", connections, &new.connections);
+    differs.look("handshakes", handshakes, &new.handshakes);
     differs.look("connections_per_client", connections_per_client, &new.connections_per_client);
 }
 

@@ -20,7 +20,7 @@ use everup_core::config::{self, Config};
 use everup_core::ids::{Generation, InstanceId};
 use everup_core::reload::pair_listeners;
 use everup_core::time::Time;
-use everup_gateway::{Availability, Snapshot, Stay};
+use everup_gateway::{Availability, Connector, Snapshot, Stay};
 
 use super::{Controller, Output, watch};
 use crate::clock::Now;
@@ -76,11 +76,18 @@ impl Controller {
         pairs.before.into_iter().map(place).collect()
     }
 
-    /// Changes from the configuration that runs to another one; the table that begins it.
-    pub(crate) fn reload(&mut self, now: Now, old: &Config, new: &Config) -> Snapshot {
+    /// Changes from the configuration that runs to another one, whose services connect with `connectors`; the table that
+    /// begins it.
+    pub(crate) fn reload(
+        &mut self,
+        now: Now,
+        old: &Config,
+        new: &Config,
+        connectors: Vec<Option<Arc<Connector>>>,
+    ) -> Snapshot {
         let patience = self.patience();
         let places = self.places_of(old, new);
-        self.take_services(now, new);
+        self.take_services(now, new, connectors);
         for (place, listener) in places.iter().zip(&new.listeners) {
             match self.slots.get_mut(*place) {
                 Some(slot) => *slot = Slot::new(listener.clone()),
@@ -98,17 +105,21 @@ impl Controller {
         self.next_table()
     }
 
-    fn take_services(&mut self, now: Now, new: &Config) {
+    fn take_services(&mut self, now: Now, new: &Config, connectors: Vec<Option<Arc<Connector>>>) {
         let next = Generation(self.generation.0 + 1);
         let mut old = std::mem::take(&mut self.services);
         let names: Vec<Arc<str>> = old.iter().map(|service| Arc::clone(&service.settings.name)).collect();
         let mut services = Vec::new();
+        let mut connectors = connectors.into_iter();
         for settings in &new.services {
+            let connector = connectors.next().flatten();
             let known = old.iter().position(|service| service.settings.name == settings.name);
             let service = match known.map(|place| old.remove(place)) {
                 Some(mut known) => {
                     let is_checked_anew = known.settings.health != settings.health
-                        || known.settings.send_proxy != settings.send_proxy;
+                        || known.settings.send_proxy != settings.send_proxy
+                        || known.settings.tls != settings.tls;
+                    known.connector = connector;
                     let came = known.resettle(settings, self.threads, now);
                     let to_watch = |one: &&Instance| is_checked_anew || came.contains(&one.id);
                     let watches =
@@ -119,6 +130,7 @@ impl Controller {
                 None => {
                     let mut service =
                         Service::new(settings.clone(), self.threads, &Notes::default(), now.wall);
+                    service.connector = connector;
                     service.begin_outliers(now);
                     let watches = service.instances.iter().filter_map(|one| watch(&service, one));
                     self.outputs.extend(watches.map(Output::Watch));

@@ -70,7 +70,7 @@ fn changed(
     (new, in_new): (&Listener, &Config),
     changes: &mut Vec<Change>,
 ) {
-    let Listener { bind, protocol, accept_proxy, service, routes } = old;
+    let Listener { bind, protocol, accept_proxy, service, tls, client_ca, redirect, hsts, routes } = old;
     let subject = || Subject::Listener(listed(&new.bind));
     let mut addresses = Differs::new();
     addresses.look("bind", &sorted(bind), &sorted(&new.bind));
@@ -82,7 +82,14 @@ fn changed(
     connections.look("accept_proxy", accept_proxy, &new.accept_proxy);
     let effect = "no connection is touched; holds for connections that begin";
     connections.tell(subject(), When::Now, effect, changes);
+    let mut certificates = Differs::new();
+    certificates.look("tls", tls, &new.tls);
+    certificates.look("client_ca", client_ca, &new.client_ca);
+    let effect = "no connection is touched; holds for handshakes that begin";
+    certificates.tell(subject(), When::Now, effect, changes);
     let mut requests = Differs::new();
+    requests.look("redirect", redirect, &new.redirect);
+    requests.look("hsts", hsts, &new.hsts);
     let name = |config: &Config, index: Option<usize>| {
         index.and_then(|index| config.services.get(index)).map(|service| service.name.clone())
     };

@@ -46,6 +46,7 @@ fn changed(old: &Service, new: &Service, changes: &mut Vec<Change>) {
         outlier,
         sticky,
         send_proxy,
+        tls,
         run,
     } = old;
     let subject = || Subject::Service(new.name.to_string());
@@ -62,6 +63,7 @@ fn changed(old: &Service, new: &Service, changes: &mut Vec<Change>) {
     differs.look("outlier", outlier, &new.outlier);
     differs.look("sticky", sticky, &new.sticky);
     differs.look("send_proxy", send_proxy, &new.send_proxy);
+    differs.look("tls", tls, &new.tls);
     differs.look(
         "run.log",
         &run.as_ref().map(|run| &run.log),

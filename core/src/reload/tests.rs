@@ -241,6 +241,7 @@ fn take_service(to: &mut Service, new: &Service, named: impl Fn(&str) -> bool) {
     to.outlier = take("outlier").outlier;
     to.sticky = take("sticky").sticky;
     to.send_proxy = take("send_proxy").send_proxy;
+    to.tls = take("tls").tls;
 }
 
 type ByName = (Listener, Vec<Option<std::sync::Arc<str>>>);

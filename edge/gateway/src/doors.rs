@@ -22,7 +22,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::local::Local;
 use crate::stream::Stream;
-use crate::{Shared, client, tcp};
+use crate::tls::{self, Accepting, Acceptor};
+use crate::{Assigned, Shared, client, passthrough, tcp};
 
 /// After an accept failed for want of descriptors or memory: trying at once would only burn the CPU that is needed to
 /// end connections.
@@ -37,6 +38,8 @@ pub(crate) struct ThreadSocket {
     pub(crate) listener: usize,
     pub(crate) protocol: Protocol,
     pub(crate) local: SocketAddr,
+    /// What handshakes are made with; None: there are none.
+    pub(crate) tls: Option<Arc<Acceptor>>,
     pub(crate) fd: OwnedFd,
 }
 
@@ -44,7 +47,7 @@ pub(crate) struct ThreadSocket {
 #[derive(Debug)]
 pub(crate) enum Order {
     Open(ThreadSocket),
-    Assign { local: SocketAddr, listener: usize, protocol: Protocol },
+    Assign(Assigned),
     Close(SocketAddr),
 }
 
@@ -60,6 +63,7 @@ struct Door {
     /// For connections that begin from now on.
     listener: Cell<usize>,
     protocol: Cell<Protocol>,
+    tls: RefCell<Option<Arc<Acceptor>>>,
     closing: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -67,21 +71,23 @@ struct Door {
 impl Doors {
     pub(crate) fn obey(&mut self, local: &Rc<Local>, order: Order) {
         match order {
-            Order::Open(ThreadSocket { listener, protocol, local: address, fd }) => {
+            Order::Open(ThreadSocket { listener, protocol, local: address, tls, fd }) => {
                 let door = Rc::new(Door {
                     address,
                     listener: Cell::new(listener),
                     protocol: Cell::new(protocol),
+                    tls: RefCell::new(tls),
                     closing: Cell::new(false),
                     waker: RefCell::default(),
                 });
                 self.doors.insert(address, Rc::clone(&door));
                 tokio::task::spawn_local(accept(Rc::clone(local), door, fd));
             }
-            Order::Assign { local, listener, protocol } => {
+            Order::Assign(Assigned { local, listener, protocol, tls }) => {
                 if let Some(door) = self.doors.get(&local) {
                     door.listener.set(listener);
                     door.protocol.set(protocol);
+                    door.tls.replace(tls);
                 }
             }
             Order::Close(address) => {
@@ -101,6 +107,12 @@ impl Door {
         }
     }
 
+    /// There are as many connections, or handshakes, as there may be.
+    fn is_full(&self, local: &Local) -> bool {
+        local.shared.connections.load(Ordering::Relaxed) >= local.limits().connections
+            || self.tls.borrow().is_some() && tls::is_full(local)
+    }
+
     /// The next connection; None: the door is closing.
     fn poll_accept(&self, cx: &mut Context<'_>, accepting: &TcpListener) -> Poll<Option<Accepted>> {
         if self.closing.get() {
@@ -118,11 +130,13 @@ impl Door {
         let place = Place::take(&local);
         let listener = self.listener.get();
         let protocol = self.protocol.get();
+        let tls = self.tls.borrow().as_ref().map(|acceptor| Accepting::new(&local, acceptor));
         tokio::task::spawn_local(async move {
             let _place = place;
             match protocol {
-                Protocol::Http => client::serve(local, stream, listener, peer).await,
+                Protocol::Http => client::serve(local, stream, listener, peer, tls).await,
                 Protocol::Tcp => tcp::serve(local, stream, listener, peer).await,
+                Protocol::TlsPassthrough => passthrough::serve(local, stream, listener, peer).await,
             }
         });
     }
@@ -137,8 +151,7 @@ async fn accept(local: Rc<Local>, door: Rc<Door>, fd: OwnedFd) {
         Err(error) => return tracing::error!("cannot accept on {address}: {error}"),
     };
     loop {
-        let most = local.limits().connections;
-        if local.shared.connections.load(Ordering::Relaxed) >= most && !door.closing.get() {
+        if door.is_full(&local) && !door.closing.get() {
             // At the limit new connections wait in the kernel's queue.
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;

@@ -12,12 +12,14 @@ mod announce;
 mod attempt;
 mod buffers;
 mod client;
+mod dial;
 mod doors;
 mod exchange;
 mod judge;
 mod local;
 mod measure;
 mod park;
+mod passthrough;
 mod per_client;
 mod pool;
 mod proxied;
@@ -37,6 +39,7 @@ mod tale;
 mod tcp;
 mod tell;
 mod thread;
+mod tls;
 mod trail;
 mod turned_away;
 mod watch;
@@ -63,6 +66,7 @@ pub use snapshot::{
     Snapshot, StatusClasses, Stay,
 };
 pub use tale::{Event, Phases, REMEMBERED, REMEMBERED_TIME, Tale, Verdict, What};
+pub use tls::{Acceptor, Connector, Files, InstanceFiles, TlsError};
 pub use turned_away::TurnedAway;
 
 /// Everything the data plane needs to start.
@@ -102,10 +106,23 @@ pub struct Rearrangement {
     pub access_log: Option<Option<AccessLog>>,
     /// Sockets to accept on from now on.
     pub open: Vec<ListenerSockets>,
-    /// Addresses that serve another listener from now on, or speak another protocol.
-    pub assign: Vec<(SocketAddr, usize, Protocol)>,
+    /// What open addresses are for from now on.
+    pub assign: Vec<Assigned>,
     /// Addresses to be given up; connections that wait there are served.
     pub close: Vec<SocketAddr>,
+}
+
+/// What an open address is for.
+#[derive(Clone, Debug)]
+pub struct Assigned {
+    /// The address.
+    pub local: SocketAddr,
+    /// Its listener's place in [`Snapshot::listeners`].
+    pub listener: usize,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// What handshakes are made with; None: there are none.
+    pub tls: Option<Arc<Acceptor>>,
 }
 
 /// A [`Rearrangement`] that can be carried out.
@@ -114,7 +131,7 @@ pub struct Prepared {
     settings: Option<Settings>,
     log: Option<(Option<access_log::Writer>, Vec<access_log::Log>)>,
     sockets: Vec<Vec<doors::ThreadSocket>>,
-    assign: Vec<(SocketAddr, usize, Protocol)>,
+    assign: Vec<Assigned>,
     close: Vec<SocketAddr>,
 }
 
@@ -127,6 +144,8 @@ pub struct ListenerSockets {
     pub protocol: Protocol,
     /// The address.
     pub local: SocketAddr,
+    /// What its connections are secured with; None: nothing.
+    pub tls: Option<Arc<Acceptor>>,
     /// Listening, non-blocking, one per thread.
     pub fds: Vec<OwnedFd>,
 }
@@ -185,6 +204,7 @@ pub(crate) struct Shared {
     /// From when all threads count time, so that what one notes another can read.
     pub(crate) epoch: Instant,
     pub(crate) connections: AtomicUsize,
+    pub(crate) handshakes: AtomicUsize,
     pub(crate) dropped_events: AtomicUsize,
     pub(crate) turned_away: turned_away::Counters,
     /// None: a client may have any number of connections.
@@ -198,6 +218,7 @@ impl Shared {
         Self {
             epoch: Instant::now(),
             connections: AtomicUsize::new(0),
+            handshakes: AtomicUsize::new(0),
             dropped_events: AtomicUsize::new(0),
             turned_away: turned_away::Counters::default(),
             per_client: Mutex::new(connections_per_client.map(PerClient::new)),
@@ -310,11 +331,9 @@ impl Gateway {
         for (changes, sockets) in self.changes.iter().zip(sockets) {
             // A thread that has ended obeys nothing any more.
             let tell = |order| drop(changes.send((snapshot.generation, order)));
-            let assign = assign.iter().map(|&(local, listener, protocol)| (local, listener, protocol));
             close.iter().for_each(|address| tell(thread::Order::Door(doors::Order::Close(*address))));
-            assign.for_each(|(local, listener, protocol)| {
-                tell(thread::Order::Door(doors::Order::Assign { local, listener, protocol }));
-            });
+            let assign = assign.iter().cloned().map(doors::Order::Assign);
+            assign.for_each(|order| tell(thread::Order::Door(order)));
             sockets.into_iter().for_each(|socket| tell(thread::Order::Door(doors::Order::Open(socket))));
             settings.iter().for_each(|settings| tell(thread::Order::Settings(settings.clone())));
             logs.iter_mut().for_each(|logs| tell(thread::Order::Log(logs.pop())));
@@ -412,12 +431,13 @@ fn split_sockets(
     threads: usize,
 ) -> Result<Vec<Vec<doors::ThreadSocket>>, GatewayError> {
     let mut per_thread: Vec<Vec<doors::ThreadSocket>> = (0..threads).map(|_| Vec::new()).collect();
-    for ListenerSockets { listener, protocol, local, fds } in sockets {
+    for ListenerSockets { listener, protocol, local, tls, fds } in sockets {
         if fds.len() != threads {
             return Err(GatewayError::Sockets { listener, found: fds.len(), threads });
         }
         for (set, fd) in per_thread.iter_mut().zip(fds) {
-            set.push(doors::ThreadSocket { listener, protocol, local, fd });
+            let tls = tls.clone();
+            set.push(doors::ThreadSocket { listener, protocol, local, tls, fd });
         }
     }
     Ok(per_thread)

@@ -13,6 +13,7 @@ use everup_core::exchange::Budget;
 
 use crate::pool::Pool;
 use crate::snapshot::{Availability, InstanceTable, ServiceShared, ServiceTable, Snapshot};
+use crate::tls::Connector;
 
 /// One table as one thread uses it.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub(crate) struct Service {
     pub(crate) settings: Arc<config::Service>,
     pub(crate) shared: Arc<ServiceShared>,
     pub(crate) instances: Vec<Rc<Instance>>,
+    pub(crate) connector: Option<Arc<Connector>>,
     /// Backups serve, because no other instance takes requests.
     pub(crate) backups_serve: bool,
     /// Some instance does not count its whole weight yet.
@@ -119,6 +121,9 @@ impl Service {
             || Rc::new(ServiceState::new(balance, seed ^ balance::hash(table.name.as_bytes()))),
             Rc::clone,
         );
+        // What is connected to otherwise from now on is connected to anew.
+        let connector = |connector: &Option<Arc<Connector>>| connector.as_ref().map(Arc::as_ptr);
+        let before = before.filter(|before| connector(&before.connector) == connector(&table.connector));
         let old_pool = |new: &InstanceTable| {
             let same = |old: &&Rc<Instance>| {
                 Arc::ptr_eq(&old.table.shared, &new.shared) && old.table.address == new.address
@@ -140,15 +145,9 @@ impl Service {
         state.budget.borrow_mut().set_percent(table.settings.retry.budget_percent);
         let (settings, shared) = (Arc::clone(&table.settings), Arc::clone(&table.shared));
         let backups_serve = serving.is_some_and(Rank::is_backup);
-        let service = Self {
-            settings,
-            shared,
-            instances,
-            backups_serve,
-            warming: Cell::new(false),
-            gone: false,
-            state,
-        };
+        let (connector, warming) = (table.connector.clone(), Cell::new(false));
+        let service =
+            Self { settings, shared, instances, connector, backups_serve, warming, gone: false, state };
         service.warm(Instant::now());
         service
     }
@@ -159,6 +158,7 @@ impl Service {
             settings: Arc::clone(&self.settings),
             shared: Arc::clone(&self.shared),
             instances: Vec::new(),
+            connector: None,
             backups_serve: false,
             warming: Cell::new(false),
             gone: true,

@@ -57,7 +57,7 @@ fn what_did_not_change_keeps_its_objects() {
         .map(|one| (Arc::clone(&one.settings), Arc::clone(&one.shared)))
         .collect();
     let new = changed(&[("rise = 2", "rise = 3")]);
-    let snapshot = controller.reload(now(3), &config(), &new);
+    let snapshot = controller.reload(now(3), &config(), &new, Vec::new());
     for (after, (settings, shared)) in controller.services().iter().zip(&before) {
         assert!(Arc::ptr_eq(&after.shared, shared));
         assert_eq!(Arc::ptr_eq(&after.settings, settings), &*after.settings.name == "shop");
@@ -75,7 +75,7 @@ fn an_instance_that_is_replaced_serves_until_its_successor_does() {
     let mut controller = started();
     let both = "\"10.0.0.1:9001\", { address = \"10.0.0.2:9001\", weight = 3 }";
     let new = changed(&[(both, "\"10.0.0.3:9001\"")]);
-    let snapshot = controller.reload(now(10), &config(), &new);
+    let snapshot = controller.reload(now(10), &config(), &new, Vec::new());
     let takes = Availability::Takes;
     assert_eq!(states(&snapshot)["shop/10.0.0.1:9001"], takes);
     assert_eq!(states(&snapshot)["shop/10.0.0.3:9001"], Availability::Down);
@@ -110,7 +110,7 @@ fn an_instance_that_is_replaced_serves_until_its_successor_does() {
 fn without_a_successor_it_serves_for_the_drain_time() {
     let mut controller = started();
     let both = "\"10.0.0.1:9001\", { address = \"10.0.0.2:9001\", weight = 3 }";
-    controller.reload(now(0), &config(), &changed(&[(both, "\"10.0.0.3:9001\"")]));
+    controller.reload(now(0), &config(), &changed(&[(both, "\"10.0.0.3:9001\"")]), Vec::new());
     acknowledge(&mut controller, 1);
     controller.handle(now(29_999), Input::Tick);
     assert_eq!(controller.services()[0].instances[1].availability(), Availability::Takes);
@@ -127,7 +127,7 @@ fn without_api() -> config::Config {
 #[test]
 fn a_removed_service_stays_in_the_table_as_long_as_something_leads_there() {
     let mut controller = started();
-    let snapshot = controller.reload(now(10), &config(), &without_api());
+    let snapshot = controller.reload(now(10), &config(), &without_api(), Vec::new());
     assert_eq!(
         snapshot.listeners.iter().map(|one| one.stay).collect::<Vec<_>>(),
         [Stay::Stays, Stay::Leaves]
@@ -153,9 +153,9 @@ fn a_service_that_comes_back_before_it_is_gone_stays() {
     let mut controller = started();
     let shared =
         Arc::clone(&controller.services().iter().find(|one| &*one.settings.name == "api").unwrap().shared);
-    controller.reload(now(10), &config(), &without_api());
+    controller.reload(now(10), &config(), &without_api(), Vec::new());
     acknowledge(&mut controller, 11);
-    let snapshot = controller.reload(now(20), &without_api(), &config());
+    let snapshot = controller.reload(now(20), &without_api(), &config(), Vec::new());
     assert!(snapshot.services.iter().any(|service| Arc::ptr_eq(&service.shared, &shared)));
     let stays: Vec<_> = snapshot.listeners.iter().map(|one| one.stay).collect();
     assert_eq!(stays, [Stay::Stays, Stay::Leaves, Stay::Stays], "a place is never given away twice");
@@ -168,8 +168,8 @@ fn a_service_that_comes_back_before_it_is_gone_stays() {
 #[test]
 fn a_controller_that_fails_leaves_connections_their_listeners() {
     let mut controller = started();
-    controller.reload(now(10), &config(), &without_api());
-    controller.reload(now(20), &without_api(), &config());
+    controller.reload(now(10), &config(), &without_api(), Vec::new());
+    controller.reload(now(20), &without_api(), &config(), Vec::new());
     controller.renew(&config(), &Notes::default(), now(30));
     let Some(Output::Publish(table)) =
         outputs(&mut controller).into_iter().find(|one| matches!(one, Output::Publish(_)))

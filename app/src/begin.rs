@@ -8,7 +8,7 @@ use std::path::Path;
 use everup_admin::{Command, Commands, serve_admin, serve_metrics};
 use everup_core::config::{self, Config, Limits, LogTo, TraceParent};
 use everup_core::keeper::{SocketRole, ToKeeper};
-use everup_gateway::{AccessLog, Gateway, ListenerSockets, Setup, open_access_log};
+use everup_gateway::{AccessLog, Batching, Gateway, ListenerSockets, Setup, open_access_log};
 use everup_instance::Supervisor;
 use everup_link::{Adopted, Inherited, Link, Sockets, receive_start};
 use tokio::sync::mpsc;
@@ -122,6 +122,7 @@ fn setup(
         limits: Limits { connections: descriptors::connections(&config.limits), ..config.limits },
         access_log: access_log(&config.access_log, config_path, restarts)?,
         makes_trace_parents: config.trace.parent == TraceParent::Make,
+        batching: Batching::WhenItPays,
         sockets: Vec::new(),
         threads: 1,
         sticky_keys: sticky_key::read_or_create(state)?.into(),

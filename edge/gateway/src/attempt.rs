@@ -66,7 +66,8 @@ struct Attempt<'a> {
     until: Duration,
     /// What is read next must have come by then.
     deadline: Duration,
-    written: bool,
+    /// What the connection had carried before.
+    carried_before: u64,
     answered: bool,
     /// The connection was used before, and not a byte came on it since.
     stale: bool,
@@ -107,8 +108,8 @@ pub(crate) async fn run(
     incoming.trail.on_connected(if stale { local.coarse_now() } else { local.now() });
     instance.table.shared.requests.cell(local.thread).add(1);
     let pump = Pump::new(local, incoming.body.clone(), incoming.body_bytes, incoming.awaits_continue);
-    let unsent = Vec::new();
-    let (written, answered) = (false, false);
+    let (unsent, answered) = (Vec::new(), false);
+    let carried_before = upstream.passed();
     let mut attempt = Attempt {
         local,
         client,
@@ -120,7 +121,7 @@ pub(crate) async fn run(
         began,
         until,
         deadline: until,
-        written,
+        carried_before,
         answered,
         stale,
     };
@@ -166,7 +167,8 @@ pub(crate) async fn dial(
     left: Duration,
 ) -> Result<Stream, Failure> {
     client.watch.set_deadline(None);
-    let connected = tokio::time::timeout(limit.min(left), Stream::connect(instance.table.address)).await;
+    let connected =
+        local.engine.timeout(limit.min(left), Stream::connect(&local.engine, instance.table.address)).await;
     let (failure, reason) = match connected {
         Ok(Ok(stream)) if local.table().takes(instance.key()) => return Ok(stream),
         // Judged down or taken out while we connected: nothing was written, so the newer table decides.
@@ -202,7 +204,8 @@ impl Attempt<'_> {
             let read = self.read().await?;
             if read == 0 {
                 self.incoming.met_stale |= self.stale;
-                return Err(self.failed(if self.stale { Failure::Stale } else { Failure::Lost }));
+                let stale = self.stale && !self.is_unsendable();
+                return Err(self.failed(if stale { Failure::Stale } else { Failure::Lost }));
             }
             self.stale = false;
             let next = self.take_head_bytes(read, held)?;
@@ -225,6 +228,16 @@ impl Attempt<'_> {
         self.client.watch.set_waits_for(self.may_be_rescued().then(|| self.instance.key()));
     }
 
+    /// Whether the kernel has taken a byte of the request: then nobody knows whether the instance got it.
+    fn is_written(&self) -> bool {
+        self.upstream.passed() > self.carried_before
+    }
+
+    /// Whether the connection has refused the request from its first byte on. What can be read there is no answer to it.
+    fn is_unsendable(&self) -> bool {
+        self.upstream.has_failed() && !self.is_written()
+    }
+
     fn may_be_rescued(&self) -> bool {
         self.incoming.idempotent && !self.incoming.consumed
     }
@@ -235,12 +248,9 @@ impl Attempt<'_> {
         while at < self.incoming.out.len() {
             let (upstream, out) = (&mut self.upstream, &self.incoming.out);
             match self.client.watch.wait(|cx| upstream.poll_write(cx, &out[at..])).await {
-                Ok(Ok(written)) => {
-                    self.written = true;
-                    at += written;
-                }
+                Ok(Ok(written)) => at += written,
                 // It may have answered before it closed: reading will tell.
-                Ok(Err(_)) if self.written => return Ok(()),
+                Ok(Err(_)) if self.is_written() => return Ok(()),
                 Ok(Err(_)) => return Err(self.failed(Failure::Lost)),
                 Err(signal) => return Err(self.signalled(signal)),
             }
@@ -269,6 +279,7 @@ impl Attempt<'_> {
     }
 
     async fn read_once(&mut self) -> Result<Step<usize>, Signal> {
+        let carried_before = self.carried_before;
         let Self { local, client, incoming, upstream, pump, until, deadline, answered, .. } = self;
         let Client { stream, watch, carry, .. } = &mut **client;
         let mut pumped = false;
@@ -289,6 +300,9 @@ impl Attempt<'_> {
                     *deadline = *until;
                     watch.set_deadline(Some(pump.next_wakeup().map_or(*until, |pace| pace.min(*until))));
                 }
+            }
+            if upstream.has_failed() && upstream.passed() == carried_before {
+                return Poll::Ready(Ok(Ok(0)));
             }
             upstream.poll_read(cx, &mut local.buffers.scratch()).map(Ok)
         });
@@ -483,12 +497,20 @@ impl Attempt<'_> {
 
     /// The answer went out: who keeps which connection.
     fn finish(self, answer: Answer) -> Ended {
+        // The answer may have been quicker than the rest of the request.
+        self.upstream.send_now();
         judge::on_answer(self.local, &self.incoming.service, self.instance, answer.status);
         let send_proxy = self.incoming.service.settings.send_proxy;
-        if answer.keep_instance && self.pump.is_done() && send_proxy == SendProxy::Off {
+        let keep = answer.keep_client && self.pump.is_done();
+        if answer.keep_instance && self.is_carried_whole() && send_proxy == SendProxy::Off {
             self.instance.pool.give(self.local.coarse_now(), self.upstream);
         }
-        Ended::Answered { keep: answer.keep_client && self.pump.is_done() }
+        Ended::Answered { keep }
+    }
+
+    /// Whether the instance's kernel has the whole request.
+    fn is_carried_whole(&self) -> bool {
+        self.pump.is_done() && self.upstream.is_flushed()
     }
 
     /// The instance agreed to another protocol: its head goes to the client, then bytes flow both ways.
@@ -595,6 +617,6 @@ impl Attempt<'_> {
     }
 
     fn failed(&self, failure: Failure) -> Ended {
-        Ended::Failed { failure, written: self.written, answered: self.answered }
+        Ended::Failed { failure, written: self.is_written(), answered: self.answered }
     }
 }

@@ -12,6 +12,7 @@ mod announce;
 mod attempt;
 mod buffers;
 mod client;
+mod engine;
 mod exchange;
 mod judge;
 mod local;
@@ -53,6 +54,7 @@ use tokio::sync::{mpsc, watch as channel};
 use crate::per_client::PerClient;
 
 pub use access_log::{AccessLog, open as open_access_log, rfc_3339};
+pub use engine::Batching;
 pub use snapshot::{
     Answers, Availability, InstanceShared, InstanceTable, ListenerTable, ServiceShared, ServiceTable,
     Snapshot, StatusClasses,
@@ -75,6 +77,8 @@ pub struct Setup {
     pub threads: usize,
     /// Keys of sticky cookies: the first seals, all open. The same after a restart, or every user moves.
     pub sticky_keys: Arc<[[u8; 32]]>,
+    /// When system calls for many connections are made together.
+    pub batching: Batching,
     /// Random: makes request ids unique and keeps threads from choosing in step.
     pub worker_seed: u64,
 }
@@ -217,6 +221,7 @@ impl Gateway {
             let (acknowledge, acknowledged) = channel::channel(Generation(0));
             let start = thread::Start {
                 thread,
+                batching: setup.batching,
                 limits: setup.limits.clone(),
                 log: logs.pop(),
                 makes_trace_parents: setup.makes_trace_parents,

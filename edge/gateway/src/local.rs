@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::access_log::Log;
 use crate::buffers::Buffers;
+use crate::engine::Engine;
 use crate::seal::Seal;
 use crate::service::{Instance, Service, Table};
 use crate::snapshot::{Availability, InstanceTable, ServiceShared, Snapshot};
@@ -27,6 +28,7 @@ use crate::{GatewayEvent, Shared};
 #[derive(Debug)]
 pub(crate) struct Local {
     pub(crate) thread: usize,
+    pub(crate) engine: Rc<Engine>,
     pub(crate) limits: Limits,
     pub(crate) buffers: Buffers,
     pub(crate) pipes: Pipes,
@@ -52,6 +54,7 @@ pub(crate) struct Local {
 #[derive(Debug)]
 pub(crate) struct Given {
     pub(crate) thread: usize,
+    pub(crate) engine: Rc<Engine>,
     pub(crate) limits: Limits,
     pub(crate) log: Option<Log>,
     pub(crate) makes_trace_parents: bool,
@@ -64,10 +67,12 @@ pub(crate) struct Given {
 
 impl Local {
     pub(crate) fn new(given: Given) -> Self {
-        let Given { thread, limits, log, makes_trace_parents, seed, seal, shared, events, snapshot } = given;
+        let Given { thread, engine, limits, log, makes_trace_parents, seed, seal, shared, events, snapshot } =
+            given;
         let epoch = shared.epoch;
         Self {
             thread,
+            engine,
             limits,
             buffers: Buffers::new(),
             pipes: Pipes::default(),

@@ -66,6 +66,8 @@ pub(crate) async fn run(
             Poll::Pending
         })
         .await;
+    // The last words of one side may have come together with its end.
+    instance.send_now();
 }
 
 impl Flow {

@@ -1,16 +1,14 @@
 //! A connection as the data plane uses it: non-blocking reads and writes that say "not now" instead of waiting, and a
 //! way to see whether an idle peer has gone. TLS will stand behind the same methods.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::os::fd::BorrowedFd;
+use std::task::{Context, Poll};
 
-use rustix::net::RecvFlags;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream};
+
+use crate::engine::{Engine, Socket};
 
 /// A quiet tunnel or relay whose peer has vanished is noticed after about this, times three and a bit: the kernel
 /// asks, no traffic of the application's is needed.
@@ -19,99 +17,103 @@ const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(30);
 /// One TCP connection.
 #[derive(Debug)]
 pub(crate) struct Stream {
-    tcp: TcpStream,
+    tcp: Socket,
 }
 
+#[expect(
+    clippy::needless_pass_by_ref_mut,
+    reason = "whoever reads or writes must be the only one, whatever stands behind these methods"
+)]
 impl Stream {
     /// A connection that a listener accepted.
-    pub(crate) fn accepted(tcp: TcpStream) -> Self {
+    pub(crate) fn accepted(tcp: Socket) -> Self {
         set_options(&tcp);
         Self { tcp }
     }
 
     /// Connects to `address`; the caller bounds the time.
-    pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        let tcp = socket.connect(address).await?;
+    pub(crate) async fn connect(engine: &Engine, address: SocketAddr) -> io::Result<Self> {
+        let tcp = Socket::connect(engine.reactor(), address).await?;
         set_options(&tcp);
         Ok(Self { tcp })
     }
 
     /// The address that the peer connected to.
     pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
+        let address = SockRef::from(&self.tcp).local_addr()?;
+        address.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
     }
 
     /// Reads what is there. `Ok(0)`: the peer sends no more.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(into);
-        match Pin::new(&mut self.tcp).poll_read(cx, &mut buffer) {
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(buffer.filled().len())),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        }
+        self.tcp.poll_read(cx, into)
     }
 
-    /// Writes as much as the kernel takes.
+    /// Writes as much as is taken. What was taken may be on its way still (see [`Self::is_flushed`]).
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, bytes)
+        self.tcp.poll_write(cx, bytes)
     }
 
-    /// Writes as much of both, one after the other, as the kernel takes right now: maybe nothing.
+    /// Writes as much of both, one after the other, as is taken right now: maybe nothing.
     pub(crate) fn try_write(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
-        // The waker is not needed: who wants to wait polls again, and readiness is kept by the runtime till then.
-        let cx = &mut Context::from_waker(Waker::noop());
-        let written = if second.is_empty() {
-            Pin::new(&mut self.tcp).poll_write(cx, first)
-        } else {
-            let slices = [IoSlice::new(first), IoSlice::new(second)];
-            Pin::new(&mut self.tcp).poll_write_vectored(cx, &slices)
-        };
-        match written {
-            Poll::Ready(result) => result,
-            Poll::Pending => Ok(0),
+        match self.tcp.try_write(first, second) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            written => written,
         }
+    }
+
+    /// Whether the kernel has everything that was written. If not, it goes at the end of the turn, or when the kernel
+    /// takes more.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.tcp.is_flushed()
+    }
+
+    /// What was written goes to the kernel now, as much as it takes, and not at the end of the turn.
+    pub(crate) fn send_now(&self) {
+        self.tcp.send_now();
+    }
+
+    /// Ready when the kernel has everything that was written.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.tcp.poll_flush(cx)
+    }
+
+    /// How many bytes the kernel has taken so far.
+    pub(crate) fn passed(&self) -> u64 {
+        self.tcp.passed()
+    }
+
+    /// Whether bytes that were written are lost.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.tcp.has_failed()
     }
 
     /// Whether bytes may pass through the kernel without our seeing them.
     pub(crate) fn is_plain(&self) -> bool {
-        true
+        !self.tcp.holds_input()
     }
 
     /// Does something that reads the socket, when it can be read.
     pub(crate) fn poll_readable<T>(
         &self,
         cx: &mut Context<'_>,
-        mut read: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
+        read: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
-        loop {
-            ready!(self.tcp.poll_read_ready(cx))?;
-            match self.tcp.try_io(Interest::READABLE, || read(self.tcp.as_fd())) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done),
-            }
-        }
+        self.tcp.poll_readable(cx, read)
     }
 
     /// Does something that writes to the socket, when it can be written to.
     pub(crate) fn poll_writable<T>(
         &self,
         cx: &mut Context<'_>,
-        mut write: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
+        write: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
-        loop {
-            ready!(self.tcp.poll_write_ready(cx))?;
-            match self.tcp.try_io(Interest::WRITABLE, || write(self.tcp.as_fd())) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done),
-            }
-        }
+        self.tcp.poll_writable(cx, write)
     }
 
     /// Tells the peer that we send no more.
     pub(crate) fn finish_writing(&self) {
-        // The peer may be gone already, which is what is wanted.
-        let _ = SockRef::from(&self.tcp).shutdown(std::net::Shutdown::Write);
+        self.tcp.finish_writing();
     }
 
     /// Closing will be a reset: what was sent so far is not all.
@@ -123,24 +125,20 @@ impl Stream {
     /// Whether an idle connection has nothing to read, not even its end, as far as the runtime has been told. Costs no
     /// system call.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.tcp.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending()
+        self.tcp.is_quiet()
     }
 
     /// The same, asked of the kernel: for requests that must not be sent into a closed connection.
     pub(crate) fn is_quiet_now(&self) -> bool {
-        let mut byte = [0u8; 1];
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        match rustix::net::recv(&self.tcp, &mut byte, flags) {
-            Ok(_) => false,
-            Err(error) => error == rustix::io::Errno::AGAIN,
-        }
+        self.tcp.is_quiet_now()
     }
 }
 
 /// Answers are small and must not wait for an acknowledgement; peers that vanish must be noticed. A socket that
 /// refuses an option still carries bytes.
-fn set_options(tcp: &TcpStream) {
-    let _ = tcp.set_nodelay(true);
+fn set_options(tcp: &Socket) {
+    let socket = SockRef::from(tcp);
+    let _ = socket.set_tcp_nodelay(true);
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3);
-    let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
+    let _ = socket.set_tcp_keepalive(&keepalive);
 }

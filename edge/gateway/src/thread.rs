@@ -1,6 +1,6 @@
 //! A data-plane thread: its runtime, and the tasks that live as long as it does: accepting, obeying, sweeping.
 
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,12 +10,11 @@ use std::time::Duration;
 
 use everup_core::config::{Limits, Protocol};
 use everup_core::ids::Generation;
-use tokio::net::TcpListener;
-use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch as channel};
 
 use crate::access_log::Log;
 use crate::client;
+use crate::engine::{Batching, Engine};
 use crate::local::{Given, Local};
 use crate::seal::Seal;
 use crate::stream::Stream;
@@ -43,6 +42,7 @@ pub(crate) struct ThreadSocket {
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) thread: usize,
+    pub(crate) batching: Batching,
     pub(crate) limits: Limits,
     pub(crate) log: Option<Log>,
     pub(crate) makes_trace_parents: bool,
@@ -59,18 +59,17 @@ pub(crate) struct Start {
 pub(crate) fn spawn(start: Start) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(format!("data-{}", start.thread)).spawn(move || {
         let thread = start.thread;
-        let runtime =
-            Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default());
-        match runtime {
-            Ok(runtime) => runtime.block_on(run(start)),
+        match Engine::new(start.batching) {
+            Ok(engine) => run(Rc::new(engine), start),
             Err(error) => tracing::error!("data-plane thread {thread} cannot start: {error}"),
         }
     })
 }
 
-async fn run(start: Start) {
+fn run(engine: Rc<Engine>, start: Start) {
     let Start {
         thread,
+        batching: _,
         limits,
         log,
         makes_trace_parents,
@@ -86,6 +85,7 @@ async fn run(start: Start) {
     let seal = Seal::new(&sticky_keys);
     let local = Rc::new(Local::new(Given {
         thread,
+        engine: Rc::clone(&engine),
         limits,
         log,
         makes_trace_parents,
@@ -96,16 +96,16 @@ async fn run(start: Start) {
         snapshot,
     }));
     for socket in sockets {
-        tokio::task::spawn_local(accept(Rc::clone(&local), socket));
+        engine.spawn(accept(Rc::clone(&local), socket));
     }
-    tokio::task::spawn_local(sweep(Rc::clone(&local)));
-    obey(&local, orders, acknowledge).await;
-    // Returning drops the runtime, and with it every connection.
+    engine.spawn(sweep(Rc::clone(&local)));
+    engine.run(obey(local, orders, acknowledge));
+    // All tasks are gone now, and with them every connection.
 }
 
 /// Takes new tables, and acknowledges each when no task here can use an older one.
 async fn obey(
-    local: &Local,
+    local: Rc<Local>,
     mut orders: channel::Receiver<Orders>,
     acknowledge: channel::Sender<Generation>,
 ) {
@@ -126,11 +126,9 @@ async fn obey(
 }
 
 async fn sweep(local: Rc<Local>) {
-    let mut interval = tokio::time::interval(SWEEP);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut sweeps = 0;
     loop {
-        interval.tick().await;
+        local.engine.sleep(SWEEP).await;
         local.sweep();
         sweeps += 1;
         if sweeps == SWEEPS_PER_PRUNE {
@@ -142,22 +140,23 @@ async fn sweep(local: Rc<Local>) {
 
 async fn accept(local: Rc<Local>, socket: ThreadSocket) {
     let ThreadSocket { listener, protocol, local: address, fd } = socket;
-    let accepting = match TcpListener::from_std(StdListener::from(fd)) {
+    let accepting = match local.engine.listener(fd) {
         Ok(accepting) => accepting,
         Err(error) => return tracing::error!("cannot accept on {address}: {error}"),
     };
     loop {
         if local.shared.connections.load(Ordering::Relaxed) >= local.limits.connections {
             // At the limit new connections wait in the kernel's queue.
-            tokio::time::sleep(ACCEPT_PAUSE).await;
+            local.engine.sleep(ACCEPT_PAUSE).await;
             continue;
         }
         match accepting.accept().await {
             Ok((tcp, peer)) => {
-                let local = Rc::clone(&local);
                 let stream = Stream::accepted(tcp);
                 let place = Place::take(&local);
-                tokio::task::spawn_local(async move {
+                let engine = Rc::clone(&local.engine);
+                let local = Rc::clone(&local);
+                engine.spawn(async move {
                     let _place = place;
                     match protocol {
                         Protocol::Http => client::serve(local, stream, listener, peer).await,
@@ -168,7 +167,7 @@ async fn accept(local: Rc<Local>, socket: ThreadSocket) {
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
                 tracing::warn!("cannot accept on {address}: {error}; trying again");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                local.engine.sleep(ACCEPT_PAUSE).await;
             }
         }
     }

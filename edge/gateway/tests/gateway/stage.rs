@@ -11,13 +11,20 @@ use everup_core::config::{self, Config};
 use everup_core::ids::{Generation, InstanceId};
 use everup_core::route;
 use everup_gateway::{
-    AccessLog, Availability, Gateway, GatewayEvent, InstanceShared, InstanceTable, ListenerSockets,
+    AccessLog, Availability, Batching, Gateway, GatewayEvent, InstanceShared, InstanceTable, ListenerSockets,
     ListenerTable, ServiceShared, ServiceTable, Setup, Snapshot,
 };
 use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc;
 
 use crate::wire::{Message, PATIENCE, Wire, ok};
+
+/// The same tests run as two programs, `gateway` with every receive and send in a batch,
+/// `gateway_plain` with none.
+const BATCHING: Batching = match env!("CARGO_CRATE_NAME").as_bytes() {
+    b"gateway_plain" => Batching::Never,
+    _ => Batching::Always,
+};
 
 /// An instance that does what its script says.
 pub(crate) struct Origin {
@@ -237,6 +244,7 @@ impl Setting {
             limits: config.limits.clone(),
             access_log,
             makes_trace_parents,
+            batching: BATCHING,
             sockets: vec![http, tcp_sockets],
             threads,
             sticky_keys: [[1; 32]].into(),

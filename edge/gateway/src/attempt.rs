@@ -18,6 +18,7 @@ use everup_core::http::response::{self, Response};
 use everup_core::http::{Framing, Parsed, Storage, Version, forward};
 
 use crate::announce::announce;
+use crate::buffers::SCRATCH_BYTES;
 use crate::client::{Client, Incoming};
 use crate::judge;
 use crate::local::Local;
@@ -83,6 +84,9 @@ struct Answer {
     /// Much of it came at once the last time.
     bulk: bool,
 }
+
+/// What is read at first of an answer that is likely to be spliced: its head, and not much that would have to be copied.
+const HEAD_READ_BYTES: usize = 8 * 1024;
 
 /// What to do after some bytes from the instance were looked at.
 enum Next {
@@ -280,6 +284,8 @@ impl Attempt<'_> {
 
     async fn read_once(&mut self) -> Result<Step<usize>, Signal> {
         let carried_before = self.carried_before;
+        let head_only = !self.answered && self.instance.answers_large.get();
+        let most = if head_only { HEAD_READ_BYTES } else { SCRATCH_BYTES };
         let Self { local, client, incoming, upstream, pump, until, deadline, answered, .. } = self;
         let Client { stream, watch, carry, .. } = &mut **client;
         let mut pumped = false;
@@ -304,7 +310,7 @@ impl Attempt<'_> {
             if upstream.has_failed() && upstream.passed() == carried_before {
                 return Poll::Ready(Ok(Ok(0)));
             }
-            upstream.poll_read(cx, &mut local.buffers.scratch()).map(Ok)
+            upstream.poll_read(cx, &mut local.buffers.scratch()[..most]).map(Ok)
         });
         Ok(match read.await? {
             Ok(Ok(read)) => Ok(read),
@@ -416,7 +422,9 @@ impl Attempt<'_> {
             self.local.buffers.give(out);
         }
         let keep_instance = head.keep_alive && taken == rest.len();
-        let bulk = taken >= BULK;
+        let large = body.wants().is_some_and(|left| left >= SPLICE_FROM);
+        let bulk = taken >= BULK || large && self.instance.answers_large.get();
+        self.instance.answers_large.set(large);
         Ok(Answer { status: head.status, body, keep_client, keep_instance, dechunk, bulk })
     }
 

@@ -33,9 +33,6 @@ use self::timers::Timers;
 pub(crate) use self::socket::{Listener, Socket};
 pub(crate) use self::timers::Elapsed;
 
-/// Tasks that are run before the kernel is asked again, at least: those that are woken meanwhile wait for their turn.
-const TASKS_PER_TURN: usize = 128;
-
 /// When the system calls of a turn are made together, through io_uring. Where the kernel does not let us, never.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Batching {
@@ -126,11 +123,10 @@ impl Engine {
             self.tasks.answer_bell();
         }
         self.timers.wake_due();
-        for _ in 0..self.tasks.waiting().max(TASKS_PER_TURN) {
+        // Who is woken from now on has the next turn: no one keeps the thread from its sockets.
+        for _ in 0..self.tasks.waiting() {
             self.reactor.renew_budget();
-            if !self.tasks.run_one() {
-                break;
-            }
+            self.tasks.run_one();
         }
         self.reactor.send_all();
     }
@@ -144,3 +140,7 @@ impl Drop for Over {
         self.0.set(true);
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "these are tests")]
+mod tests;

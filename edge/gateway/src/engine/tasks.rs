@@ -126,11 +126,11 @@ impl Tasks {
         HERE.with(|here| here.ready.borrow_mut().extend(woken.drain(..)));
     }
 
-    /// Runs the one that waits longest; false: none does.
-    pub(super) fn run_one(&self) -> bool {
-        let Some(id) = HERE.with(|here| here.ready.borrow_mut().pop_front()) else { return false };
+    /// Runs the one that waits longest, if one does.
+    pub(super) fn run_one(&self) {
+        let next = HERE.with(|here| here.ready.borrow_mut().pop_front());
         // One that has ended may still be woken.
-        let Some(mut task) = self.take(id) else { return true };
+        let Some((id, mut task)) = next.and_then(|id| Some((id, self.take(id)?))) else { return };
         // From here on whoever wakes it wants it run again.
         task.mark.queued.swap(false, Ordering::AcqRel);
         let mut cx = Context::from_waker(&task.waker);
@@ -143,7 +143,6 @@ impl Tasks {
                 self.end(id, task);
             }
         }
-        true
     }
 
     /// Ends every task where it stands.

@@ -122,8 +122,8 @@ impl Stream {
         let _ = SockRef::from(&self.tcp).set_linger(Some(std::time::Duration::ZERO));
     }
 
-    /// Whether an idle connection has nothing to read, not even its end, as far as the runtime has been told. Costs no
-    /// system call.
+    /// Whether an idle connection has nothing to read, not even its end, as far as the kernel has told. Costs no system
+    /// call, but for one after a read that took all there was room for.
     pub(crate) fn is_quiet(&self) -> bool {
         self.tcp.is_quiet()
     }

@@ -231,16 +231,25 @@ impl Socket {
         }
     }
 
-    /// Whether there is nothing to read, not even the end, as far as the kernel has told. Costs no system call.
+    /// Whether there is nothing to read, not even the end, as far as the kernel has told. It is asked only when the last
+    /// read got all that it had room for.
     pub(crate) fn is_quiet(&self) -> bool {
-        !self.entry.is(READABLE | ENDED) && !self.entry.holds_input()
+        !self.holds_input() && !self.entry.is(ENDED) && (!self.entry.is(READABLE) || self.is_empty_now())
     }
 
-    /// The same, asked of the kernel.
+    /// The same, asked of the kernel in any case.
     pub(crate) fn is_quiet_now(&self) -> bool {
+        !self.holds_input() && self.is_empty_now()
+    }
+
+    fn is_empty_now(&self) -> bool {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         let peeked = rustix::net::recv(&self.entry, &mut [0u8; 1], flags);
-        self.is_quiet() && peeked.is_err_and(|error| error == rustix::io::Errno::AGAIN)
+        let empty = peeked.is_err_and(|error| error == rustix::io::Errno::AGAIN);
+        if empty {
+            self.entry.unset(READABLE);
+        }
+        empty
     }
 
     /// False: the task has done its share for this turn, and will be run again in the next one.

@@ -350,3 +350,16 @@ fn a_connection_that_is_always_readable_leaves_the_others_their_turns() {
         });
     }
 }
+
+#[test]
+fn a_connection_that_was_read_to_the_last_byte_with_no_room_to_spare_is_quiet() {
+    run(Batching::Never, |engine| async move {
+        let (socket, mut peer) = connected(&engine).await;
+        peer.write_all(b"all").unwrap();
+        assert_eq!(read(&socket, &mut [0; 3]).await.unwrap(), 3);
+        assert!(socket.is_quiet());
+        peer.write_all(b"!").unwrap();
+        turn().await;
+        assert!(!socket.is_quiet());
+    });
+}

@@ -17,6 +17,7 @@ use crate::clock::{Clock, Now};
 use crate::controller::Controller;
 use crate::descriptors;
 use crate::error::AppError;
+use crate::journal::Journal;
 use crate::keeper_line::KeeperLine;
 use crate::notes::Notes;
 use crate::rates::Rates;
@@ -74,6 +75,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         tracing::warn!(restarts, adopted = adopted.len(), "this worker took the place of one that died");
     }
     Ok(Worker {
+        journal: Journal::new(controller.services(), controller.generation(), restarts, now.wall),
         clock,
         identity,
         rates: config.services.iter().map(|_| Rates::default()).collect(),
@@ -122,7 +124,7 @@ fn setup(
         limits: Limits { connections: descriptors::connections(&config.limits), ..config.limits },
         access_log: access_log(&config.access_log, config_path, restarts)?,
         makes_trace_parents: config.trace.parent == TraceParent::Make,
-        batching: Batching::WhenItPays,
+        batching: if config.node.io_uring { Batching::WhenItPays } else { Batching::Never },
         sockets: Vec::new(),
         threads: 1,
         sticky_keys: sticky_key::read_or_create(state)?.into(),

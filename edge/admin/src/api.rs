@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::event::{Event, EventKind, Events};
 pub use crate::explanation::{ExplainedEvent, ExplainedRequest, Explanation};
 
 /// Everything an operator may want to see at once: `GET /v1/status`.

@@ -65,6 +65,11 @@ impl Engine {
         Ok(Self { tasks, reactor, timers: Timers::default() })
     }
 
+    /// Whether calls are made together.
+    pub(crate) fn is_batching(&self) -> bool {
+        self.reactor.is_batching()
+    }
+
     /// Starts a task.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.tasks.spawn(Box::pin(task));

@@ -3,12 +3,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll};
 
 use socket2::{SockRef, TcpKeepalive};
 
 use crate::engine::{Engine, Socket};
+
+use crate::queued::queued;
 
 /// A quiet tunnel or relay whose peer has vanished is noticed after about this, times three and a bit: the kernel
 /// asks, no traffic of the application's is needed.
@@ -109,6 +111,17 @@ impl Stream {
         write: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
         self.tcp.poll_writable(cx, write)
+    }
+
+    /// Ready when the connection is broken: it was reset, or its peer has vanished. That the peer only sends no more is no
+    /// such thing, it may well wait for an answer.
+    pub(crate) async fn broken(&self) {
+        self.tcp.broken().await;
+    }
+
+    /// What the peer has not acknowledged yet.
+    pub(crate) fn queued(&self) -> io::Result<u64> {
+        queued(self.tcp.as_fd()).map(|queued| queued + self.tcp.unsent())
     }
 
     /// Tells the peer that we send no more.

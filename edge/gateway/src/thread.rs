@@ -1,4 +1,4 @@
-//! A data-plane thread: its runtime, and the tasks that live as long as it does: accepting, obeying, sweeping.
+//! A data-plane thread: its engine, and the tasks that live as long as it does: accepting, obeying, sweeping.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -67,6 +67,9 @@ pub(crate) fn spawn(start: Start) -> std::io::Result<JoinHandle<()>> {
 }
 
 fn run(engine: Rc<Engine>, start: Start) {
+    if start.thread == 0 && start.batching != Batching::Never && !engine.is_batching() {
+        tracing::info!("the kernel has no io_uring for us: reads and writes are made one by one");
+    }
     let Start {
         thread,
         batching: _,
@@ -81,7 +84,10 @@ fn run(engine: Rc<Engine>, start: Start) {
         shared,
         events,
     } = start;
-    let snapshot = Arc::clone(&orders.borrow().snapshot);
+    let (snapshot, routes) = {
+        let first = orders.borrow();
+        (Arc::clone(&first.snapshot), first.routes.for_thread())
+    };
     let seal = Seal::new(&sticky_keys);
     let local = Rc::new(Local::new(Given {
         thread,
@@ -94,6 +100,7 @@ fn run(engine: Rc<Engine>, start: Start) {
         shared,
         events,
         snapshot,
+        routes,
     }));
     for socket in sockets {
         engine.spawn(accept(Rc::clone(&local), socket));
@@ -110,14 +117,14 @@ async fn obey(
     acknowledge: channel::Sender<Generation>,
 ) {
     loop {
-        let Orders { snapshot, closing, stop } = orders.borrow_and_update().clone();
+        let Orders { snapshot, routes, closing, stop } = orders.borrow_and_update().clone();
         if stop {
             return;
         }
         if closing && !local.is_closing() {
             local.close();
         }
-        local.adopt(snapshot);
+        local.adopt(snapshot, &routes);
         acknowledge.send_replace(local.generation());
         if orders.changed().await.is_err() {
             return;

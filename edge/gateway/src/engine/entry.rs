@@ -15,6 +15,8 @@ pub(super) const READABLE: u8 = 1;
 pub(super) const WRITABLE: u8 = 2;
 /// Its end, or an error, is there to be read: it stays readable.
 pub(super) const ENDED: u8 = 4;
+/// It was reset, or its peer has vanished.
+pub(super) const BROKEN: u8 = 8;
 
 /// More than this at once is a body: what comes next is not received ahead but read into a larger buffer.
 const BULKY: usize = 4 * 1024;
@@ -28,6 +30,8 @@ pub(super) struct Entry {
     ready: Cell<u8>,
     pub(super) reader: Waiter,
     pub(super) writer: Waiter,
+    /// Waits for it to break.
+    pub(super) breaking: Waiter,
     /// How many bytes the reader would take; 0: it wants to be told only.
     pub(super) wants: Cell<u32>,
     /// Much came at once the last time: what comes next is read to where it is wanted, in one piece.
@@ -65,6 +69,7 @@ impl Entry {
             ready: Cell::new(ready),
             reader: Waiter::default(),
             writer: Waiter::default(),
+            breaking: Waiter::default(),
             wants: Cell::new(0),
             bulky: Cell::new(false),
             inbox: RefCell::new(0..0),
@@ -101,6 +106,10 @@ impl Entry {
         }
         if flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR) {
             state |= WRITABLE;
+        }
+        if flags.intersects(EventFlags::ERR) {
+            state |= BROKEN;
+            self.breaking.wake();
         }
         self.set(state);
     }

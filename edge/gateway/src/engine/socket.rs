@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType};
 
-use super::entry::{ENDED, Entry, READABLE, WRITABLE};
+use super::entry::{BROKEN, ENDED, Entry, READABLE, WRITABLE};
 use super::reactor::Reactor;
 use super::sends;
 
@@ -210,6 +210,23 @@ impl Socket {
         }
         self.entry.writer.wait(cx.waker());
         Poll::Pending
+    }
+
+    /// How many bytes were written that the kernel would not take yet.
+    pub(crate) fn unsent(&self) -> u64 {
+        self.entry.unsent.borrow().len() as u64
+    }
+
+    /// Waits until the connection is broken: it was reset, or its peer has vanished.
+    pub(crate) async fn broken(&self) {
+        poll_fn(|cx| {
+            if self.entry.is(BROKEN) {
+                return Poll::Ready(());
+            }
+            self.entry.breaking.wait(cx.waker());
+            Poll::Pending
+        })
+        .await;
     }
 
     /// How many bytes the kernel has taken so far.

@@ -261,6 +261,7 @@ fn an_answer_goes_out_even_if_its_connection_is_given_up_in_the_same_turn() {
         assert_eq!(socket.try_write(b"ans", b"wer").unwrap(), 6);
         assert!(!socket.is_flushed());
         drop(socket);
+        turn().await;
         let mut answer = String::new();
         peer.read_to_string(&mut answer).unwrap();
         assert_eq!(answer, "answer");

@@ -147,5 +147,4 @@ impl Drop for Over {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "these are tests")]
 mod tests;

@@ -1,9 +1,12 @@
+//! The engine against real sockets, in every way of making system calls. What a peer does is done by blocking calls, so
+//! a test must give the engine its turn before it waits for the peer.
+
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
@@ -197,16 +200,28 @@ fn what_the_kernel_does_not_take_at_once_goes_out_in_order() {
         run(batching, |engine| async move {
             let (socket, mut peer) = accepted(&engine).await;
             socket2::SockRef::from(&socket).set_send_buffer_size(4096).unwrap();
-            // Small pieces, as a server of many pipelined requests writes them, until the peer's window is full.
+            // Small pieces, as a server of many pipelined requests writes them; nobody reads before no more is taken.
             let pieces = 20_000_u64;
+            let (full, is_full) = std::sync::mpsc::channel();
             let reader = thread::spawn(move || {
-                thread::sleep(Duration::from_millis(20));
+                is_full.recv().unwrap();
                 let mut all = Vec::new();
                 peer.read_to_end(&mut all).unwrap();
                 all
             });
             for piece in 0..pieces {
-                write_all(&socket, &[piece.to_ne_bytes(); 16].concat()).await;
+                let bytes = [piece.to_ne_bytes(); 16].concat();
+                let mut at = 0;
+                while at < bytes.len() {
+                    let mut write = |cx: &mut Context<'_>| {
+                        let written = socket.poll_write(cx, &bytes[at..]);
+                        if written.is_pending() {
+                            full.send(()).unwrap_or_default();
+                        }
+                        written
+                    };
+                    at += poll_fn(&mut write).await.unwrap();
+                }
                 if piece % 7 == 0 {
                     turn().await;
                 }

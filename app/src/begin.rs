@@ -4,11 +4,12 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use everup_admin::{Command, Commands, serve_admin, serve_metrics};
 use everup_core::config::{self, Config, Limits, LogTo, TraceParent};
 use everup_core::keeper::{SocketRole, ToKeeper};
-use everup_gateway::{AccessLog, Batching, Gateway, ListenerSockets, Setup, open_access_log};
+use everup_gateway::{Acceptor, AccessLog, Batching, Gateway, ListenerSockets, Setup, open_access_log};
 use everup_instance::Supervisor;
 use everup_link::{Adopted, Inherited, Link, Sockets, receive_start};
 use tokio::sync::mpsc;
@@ -25,6 +26,7 @@ use crate::shutdown::Shutdown;
 use crate::state_file::{self, StateFile};
 use crate::status::{Identity, listener_status};
 use crate::sticky_key;
+use crate::tls_files::TlsFiles;
 use crate::worker::{Presenter, Worker};
 
 /// A worker that serves. Must be called within a tokio runtime, on which the admin API runs.
@@ -37,10 +39,12 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     let config = parse(&config_text)?;
     let now = clock.now();
     let notes = known(notes_text.as_deref(), state, now);
-    let sorted = Sorted::new(&config, sockets)?;
+    let tls_files = TlsFiles::open(&config, Path::new(&config_path), restarts > 0)?;
+    let sorted = Sorted::new(&config, sockets, &tls_files.acceptors())?;
     let seed = seed()?;
 
     let mut controller = Controller::new(&config, sorted.threads, &notes, now);
+    controller.set_connectors(tls_files.connectors());
     let mut supervisor = Supervisor::new(state.join("log"), seed, &config.services)?;
     for Adopted { id, pid, port, revision } in &adopted {
         let earlier = notes.restored(id, Some(*pid)).restarts;
@@ -71,9 +75,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     };
     serve(sorted.admin, sorted.metrics, sender)?;
     let line = say_ready(link)?;
-    if restarts > 0 {
-        tracing::warn!(restarts, adopted = adopted.len(), "this worker took the place of one that died");
-    }
+    tell_of_restart(restarts, adopted.len());
     Ok(Worker {
         journal: Journal::new(controller.services(), controller.generation(), restarts, now.wall),
         clock,
@@ -92,10 +94,17 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         presenter,
         greeted: restarts > 0,
         next_sample: now.time,
+        tls_files,
         verdicts,
         noticed,
         commands,
     })
+}
+
+fn tell_of_restart(restarts: u32, adopted: usize) {
+    if restarts > 0 {
+        tracing::warn!(restarts, adopted, "this worker took the place of one that died");
+    }
 }
 
 fn say_ready(link: Link) -> Result<KeeperLine, AppError> {
@@ -170,14 +179,15 @@ struct Sorted {
 }
 
 impl Sorted {
-    fn new(config: &Config, sockets: Vec<Sockets>) -> Result<Self, AppError> {
+    fn new(config: &Config, sockets: Vec<Sockets>, tls: &[Option<Arc<Acceptor>>]) -> Result<Self, AppError> {
         let addresses = config.listeners.iter().map(|_| Vec::new()).collect();
         let mut sorted =
             Self { listeners: Vec::new(), addresses, threads: 1, admin: Vec::new(), metrics: None };
         for Sockets { role, address, descriptors } in sockets {
             match role {
                 SocketRole::Listener { listener, bind: _ } => {
-                    sorted.listener(config, listener, &address, descriptors)?
+                    sorted.listener(config, listener, &address, descriptors)?;
+                    sorted.listeners.last_mut().expect("it was just added").tls = tls[listener].clone();
                 }
                 SocketRole::Admin => sorted.admin.extend(descriptors),
                 SocketRole::Metrics => sorted.metrics = Some((address, descriptors)),
@@ -198,7 +208,7 @@ impl Sorted {
         let local: SocketAddr = address.parse().map_err(|_| wrong())?;
         self.threads = self.threads.max(fds.len());
         self.addresses[listener].push(address.to_owned());
-        self.listeners.push(ListenerSockets { listener, protocol: settings.protocol, local, fds });
+        self.listeners.push(ListenerSockets { listener, protocol: settings.protocol, local, tls: None, fds });
         Ok(())
     }
 }

@@ -6,11 +6,13 @@
 //! by whoever uses it.
 
 mod access_log;
+mod certificate;
 mod cross;
 mod drain;
 mod edits;
 mod health;
 mod instance;
+mod instance_tls;
 mod kind;
 mod limits;
 mod listener;
@@ -42,12 +44,14 @@ use std::ops::Range;
 use toml::de::DeTable;
 
 pub use access_log::{AccessLog, LogTo};
+pub use certificate::CertificateFiles;
 pub use drain::Drain;
 pub use edits::{Edits, FieldEdits, Prefix};
 pub use health::{Check, Health};
 pub use instance::FixedInstance;
+pub use instance_tls::InstanceTls;
 pub use limits::Limits;
-pub use listener::{Listener, Protocol};
+pub use listener::{Listener, ListenerRedirect, Protocol};
 pub use log::Log;
 pub use node::Node;
 pub use outlier::Outlier;

@@ -117,6 +117,7 @@ fn what_is_not_written_has_the_documented_default() {
         body_rate: Some(1024),
         answer_rate: Some(1024),
         connections_per_client: None,
+        handshakes: 2000,
     };
     let timeout = Duration::from_millis(500);
     let service = Service {
@@ -147,6 +148,7 @@ fn what_is_not_written_has_the_documented_default() {
         }),
         sticky: None,
         send_proxy: SendProxy::Off,
+        tls: None,
         run: None,
     };
     let bind = vec!["127.0.0.1:8080".parse().unwrap()];
@@ -156,6 +158,10 @@ fn what_is_not_written_has_the_documented_default() {
         accept_proxy: Vec::new(),
         service: Some(0),
         routes: Vec::new(),
+        tls: Vec::new(),
+        client_ca: None,
+        redirect: None,
+        hsts: None,
     };
     let access_log = AccessLog { to: LogTo::Off, query: false };
     let trace = Trace { parent: TraceParent::Forward };
@@ -252,7 +258,7 @@ fn in_section(path: &str, line: &str) -> String {
     match path.as_str() {
         "" => format!("{line}\n"),
         "[[service.shop.instances]]" => format!("[service.shop]\ninstances = [{{ {line} }}]\n"),
-        "[[listener.route]]" => format!("[[listener]]\n{path}\n{line}\n"),
+        "[[listener.route]]" | "[[listener.tls]]" => format!("[[listener]]\n{path}\n{line}\n"),
         _ if path.starts_with("[listener.route.") => {
             format!("[[listener]]\n[[listener.route]]\n{path}\n{line}\n")
         }

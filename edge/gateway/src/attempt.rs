@@ -13,14 +13,13 @@ use std::time::Duration;
 
 use everup_core::config::{Balance, SendProxy, Timeout};
 use everup_core::exchange::Failure;
-use everup_core::health::Reason;
 use everup_core::http::body::Body;
 use everup_core::http::response::{self, Response};
 use everup_core::http::{Framing, Parsed, Version, forward};
 
-use crate::announce::announce;
 use crate::buffers::SCRATCH_BYTES;
 use crate::client::{Client, Incoming};
+use crate::dial::{Dial, dial};
 use crate::judge;
 use crate::local::Local;
 use crate::pool::Reuse;
@@ -79,8 +78,9 @@ struct Attempt<'a> {
     answered: bool,
     /// The connection was used before, and not a byte came on it since.
     stale: bool,
-    /// It was ended by a reset, which is an end like any other but for a body that lasts until then.
-    was_reset: bool,
+    /// It was ended in another way than by the instance's word that this is the end: by a reset, or within TLS without
+    /// close_notify. Which is an end like any other but for a body that lasts until then.
+    was_broken: bool,
     /// The instance keeps the client waiting: does that still wait?
     looks_at_client: bool,
 }
@@ -140,7 +140,7 @@ pub(crate) async fn run(
         carried_before,
         answered,
         stale,
-        was_reset: false,
+        was_broken: false,
         looks_at_client: false,
     };
     let mut held = Vec::new();
@@ -169,49 +169,10 @@ async fn connect(
     {
         return Ok((stream, true));
     }
-    let limit = incoming.service.settings.timeout.connect;
-    let mut stream = dial(local, client, instance, limit, until.saturating_sub(local.now())).await?;
-    announce(local, client, send_proxy, incoming.request_id(), &mut stream)?;
+    let (service, request_id) = (&incoming.service, incoming.request_id());
+    let left = until.saturating_sub(local.now());
+    let stream = dial(local, client, Dial { service, instance, request_id, left }).await?;
     Ok((stream, false))
-}
-
-/// A new connection to the instance, within `limit`; a failure is reported to health. If less time is `left` for the
-/// request, that it ran out says nothing about the instance.
-pub(crate) async fn dial(
-    local: &Local,
-    client: &Client,
-    instance: &Instance,
-    limit: Duration,
-    left: Duration,
-) -> Result<Stream, Failure> {
-    client.watch.set_deadline(None);
-    let connected =
-        local.engine.timeout(limit.min(left), Stream::connect(&local.engine, instance.table.address)).await;
-    let (failure, reason) = match connected {
-        Ok(Ok(stream)) if local.table().takes(instance.key()) => return Ok(stream),
-        // Judged down or taken out while we connected: nothing was written, so the newer table decides.
-        Ok(Ok(_)) => return Err(Failure::JudgedDown),
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-            (Failure::ConnectRefused, Reason::ConnectRefused)
-        }
-        // Our own want says nothing about the instance; another attempt may find a connection in a pool.
-        Ok(Err(error)) if is_our_want(&error) => return Err(Failure::ConnectFailed),
-        Ok(Err(error)) => (Failure::ConnectFailed, Reason::ConnectFailed(error.to_string())),
-        Err(_) if left < limit => return Err(Failure::RequestTimeout),
-        Err(_) => {
-            let reason = format!("no connection within {} ms", limit.as_millis());
-            (Failure::ConnectTimeout, Reason::ConnectFailed(reason))
-        }
-    };
-    local.report(instance, reason);
-    Err(failure)
-}
-
-/// No descriptors, ports or memory left on this side.
-fn is_our_want(error: &std::io::Error) -> bool {
-    use rustix::io::Errno;
-    let wants = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM, Errno::AGAIN];
-    wants.iter().any(|want| error.raw_os_error() == Some(want.raw_os_error()))
 }
 
 impl Attempt<'_> {
@@ -338,7 +299,7 @@ impl Attempt<'_> {
         Ok(match read.await? {
             Ok(Ok(read)) => Ok(read),
             Ok(Err(_)) => {
-                self.was_reset = true;
+                self.was_broken = true;
                 Ok(0)
             }
             Err(end) => Err(self.pump_ended(end)),
@@ -359,7 +320,7 @@ impl Attempt<'_> {
             read.map(Ok)
         });
         let read = read.await?;
-        self.was_reset |= matches!(read, Ok(Err(_)));
+        self.was_broken |= matches!(read, Ok(Err(_)));
         Ok(read.map(|read| read.unwrap_or(0)))
     }
 
@@ -409,6 +370,7 @@ impl Attempt<'_> {
             close: false,
             confirm_keep_alive: false,
             set_cookie: None,
+            hsts: None,
         };
         let mut out = self.local.buffers.take();
         forward::response(&mut out, head, bytes, plain);
@@ -430,13 +392,15 @@ impl Attempt<'_> {
             && self.pump.is_done();
         let Incoming { service, wish, .. } = &*self.incoming;
         sticky::learn(self.local, service, self.instance, head.headers);
-        let secure = self.client.secure;
+        let secure = self.client.is_secure();
         let cookie = sticky::set_cookie(self.local, service, *wish, self.instance, head.headers, secure);
+        let hsts = self.client.hsts(self.local);
         let wanted = forward::Answer {
             client: self.incoming.version,
             close: !keep_client,
             confirm_keep_alive: keep_client && self.incoming.version == Version::Http10,
             set_cookie: cookie.as_deref(),
+            hsts: hsts.as_deref(),
         };
         let mut body = Body::new(head.framing);
         let rest = &bytes[head.head_bytes..];
@@ -501,8 +465,11 @@ impl Attempt<'_> {
             }
             let read = self.read().await?;
             if read == 0 {
-                // An instance that answers before it has read the whole request may reset what it closes.
-                let is_whole = !self.was_reset || !self.has_arrived();
+                // An instance that answers before it has read the whole request may reset what it closes. Not so within
+                // TLS: anybody on the way can end a connection, but only the instance can say that it ends (RFC 9112
+                // section 9.8).
+                let may_reset = self.upstream.is_plain() && !self.has_arrived();
+                let is_whole = !self.was_broken || may_reset;
                 if matches!(answer.body, Body::UntilClose) && is_whole {
                     break;
                 }
@@ -516,7 +483,7 @@ impl Attempt<'_> {
 
     /// How much is left of the body, if much is, and much comes at once, and none of it needs to pass through our hands.
     fn worth_splicing(&self, answer: &Answer) -> Option<u64> {
-        let plain = self.upstream.is_plain() && self.client.stream.is_plain() && !self.pump.is_active();
+        let plain = self.upstream.may_splice() && self.client.stream.may_splice() && !self.pump.is_active();
         answer.body.wants().filter(|left| answer.bulk && plain && *left >= SPLICE_FROM)
     }
 
@@ -577,6 +544,7 @@ impl Attempt<'_> {
             close: false,
             confirm_keep_alive: false,
             set_cookie: None,
+            hsts: None,
         };
         let mut out = self.local.buffers.take();
         forward::response(&mut out, head, bytes, plain);
@@ -622,13 +590,15 @@ impl Attempt<'_> {
     /// Waits until the client's kernel has taken everything.
     async fn flush(&mut self) -> Step<()> {
         let mut at = 0;
-        while at < self.unsent.len() {
+        let mut waited = false;
+        while at < self.unsent.len() || !self.client.stream.is_flushed() {
+            waited = true;
             let unsent = std::mem::take(&mut self.unsent);
             let pushed = self.push(|cx, stream| stream.poll_write(cx, &unsent[at..])).await;
             self.unsent = unsent;
             at += pushed.map_err(|signal| self.not_taken(signal))?;
         }
-        if at > 0 {
+        if waited {
             self.unsent.clear();
             self.pump.on_held_up(self.local.coarse_now());
             if !self.answered {
@@ -725,7 +695,7 @@ impl Attempt<'_> {
 
 /// Reads from the instance. What comes on a connection that refused the request from its first byte on is no answer to it.
 fn poll_answer(
-    cx: &mut Context<'_>,
+    cx: &Context<'_>,
     upstream: &mut Stream,
     carried_before: u64,
     into: &mut [u8],

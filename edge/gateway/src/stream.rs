@@ -1,16 +1,18 @@
 //! A connection as the data plane uses it: non-blocking reads and writes that say "not now" instead of waiting, and a
-//! way to see whether an idle peer has gone. TLS will stand behind the same methods.
+//! way to see whether an idle peer has gone. TLS stands behind the same methods (`tls/session.rs`); a connection without it
+//! pays one test of a pointer.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
 
 use socket2::{SockRef, TcpKeepalive};
 
 use crate::engine::{Engine, Socket};
 
 use crate::queued::queued;
+use crate::tls::Session;
 
 /// A quiet tunnel or relay whose peer has vanished is noticed after about this, times three and a bit: the kernel
 /// asks, no traffic of the application's is needed.
@@ -20,24 +22,39 @@ const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Stream {
     tcp: Socket,
+    tls: Option<Box<Session>>,
 }
 
-#[expect(
-    clippy::needless_pass_by_ref_mut,
-    reason = "whoever reads or writes must be the only one, whatever stands behind these methods"
-)]
 impl Stream {
     /// A connection that a listener accepted.
     pub(crate) fn accepted(tcp: Socket) -> Self {
         set_options(&tcp);
-        Self { tcp }
+        Self { tcp, tls: None }
     }
 
     /// Connects to `address`; the caller bounds the time.
     pub(crate) async fn connect(engine: &Engine, address: SocketAddr) -> io::Result<Self> {
         let tcp = Socket::connect(engine.reactor(), address).await?;
         set_options(&tcp);
-        Ok(Self { tcp })
+        Ok(Self { tcp, tls: None })
+    }
+
+    /// From here on, what comes and goes is TLS.
+    pub(crate) fn secure(&mut self, session: Session) {
+        self.tls = Some(Box::new(session));
+    }
+
+    /// Ready when both sides may talk.
+    pub(crate) fn poll_handshake(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.tls {
+            Some(tls) => tls.poll_handshake(&self.tcp, cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// The session, if this is a TLS connection.
+    pub(crate) fn tls(&self) -> Option<&Session> {
+        self.tls.as_deref()
     }
 
     /// The address that the peer connected to.
@@ -47,27 +64,42 @@ impl Stream {
     }
 
     /// Reads what is there. `Ok(0)`: the peer sends no more.
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.tcp.poll_read(cx, into)
+    pub(crate) fn poll_read(&mut self, cx: &Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        match &mut self.tls {
+            Some(tls) => tls.poll_read(&self.tcp, cx, into),
+            None => self.tcp.poll_read(cx, into),
+        }
     }
 
     /// Writes as much as is taken. What was taken may be on its way still (see [`Self::is_flushed`]).
-    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.tcp.poll_write(cx, bytes)
+    pub(crate) fn poll_write(&mut self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.tls {
+            Some(tls) => tls.poll_write(&self.tcp, cx, &[IoSlice::new(bytes)]),
+            None => self.tcp.poll_write(cx, bytes, &[]),
+        }
     }
 
     /// Writes as much of both, one after the other, as is taken right now: maybe nothing.
     pub(crate) fn try_write(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
-        match self.tcp.try_write(first, second) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            written => written,
+        // The waker is not needed: who wants to wait polls again, and readiness is kept by the engine till then.
+        let cx = &Context::from_waker(Waker::noop());
+        let written = match &mut self.tls {
+            Some(tls) => tls.poll_write(&self.tcp, cx, &[IoSlice::new(first), IoSlice::new(second)]),
+            None => match self.tcp.try_write(first, second) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+                written => Poll::Ready(written),
+            },
+        };
+        match written {
+            Poll::Ready(result) => result,
+            Poll::Pending => Ok(0),
         }
     }
 
-    /// Whether the kernel has everything that was written. If not, it goes at the end of the turn, or when the kernel
-    /// takes more.
+    /// Whether all that was written is on its way. If not, it goes when the kernel takes more, or when the connection is
+    /// read or written again.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.tcp.is_flushed()
+        self.tls.as_ref().is_none_or(|tls| tls.is_flushed()) && self.tcp.unsent() == 0
     }
 
     /// What was written goes to the kernel now, as much as it takes, and not at the end of the turn.
@@ -76,7 +108,10 @@ impl Stream {
     }
 
     /// Ready when the kernel has everything that was written.
-    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_flush(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(tls) = &mut self.tls {
+            ready!(tls.poll_flush(&self.tcp, cx))?;
+        }
         self.tcp.poll_flush(cx)
     }
 
@@ -92,13 +127,18 @@ impl Stream {
 
     /// Whether bytes may pass through the kernel without our seeing them.
     pub(crate) fn is_plain(&self) -> bool {
-        !self.tcp.holds_input()
+        self.tls.is_none()
+    }
+
+    /// Whether that can begin now: nothing was received here already.
+    pub(crate) fn may_splice(&self) -> bool {
+        self.is_plain() && !self.tcp.holds_input()
     }
 
     /// Does something that reads the socket, when it can be read.
     pub(crate) fn poll_readable<T>(
         &self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         read: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
         self.tcp.poll_readable(cx, read)
@@ -107,7 +147,7 @@ impl Stream {
     /// Does something that writes to the socket, when it can be written to.
     pub(crate) fn poll_writable<T>(
         &self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         write: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
         self.tcp.poll_writable(cx, write)
@@ -125,25 +165,39 @@ impl Stream {
     }
 
     /// Tells the peer that we send no more.
-    pub(crate) fn finish_writing(&self) {
-        self.tcp.finish_writing();
+    pub(crate) fn finish_writing(&mut self) {
+        match &mut self.tls {
+            Some(tls) => tls.finish_writing(&self.tcp, &Context::from_waker(Waker::noop())),
+            None => self.tcp.finish_writing(),
+        }
     }
 
     /// Closing will be a reset: what was sent so far is not all.
-    pub(crate) fn reset_on_close(&self) {
+    pub(crate) fn reset_on_close(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.break_off();
+        }
         // The peer may be gone already; nobody is misled then.
         let _ = SockRef::from(&self.tcp).set_linger(Some(std::time::Duration::ZERO));
     }
 
     /// Whether an idle connection has nothing to read, not even its end, as far as the kernel has told. Costs no system
     /// call, but for one after a read that took all there was room for.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.tcp.is_quiet()
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        self.tls.as_mut().is_none_or(|tls| tls.is_quiet()) && self.tcp.is_quiet()
     }
 
     /// The same, asked of the kernel: for requests that must not be sent into a closed connection.
     pub(crate) fn is_quiet_now(&self) -> bool {
         self.tcp.is_quiet_now()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.on_drop(&self.tcp, &Context::from_waker(Waker::noop()));
+        }
     }
 }
 

@@ -16,9 +16,11 @@ use crate::access_log::Log;
 use crate::client;
 use crate::engine::{Batching, Engine};
 use crate::local::{Given, Local};
+use crate::passthrough;
 use crate::seal::Seal;
 use crate::stream::Stream;
 use crate::tcp;
+use crate::tls::{self, Accepting, Acceptor};
 use crate::watch::SWEEP;
 use crate::{GatewayEvent, Orders, Shared};
 
@@ -35,6 +37,7 @@ pub(crate) struct ThreadSocket {
     pub(crate) listener: usize,
     pub(crate) protocol: Protocol,
     pub(crate) local: SocketAddr,
+    pub(crate) tls: Option<Arc<Acceptor>>,
     pub(crate) fd: OwnedFd,
 }
 
@@ -146,13 +149,14 @@ async fn sweep(local: Rc<Local>) {
 }
 
 async fn accept(local: Rc<Local>, socket: ThreadSocket) {
-    let ThreadSocket { listener, protocol, local: address, fd } = socket;
+    let ThreadSocket { listener, protocol, local: address, tls, fd } = socket;
     let accepting = match local.engine.listener(fd) {
         Ok(accepting) => accepting,
         Err(error) => return tracing::error!("cannot accept on {address}: {error}"),
     };
     loop {
-        if local.shared.connections.load(Ordering::Relaxed) >= local.limits.connections {
+        let connections = local.shared.connections.load(Ordering::Relaxed);
+        if connections >= local.limits.connections || tls.is_some() && tls::is_full(&local) {
             // At the limit new connections wait in the kernel's queue.
             local.engine.sleep(ACCEPT_PAUSE).await;
             continue;
@@ -161,13 +165,15 @@ async fn accept(local: Rc<Local>, socket: ThreadSocket) {
             Ok((tcp, peer)) => {
                 let stream = Stream::accepted(tcp);
                 let place = Place::take(&local);
+                let tls = tls.as_ref().map(|acceptor| Accepting::new(&local, acceptor));
                 let engine = Rc::clone(&local.engine);
                 let local = Rc::clone(&local);
                 engine.spawn(async move {
                     let _place = place;
                     match protocol {
-                        Protocol::Http => client::serve(local, stream, listener, peer).await,
+                        Protocol::Http => client::serve(local, stream, listener, peer, tls).await,
                         Protocol::Tcp => tcp::serve(local, stream, listener, peer).await,
+                        Protocol::TlsPassthrough => passthrough::serve(local, stream, listener, peer).await,
                     }
                 });
             }

@@ -4,4 +4,4 @@
 #[path = "gateway/main.rs"]
 mod gateway;
 
-use gateway::{stage, wire};
+use gateway::{stage, tls, tls_instances, wire};

@@ -76,12 +76,17 @@ impl Socket {
         Poll::Pending
     }
 
-    /// Writes as much as is taken.
-    pub(crate) fn poll_write(&self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    /// Writes as much of both, one after the other, as is taken.
+    pub(crate) fn poll_write(
+        &self,
+        cx: &Context<'_>,
+        first: &[u8],
+        second: &[u8],
+    ) -> Poll<io::Result<usize>> {
         if !self.may_go_on(cx) {
             return Poll::Pending;
         }
-        match self.try_write(bytes, &[]) {
+        match self.try_write(first, second) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.entry.writer.wait(cx.waker());
                 Poll::Pending
@@ -96,7 +101,8 @@ impl Socket {
     /// `WouldBlock`: nothing is; the connection's own errors, also those of writes before.
     pub(crate) fn try_write(&self, first: &[u8], second: &[u8]) -> io::Result<usize> {
         let entry = &self.entry;
-        if entry.staged.get() == 0 && !self.reactor.gathers() {
+        let nothing = first.is_empty() && second.is_empty();
+        if nothing || entry.staged.get() == 0 && !self.reactor.gathers() {
             return self.write_now(first, second);
         }
         if self.may_stage() && self.reactor.sends.stage(entry, first, second) {
@@ -184,11 +190,6 @@ impl Socket {
     /// Whether bytes were received that nobody has read yet.
     pub(crate) fn holds_input(&self) -> bool {
         self.entry.holds_input()
-    }
-
-    /// Whether the kernel has everything that was written, or it is lost.
-    pub(crate) fn is_flushed(&self) -> bool {
-        self.entry.is_flushed()
     }
 
     /// What was written goes to the kernel now, as much as it takes, and not at the end of the turn.

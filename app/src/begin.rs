@@ -9,7 +9,9 @@ use std::sync::Arc;
 use everup_admin::{Command, Commands, serve_admin, serve_metrics};
 use everup_core::config::{self, Config, LogTo};
 use everup_core::keeper::{SocketRole, ToKeeper};
-use everup_gateway::{Acceptor, AccessLog, Gateway, ListenerSockets, Settings, Setup, open_access_log};
+use everup_gateway::{
+    Acceptor, AccessLog, Batching, Gateway, ListenerSockets, Settings, Setup, open_access_log,
+};
 use everup_instance::Supervisor;
 use everup_link::{Adopted, Inherited, Link, Sockets, receive_start};
 use tokio::sync::mpsc;
@@ -161,6 +163,7 @@ fn setup(
         limits,
         access_log: access_log(&config.access_log, config_path, restarts)?,
         makes_trace_parents,
+        batching: if config.node.io_uring { Batching::WhenItPays } else { Batching::Never },
         sockets: Vec::new(),
         threads: 1,
         sticky_keys: sticky_key::read_or_create(state)?.into(),

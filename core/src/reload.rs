@@ -135,11 +135,12 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
 /// What runs after a reload: the new configuration, but for what waits for a deploy or a restart.
 pub fn effective(old: &Config, new: &Config) -> Config {
     let mut effective = new.clone();
-    let Node { name: _, state, admin, metrics: _, threads, user } = &mut effective.node;
+    let Node { name: _, state, admin, metrics: _, threads, user, io_uring } = &mut effective.node;
     state.clone_from(&old.node.state);
     admin.clone_from(&old.node.admin);
     threads.clone_from(&old.node.threads);
     user.clone_from(&old.node.user);
+    *io_uring = old.node.io_uring;
     for service in &mut effective.services {
         if let Some(before) = old.services.iter().find(|before| before.name == service.name) {
             services::keep_revision(before, service);
@@ -180,7 +181,7 @@ impl<'a> Differs<'a> {
 }
 
 fn node(old: &Node, new: &Node, changes: &mut Vec<Change>) {
-    let Node { name, state, admin, metrics, threads, user } = old;
+    let Node { name, state, admin, metrics, threads, user, io_uring } = old;
     let mut now = Differs::new();
     now.look("name", name, &new.name);
     now.look("metrics", metrics, &new.metrics);
@@ -190,6 +191,7 @@ fn node(old: &Node, new: &Node, changes: &mut Vec<Change>) {
     later.look("admin", admin, &new.admin);
     later.look("threads", threads, &new.threads);
     later.look("user", user, &new.user);
+    later.look("io_uring", io_uring, &new.io_uring);
     let effect =
         "nothing is touched: everup uses these before anything else, so they hold from its next start on";
     later.tell(Subject::Node, When::Restart, effect, changes);

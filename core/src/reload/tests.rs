@@ -207,13 +207,14 @@ fn service<'a>(config: &'a Config, name: &str) -> &'a Service {
 
 fn take_node(old: &Node, new: &Node, named: impl Fn(&str) -> bool) -> Node {
     let mut node = old.clone();
-    let Node { name, state, admin, metrics, threads, user } = new.clone();
+    let Node { name, state, admin, metrics, threads, user, io_uring } = new.clone();
     named("name").then(|| node.name = name);
     named("state").then(|| node.state = state);
     named("admin").then(|| node.admin = admin);
     named("metrics").then(|| node.metrics = metrics);
     named("threads").then(|| node.threads = threads);
     named("user").then(|| node.user = user);
+    named("io_uring").then(|| node.io_uring = io_uring);
     node
 }
 

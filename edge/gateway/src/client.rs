@@ -204,7 +204,7 @@ pub(crate) async fn serve(
         match after {
             After::Keep => {}
             After::Close => return client.linger(&local).await,
-            After::Gone => return,
+            After::Gone => return client.settle(&local).await,
         }
     }
 }
@@ -627,8 +627,20 @@ impl Client {
         (if keep { After::Keep } else { After::Close }, at as u64)
     }
 
+    /// Waits until the client's kernel has what was written, if it takes it at all.
+    async fn settle(&mut self, local: &Local) {
+        self.stream.send_now();
+        if !self.stream.is_flushed() {
+            self.watch.set_deadline(Some(local.coarse_now() + self.idle));
+            let Self { stream, watch, .. } = self;
+            // In vain, or not: the connection ends now.
+            let _ = watch.wait(|cx| stream.poll_flush(cx)).await;
+        }
+    }
+
     /// Reads and forgets what the client still sends, for a short while, so that it sees our last answer.
     pub(crate) async fn linger(mut self, local: &Local) {
+        self.settle(local).await;
         self.stream.finish_writing();
         let end = local.coarse_now() + LINGER_TIME;
         let mut left = LINGER_BYTES;

@@ -8,7 +8,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use everup_core::config::Protocol;
 use socket2::{SockFilter, SockRef};
-use tokio::net::{TcpListener, TcpStream};
 
+use crate::engine::{Listener, Socket};
 use crate::local::Local;
 use crate::stream::Stream;
 use crate::tls::{self, Accepting, Acceptor};
@@ -81,7 +81,7 @@ impl Doors {
                     waker: RefCell::default(),
                 });
                 self.doors.insert(address, Rc::clone(&door));
-                tokio::task::spawn_local(accept(Rc::clone(local), door, fd));
+                local.engine.spawn(accept(Rc::clone(local), door, fd));
             }
             Order::Assign(Assigned { local, listener, protocol, tls }) => {
                 if let Some(door) = self.doors.get(&local) {
@@ -114,7 +114,7 @@ impl Door {
     }
 
     /// The next connection; None: the door is closing.
-    fn poll_accept(&self, cx: &mut Context<'_>, accepting: &TcpListener) -> Poll<Option<Accepted>> {
+    fn poll_accept(&self, cx: &mut Context<'_>, accepting: &Listener) -> Poll<Option<Accepted>> {
         if self.closing.get() {
             return Poll::Ready(None);
         }
@@ -124,14 +124,15 @@ impl Door {
         accepting.poll_accept(cx).map(Some)
     }
 
-    fn serve(&self, local: &Rc<Local>, (tcp, peer): (TcpStream, SocketAddr)) {
+    fn serve(&self, local: &Rc<Local>, (tcp, peer): (Socket, SocketAddr)) {
         let local = Rc::clone(local);
         let stream = Stream::accepted(tcp);
         let place = Place::take(&local);
         let listener = self.listener.get();
         let protocol = self.protocol.get();
         let tls = self.tls.borrow().as_ref().map(|acceptor| Accepting::new(&local, acceptor));
-        tokio::task::spawn_local(async move {
+        let engine = Rc::clone(&local.engine);
+        engine.spawn(async move {
             let _place = place;
             match protocol {
                 Protocol::Http => client::serve(local, stream, listener, peer, tls).await,
@@ -142,18 +143,18 @@ impl Door {
     }
 }
 
-type Accepted = std::io::Result<(TcpStream, SocketAddr)>;
+type Accepted = std::io::Result<(Socket, SocketAddr)>;
 
 async fn accept(local: Rc<Local>, door: Rc<Door>, fd: OwnedFd) {
     let address = door.address;
-    let accepting = match TcpListener::from_std(StdListener::from(fd)) {
+    let accepting = match local.engine.listener(fd) {
         Ok(accepting) => accepting,
         Err(error) => return tracing::error!("cannot accept on {address}: {error}"),
     };
     loop {
         if door.is_full(&local) && !door.closing.get() {
             // At the limit new connections wait in the kernel's queue.
-            tokio::time::sleep(ACCEPT_PAUSE).await;
+            local.engine.sleep(ACCEPT_PAUSE).await;
             continue;
         }
         match std::future::poll_fn(|cx| door.poll_accept(cx, &accepting)).await {
@@ -162,29 +163,35 @@ async fn accept(local: Rc<Local>, door: Rc<Door>, fd: OwnedFd) {
             Some(Err(error)) if is_the_clients(&error) => {}
             Some(Err(error)) => {
                 tracing::warn!("cannot accept on {address}: {error}; trying again");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                local.engine.sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
 /// Empties the queue of a socket that is about to be closed.
-async fn give_up(local: &Rc<Local>, door: &Door, accepting: &TcpListener) {
+async fn give_up(local: &Rc<Local>, door: &Door, accepting: &Listener) {
     if let Err(error) = SockRef::from(accepting).attach_filter(&NO_NEW_ONES) {
         // Those that come in the last moment may be reset.
         tracing::debug!("new connections to {} cannot be kept out: {error}", door.address);
     }
-    let end = tokio::time::Instant::now() + HANDSHAKE;
-    while let Ok(accepted) = tokio::time::timeout_at(end, accepting.accept()).await {
+    let until_then = async {
+        loop {
+            match accepting.accept().await {
+                Ok(accepted) => door.serve(local, accepted),
+                Err(error) if is_the_clients(&error) => {}
+                Err(_) => local.engine.sleep(ACCEPT_PAUSE).await,
+            }
+        }
+    };
+    let _: Result<std::convert::Infallible, _> = local.engine.timeout(HANDSHAKE, until_then).await;
+    while let Some(accepted) = accepting.accept_waiting() {
         match accepted {
             Ok(accepted) => door.serve(local, accepted),
             Err(error) if is_the_clients(&error) => {}
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            // No descriptors left: those who still wait cannot be served.
+            Err(_) => return,
         }
-    }
-    let mut cx = Context::from_waker(Waker::noop());
-    while let Poll::Ready(Ok(accepted)) = accepting.poll_accept(&mut cx) {
-        door.serve(local, accepted);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The data plane: listeners, HTTP/1.1 and TCP proxying, origin pools, relays.
 //!
-//! One thread per core, each a tokio `current_thread` runtime with its own sockets and its own pools; no lock and no
+//! One thread per core, each with an engine (`engine.rs`), sockets and pools of its own; no lock and no
 //! cross-thread wake-up on the path of a request. What to do is decided in `everup_core` (`http` where a message
 //! ends, `route` which service, `balance` which instance, `exchange` whether to retry); this crate does it.
 //! It binds no socket (the keeper does) and judges no instance (health does): it reports failed connects and gets
@@ -14,6 +14,7 @@ mod buffers;
 mod client;
 mod dial;
 mod doors;
+mod engine;
 mod exchange;
 mod judge;
 mod local;
@@ -60,6 +61,7 @@ use crate::measure::Routes;
 use crate::per_client::PerClient;
 
 pub use access_log::{AccessLog, open as open_access_log, rfc_3339};
+pub use engine::Batching;
 pub use measure::{DURATION_BOUNDS, Durations, Measured, RouteName, RouteShared, SIZE_BOUNDS, durations};
 pub use snapshot::{
     Answers, Availability, InstanceShared, InstanceTable, ListenerTable, ServiceShared, ServiceTable,
@@ -84,6 +86,8 @@ pub struct Setup {
     pub threads: usize,
     /// Keys of sticky cookies: the first seals, all open. The same after a restart, or every user moves.
     pub sticky_keys: Arc<[[u8; 32]]>,
+    /// When system calls for many connections are made together.
+    pub batching: Batching,
     /// Random: makes request ids unique and keeps threads from choosing in step.
     pub worker_seed: u64,
 }
@@ -284,6 +288,7 @@ impl Gateway {
             let (change, changes) = mpsc::unbounded_channel();
             let start = thread::Start {
                 thread,
+                batching: setup.batching,
                 settings: settings.clone(),
                 log: logs.pop(),
                 sockets: per_thread.pop().expect("there is one set of sockets per thread"),

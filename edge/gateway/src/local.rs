@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::access_log::Log;
 use crate::buffers::Buffers;
+use crate::engine::Engine;
 use crate::measure::{Route, Routes, ThreadRoutes};
 use crate::seal::Seal;
 use crate::service::{Instance, Service, Table};
@@ -31,6 +32,7 @@ const SLOW_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Local {
     pub(crate) thread: usize,
+    pub(crate) engine: Rc<Engine>,
     settings: RefCell<Settings>,
     pub(crate) buffers: Buffers,
     pub(crate) pipes: Pipes,
@@ -59,6 +61,7 @@ pub(crate) struct Local {
 #[derive(Debug)]
 pub(crate) struct Given {
     pub(crate) thread: usize,
+    pub(crate) engine: Rc<Engine>,
     pub(crate) settings: Settings,
     pub(crate) log: Option<Log>,
     pub(crate) seed: u64,
@@ -71,10 +74,11 @@ pub(crate) struct Given {
 
 impl Local {
     pub(crate) fn new(given: Given) -> Self {
-        let Given { thread, settings, log, seed, seal, shared, events, snapshot, routes } = given;
+        let Given { thread, engine, settings, log, seed, seal, shared, events, snapshot, routes } = given;
         let epoch = shared.epoch;
         Self {
             thread,
+            engine,
             settings: RefCell::new(settings),
             buffers: Buffers::new(),
             pipes: Pipes::default(),

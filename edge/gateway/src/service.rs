@@ -52,6 +52,8 @@ pub(crate) struct Instance {
     pub(crate) table: InstanceTable,
     pub(crate) identity: u64,
     pub(crate) pool: Rc<Pool>,
+    /// Its last answer was so large that the most of it was spliced.
+    pub(crate) answers_large: Cell<bool>,
     /// It gets requests by this table.
     takes: bool,
     limit: Option<Limit>,
@@ -292,7 +294,8 @@ impl Instance {
             warms_since: *warms_since,
             shared: Arc::clone(shared),
         };
-        Self { identity: balance::hash(id.instance.as_bytes()), table, pool, takes, limit }
+        let (identity, answers_large) = (balance::hash(id.instance.as_bytes()), Cell::new(false));
+        Self { identity, table, pool, answers_large, takes, limit }
     }
 
     /// What makes it the same instance in every table.

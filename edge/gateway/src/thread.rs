@@ -1,4 +1,4 @@
-//! A data-plane thread: its runtime, and the tasks that live as long as it does: obeying, sweeping. Accepting is in
+//! A data-plane thread: its engine, and the tasks that live as long as it does: obeying, sweeping. Accepting is in
 //! `doors.rs`.
 
 use std::rc::Rc;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use everup_core::ids::Generation;
-use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch as channel};
 
 use crate::access_log::Log;
 use crate::doors::{self, Doors, ThreadSocket};
+use crate::engine::{Batching, Engine};
 use crate::local::{Given, Local};
 use crate::seal::Seal;
 use crate::watch::SWEEP;
@@ -58,6 +58,7 @@ impl Changes {
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) thread: usize,
+    pub(crate) batching: Batching,
     pub(crate) settings: Settings,
     pub(crate) log: Option<Log>,
     pub(crate) sockets: Vec<ThreadSocket>,
@@ -74,18 +75,20 @@ pub(crate) struct Start {
 pub(crate) fn spawn(start: Start) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(format!("data-{}", start.thread)).spawn(move || {
         let thread = start.thread;
-        let runtime =
-            Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default());
-        match runtime {
-            Ok(runtime) => runtime.block_on(run(start)),
+        match Engine::new(start.batching) {
+            Ok(engine) => run(Rc::new(engine), start),
             Err(error) => tracing::error!("data-plane thread {thread} cannot start: {error}"),
         }
     })
 }
 
-async fn run(start: Start) {
+fn run(engine: Rc<Engine>, start: Start) {
+    if start.thread == 0 && start.batching != Batching::Never && !engine.is_batching() {
+        tracing::info!("the kernel has no io_uring for us: reads and writes are made one by one");
+    }
     let Start {
         thread,
+        batching: _,
         settings,
         log,
         sockets,
@@ -102,20 +105,30 @@ async fn run(start: Start) {
         (Arc::clone(&first.snapshot), first.routes.for_thread())
     };
     let seal = Seal::new(&sticky_keys);
-    let local =
-        Rc::new(Local::new(Given { thread, settings, log, seed, seal, shared, events, snapshot, routes }));
+    let local = Rc::new(Local::new(Given {
+        thread,
+        engine: Rc::clone(&engine),
+        settings,
+        log,
+        seed,
+        seal,
+        shared,
+        events,
+        snapshot,
+        routes,
+    }));
     let mut doors = Doors::default();
     for socket in sockets {
         doors.obey(&local, doors::Order::Open(socket));
     }
-    tokio::task::spawn_local(sweep(Rc::clone(&local)));
-    obey(&local, doors, (orders, changes), acknowledge).await;
-    // Returning drops the runtime, and with it every connection.
+    engine.spawn(sweep(Rc::clone(&local)));
+    engine.run(obey(local, doors, (orders, changes), acknowledge));
+    // All tasks are gone now, and with them every connection.
 }
 
 /// Takes new tables and what changes with them, and acknowledges each table when no task here can use an older one.
 async fn obey(
-    local: &Rc<Local>,
+    local: Rc<Local>,
     mut doors: Doors,
     (mut orders, mut changes): (channel::Receiver<Orders>, Changes),
     acknowledge: channel::Sender<Generation>,
@@ -131,7 +144,7 @@ async fn obey(
         local.adopt(snapshot, &routes);
         while let Some(change) = changes.next(local.generation()) {
             match change {
-                Order::Door(order) => doors.obey(local, order),
+                Order::Door(order) => doors.obey(&local, order),
                 Order::Settings(settings) => local.set_settings(settings),
                 Order::Log(log) => local.set_log(log),
             }
@@ -144,11 +157,9 @@ async fn obey(
 }
 
 async fn sweep(local: Rc<Local>) {
-    let mut interval = tokio::time::interval(SWEEP);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut sweeps = 0;
     loop {
-        interval.tick().await;
+        local.engine.sleep(SWEEP).await;
         local.sweep();
         sweeps += 1;
         if sweeps == SWEEPS_PER_PRUNE {

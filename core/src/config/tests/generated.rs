@@ -144,8 +144,16 @@ fn node() -> impl Strategy<Value = Node> {
     let path = || option::of("[a-z/ü \"\\\\]{1,20}".prop_map(PathBuf::from));
     let name = || option::of("[a-z0-9.]{1,20}");
     let metrics = option::of(Just(local(0)));
-    (name(), path(), path(), metrics, option::of(1usize..=256), name()).prop_map(
-        |(name, state, admin, metrics, threads, user)| Node { name, state, admin, metrics, threads, user },
+    (name(), path(), path(), metrics, option::of(1usize..=256), any::<bool>(), name()).prop_map(
+        |(name, state, admin, metrics, threads, io_uring, user)| Node {
+            name,
+            state,
+            admin,
+            metrics,
+            threads,
+            io_uring,
+            user,
+        },
     )
 }
 

@@ -10,14 +10,21 @@ use std::time::{Duration, Instant};
 use everup_core::config::{self, Config};
 use everup_core::ids::{Generation, InstanceId};
 use everup_gateway::{
-    AccessLog, Availability, Connector, Files, Gateway, GatewayEvent, InstanceFiles, InstanceShared,
-    InstanceTable, ListenerSockets, ListenerTable, Rearrangement, ServiceShared, ServiceTable, Setup,
-    Snapshot,
+    AccessLog, Availability, Batching, Connector, Files, Gateway, GatewayEvent, InstanceFiles,
+    InstanceShared, InstanceTable, ListenerSockets, ListenerTable, Rearrangement, ServiceShared,
+    ServiceTable, Setup, Snapshot,
 };
 use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc;
 
 use crate::wire::{Message, PATIENCE, Wire, ok};
+
+/// The same tests run as two programs, `gateway` with every receive and send in a batch,
+/// `gateway_plain` with none.
+const BATCHING: Batching = match env!("CARGO_CRATE_NAME").as_bytes() {
+    b"gateway_plain" => Batching::Never,
+    _ => Batching::Always,
+};
 
 /// An instance that does what its script says.
 pub(crate) struct Origin {
@@ -249,6 +256,7 @@ impl Setting {
             limits: config.limits.clone(),
             access_log,
             makes_trace_parents,
+            batching: BATCHING,
             sockets: vec![http, tcp_sockets],
             threads,
             sticky_keys: [[1; 32]].into(),

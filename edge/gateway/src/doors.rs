@@ -114,7 +114,7 @@ impl Door {
     }
 
     /// The next connection; None: the door is closing.
-    fn poll_accept(&self, cx: &mut Context<'_>, accepting: &Listener) -> Poll<Option<Accepted>> {
+    fn poll_accept(&self, cx: &Context<'_>, accepting: &Listener) -> Poll<Option<Accepted>> {
         if self.closing.get() {
             return Poll::Ready(None);
         }

@@ -18,7 +18,7 @@ use everup_core::http::{Framing, Parsed, Version, forward};
 use everup_core::proxy_protocol::{Ends, Fields, Shown, Tls};
 use everup_core::route::{self, Edits, Goes};
 
-use crate::exchange;
+use crate::busy::{self, Slot};
 use crate::local::{Local, RequestId, TraceParent};
 use crate::measure::Route;
 use crate::per_client::{self, Entry};
@@ -169,7 +169,7 @@ pub(crate) enum Entered {
 
 /// What came of waiting for a request; the request itself lies where the connection keeps it, for it is large to move.
 enum Arrived {
-    Request,
+    Request(Slot),
     Refused(Box<Refusal>),
     /// The client has closed, or was idle for too long.
     Closed,
@@ -183,28 +183,32 @@ pub(crate) async fn serve(
     peer: SocketAddr,
     tls: Option<tls::Accepting>,
 ) {
-    let mut client = Client::new(&local, stream, listener, peer);
-    match client.enter(&local, tls).await {
+    // Everything that an idle connection does not need is in a box of its own while it lasts: thousands are idle.
+    let mut client = Box::new(Client::new(&local, stream, listener, peer));
+    match Box::pin(client.enter(&local, tls)).await {
         Entered::Served => {}
-        Entered::TooMany => return client.turn_away(&local).await,
+        Entered::TooMany => return Box::pin(client.turn_away(&local)).await,
         Entered::Closed => return,
     }
-    let mut slot: Option<Incoming> = None;
     loop {
-        let after = match (client.next_request(&local, &mut slot).await, &mut slot) {
-            (Arrived::Request, Some(incoming)) => {
-                client.idle = incoming.service.settings.timeout.idle;
-                exchange::run(&local, &mut client, incoming).await
+        let after = match client.next_request(&local).await {
+            Arrived::Request(slot) => {
+                client.idle = slot
+                    .as_ref()
+                    .as_ref()
+                    .map_or(IDLE_TIME, |incoming| incoming.service.settings.timeout.idle);
+                let (back, after) = busy::carry(&local, client, slot).await;
+                client = back;
+                after
             }
-            (Arrived::Refused(refusal), _) => client.refuse(&local, *refusal).await,
-            (Arrived::Request | Arrived::Closed, _) => After::Gone,
+            Arrived::Refused(refusal) => Box::pin(client.refuse(&local, *refusal)).await,
+            Arrived::Closed => After::Gone,
         };
-        slot = None;
         client.served = true;
         match after {
             After::Keep => {}
-            After::Close => return client.linger(&local).await,
-            After::Gone => return client.settle(&local).await,
+            After::Close => return Box::pin(client.linger(&local)).await,
+            After::Gone => return Box::pin(client.settle(&local)).await,
         }
     }
 }
@@ -362,19 +366,19 @@ impl Client {
     }
 
     /// Waits for the next request's head.
-    async fn next_request(&mut self, local: &Local, slot: &mut Option<Incoming>) -> Arrived {
+    async fn next_request(&mut self, local: &Local) -> Arrived {
         let arrived = match self.carry.is_empty() {
-            true => self.first_bytes(local, slot).await,
-            false => self.take_from_carry(local, slot),
+            true => self.first_bytes(local).await,
+            false => self.take_from_carry(local),
         };
         if let Some(arrived) = arrived {
             return arrived;
         }
-        self.rest_of_head(local, slot).await
+        self.rest_of_head(local).await
     }
 
     /// Waits between two requests; a head that comes in one piece, as nearly all do, is read where it lies.
-    async fn first_bytes(&mut self, local: &Local, slot: &mut Option<Incoming>) -> Option<Arrived> {
+    async fn first_bytes(&mut self, local: &Local) -> Option<Arrived> {
         if self.served && self.is_to_close(local) {
             return Some(Arrived::Closed);
         }
@@ -385,10 +389,12 @@ impl Client {
         let Ok(read @ 1..) = read else { return Some(Arrived::Closed) };
         let scratch = local.buffers.scratch();
         let bytes = &scratch[..read];
-        match self.take_head(local, bytes, slot) {
+        let mut slot = local.rooms.slot();
+        let taken = self.take_head(local, bytes, &mut slot);
+        match taken {
             Ok(Some(used)) => {
                 self.carry.extend_from_slice(&bytes[used..]);
-                Some(Arrived::Request)
+                Some(Arrived::Request(slot))
             }
             Ok(None) => {
                 self.carry = local.buffers.take();
@@ -403,7 +409,7 @@ impl Client {
     }
 
     /// Collects a head that comes in pieces, within `limits.head_time`.
-    async fn rest_of_head(&mut self, local: &Local, slot: &mut Option<Incoming>) -> Arrived {
+    async fn rest_of_head(&mut self, local: &Local) -> Arrived {
         self.watch.set_deadline(Some(local.now() + local.limits().head_time));
         loop {
             if self.carry.len() > local.limits().head_bytes {
@@ -417,23 +423,24 @@ impl Client {
                     return Arrived::Refused(Box::new(refusal));
                 }
             }
-            if let Some(arrived) = self.take_from_carry(local, slot) {
+            if let Some(arrived) = self.take_from_carry(local) {
                 return arrived;
             }
         }
     }
 
     /// A head at the start of what was carried over.
-    fn take_from_carry(&mut self, local: &Local, slot: &mut Option<Incoming>) -> Option<Arrived> {
+    fn take_from_carry(&mut self, local: &Local) -> Option<Arrived> {
         // Parsing again with every byte would let a slow sender cost us its square.
         if !has_blank_line(&self.carry) {
             return None;
         }
         let mut carry = std::mem::take(&mut self.carry);
-        let arrived = match self.take_head(local, &carry, slot) {
+        let mut slot = local.rooms.slot();
+        let arrived = match self.take_head(local, &carry, &mut slot) {
             Ok(Some(used)) => {
                 carry.drain(..used);
-                Some(Arrived::Request)
+                Some(Arrived::Request(slot))
             }
             Ok(None) => None,
             Err(refusal) => {

@@ -11,6 +11,7 @@ mod access_log;
 mod announce;
 mod attempt;
 mod buffers;
+mod busy;
 mod client;
 mod dial;
 mod doors;

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::access_log::Log;
 use crate::buffers::Buffers;
+use crate::busy::Rooms;
 use crate::engine::Engine;
 use crate::measure::{Route, Routes, ThreadRoutes};
 use crate::seal::Seal;
@@ -35,6 +36,7 @@ pub(crate) struct Local {
     pub(crate) engine: Rc<Engine>,
     settings: RefCell<Settings>,
     pub(crate) buffers: Buffers,
+    pub(crate) rooms: Rooms,
     pub(crate) pipes: Pipes,
     pub(crate) watches: Rc<Watches>,
     pub(crate) seal: Seal,
@@ -81,6 +83,7 @@ impl Local {
             engine,
             settings: RefCell::new(settings),
             buffers: Buffers::new(),
+            rooms: Rooms::default(),
             pipes: Pipes::default(),
             watches: Rc::default(),
             seal,

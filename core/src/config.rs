@@ -7,6 +7,7 @@
 
 mod access_log;
 mod cross;
+mod deploy;
 mod drain;
 mod edits;
 mod health;
@@ -42,6 +43,7 @@ use std::ops::Range;
 use toml::de::DeTable;
 
 pub use access_log::{AccessLog, LogTo};
+pub use deploy::{Approve, Deploy, DeployStrategy, OnFail, Portion};
 pub use drain::Drain;
 pub use edits::{Edits, FieldEdits, Prefix};
 pub use health::{Check, Health};

@@ -8,6 +8,7 @@
 pub mod affinity;
 pub mod balance;
 pub mod config;
+pub mod deploy;
 pub mod exchange;
 pub mod hash;
 pub mod health;

@@ -139,6 +139,18 @@ fn what_is_not_written_has_the_documented_default() {
         sticky: None,
         send_proxy: SendProxy::Off,
         run: None,
+        deploy: Deploy {
+            strategy: DeployStrategy::Rolling,
+            batch: Portion::Share(25),
+            max_unavailable: Portion::Count(0),
+            surge: None,
+            pause_between: seconds(2),
+            min_healthy: seconds(3),
+            start_timeout: seconds(60),
+            keep_previous: None,
+            on_fail: OnFail::Rollback,
+            approve: Approve::Auto,
+        },
     };
     let bind = vec!["127.0.0.1:8080".parse().unwrap()];
     let listener = Listener {

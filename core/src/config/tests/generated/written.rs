@@ -170,6 +170,7 @@ fn write_service(text: &mut String, service: &Service) {
         sticky,
         send_proxy,
         run,
+        deploy,
     } = service;
     let Timeout { connect, attempt, request, idle } = timeout;
     let Retry { attempts, budget_percent } = retry;
@@ -212,7 +213,34 @@ fn write_service(text: &mut String, service: &Service) {
     set(text, "send_proxy", quoted(send_proxy));
     if let Some(run) = run {
         write_run(text, name, run);
+        write_deploy(text, name, deploy);
     }
+}
+
+fn write_deploy(text: &mut String, name: &str, deploy: &Deploy) {
+    let Deploy {
+        strategy,
+        batch,
+        max_unavailable,
+        surge,
+        pause_between,
+        min_healthy,
+        start_timeout,
+        keep_previous,
+        on_fail,
+        approve,
+    } = deploy;
+    writeln!(text, "[service.{name}.deploy]").unwrap();
+    set(text, "strategy", quoted(strategy.word()));
+    set(text, "batch", batch);
+    set(text, "max_unavailable", max_unavailable);
+    set_if(text, "surge", *surge);
+    set(text, "pause_between", time(*pause_between));
+    set(text, "min_healthy", time(*min_healthy));
+    set(text, "start_timeout", time(*start_timeout));
+    set_if(text, "keep_previous", keep_previous.map(time));
+    set(text, "on_fail", quoted(if *on_fail == OnFail::Hold { "hold" } else { "rollback" }));
+    set(text, "approve", quoted(if *approve == Approve::Manual { "manual" } else { "auto" }));
 }
 
 fn write_sticky(text: &mut String, sticky: &Sticky) {

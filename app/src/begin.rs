@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::{Clock, Now};
 use crate::controller::Controller;
+use crate::deployer::{Deployer, Founded};
 use crate::descriptors;
 use crate::error::AppError;
 use crate::keeper_line::KeeperLine;
@@ -41,11 +42,16 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
 
     let mut controller = Controller::new(&config, sorted.threads, &notes, now);
     let mut supervisor = Supervisor::new(state.join("log"), seed, &config.services)?;
+    let (done, stored) = mpsc::unbounded_channel();
+    let founded = Founded { state, services: &config.services, notes: &notes, adopted: &adopted, done };
+    let mut deployer = Deployer::new(now, founded);
+    deployer.introduce(now, &adopted, &notes, &mut supervisor, &mut controller);
     for Adopted { id, pid, port, revision } in &adopted {
         let earlier = notes.restored(id, Some(*pid)).restarts;
         supervisor.adopt(now.time, id, *pid, *port, revision, earlier);
     }
     supervisor.instances().for_each(|process| controller.adopt(process, &notes));
+    deployer.adopt(now, &controller);
     controller.begin_outliers(now);
 
     let setup = Setup {
@@ -58,7 +64,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     let (events, verdicts) = mpsc::unbounded_channel();
     let health = everup_health::spawn(events)?;
     controller.watch_all();
-    supervisor.start_all(now.time);
+    deployer.published(now, controller.generation());
     let (sender, commands) = Command::channel();
     let identity = Identity {
         node: config.node.name.clone().unwrap_or_else(host_name),
@@ -79,6 +85,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         rates: config.services.iter().map(|_| Rates::default()).collect(),
         config,
         controller,
+        deployer,
         supervisor,
         gateway: Some(gateway),
         health,
@@ -93,6 +100,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         verdicts,
         noticed,
         commands,
+        stored,
     })
 }
 

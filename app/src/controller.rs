@@ -5,7 +5,7 @@
 //! from what is known elsewhere if it ever panics. Inputs that come together make one table: the caller hands in all
 //! that wait and then takes the outputs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Now;
 use crate::drain::{self, Waiting};
-use crate::notes::Notes;
+use crate::notes::{Notes, Revisions};
 use crate::outliers::Changed;
 use crate::service::{Instance, Service};
 use crate::status::balance_word;
@@ -89,6 +89,8 @@ pub(crate) struct Controller {
     /// The last table no longer says what is known.
     table_is_old: bool,
     notes_are_old: bool,
+    /// For the notes: which revision is whose.
+    revisions: BTreeMap<Arc<str>, Revisions>,
     outputs: VecDeque<Output>,
 }
 
@@ -98,11 +100,8 @@ impl Controller {
     pub(crate) fn new(config: &config::Config, threads: usize, notes: &Notes, now: Now) -> Self {
         let services: Vec<_> =
             config.services.iter().map(|one| Service::new(one.clone(), threads, notes, now.wall)).collect();
-        let all = services.iter().enumerate().flat_map(|(s, service)| {
-            service.instances.iter().enumerate().map(move |(i, instance)| (instance.id.clone(), (s, i)))
-        });
-        Self {
-            places: all.collect(),
+        let mut controller = Self {
+            places: HashMap::new(),
             listeners: config.listeners.clone(),
             services,
             generation: notes.generation,
@@ -110,8 +109,11 @@ impl Controller {
             drains: Vec::new(),
             table_is_old: false,
             notes_are_old: true,
+            revisions: notes.revisions.clone(),
             outputs: VecDeque::new(),
-        }
+        };
+        controller.place_all();
+        controller
     }
 
     /// Begins anew in the place of a controller that failed: nothing is kept but the counters, which the data plane
@@ -120,11 +122,13 @@ impl Controller {
         let mut renewed = Self::new(config, 1, notes, now);
         for (service, old) in renewed.services.iter_mut().zip(&self.services) {
             service.shared = Arc::clone(&old.shared);
+            service.have_those_of(old, notes, now);
             for (instance, old) in service.instances.iter_mut().zip(&old.instances) {
                 instance.shared = Arc::clone(&old.shared);
                 instance.ejections_total = old.ejections_total;
             }
         }
+        renewed.place_all();
         renewed.generation = renewed.generation.max(self.generation);
         renewed.table_is_old = true;
         *self = renewed;
@@ -216,7 +220,9 @@ impl Controller {
     /// What a new controller needs to know.
     pub(crate) fn notes(&self) -> Notes {
         let instances = self.services.iter().flat_map(|service| &service.instances);
-        Notes::new(self.generation, instances.map(Instance::note))
+        let mut notes = Notes::new(self.generation, instances.map(Instance::note));
+        notes.revisions.clone_from(&self.revisions);
+        notes
     }
 
     pub(crate) fn services(&self) -> &[Service] {
@@ -488,6 +494,7 @@ impl TryFrom<Command> for Order {
             question @ (Command::Status { .. }
             | Command::Explain { .. }
             | Command::Metrics { .. }
+            | Command::Deploy { .. }
             | Command::Ready { .. }) => Err(question),
         }
     }
@@ -550,5 +557,6 @@ fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     text
 }
 
+mod fleet;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -21,7 +21,7 @@ use crate::notes::{Ejected, Note, Notes, Restored};
 pub(crate) struct Service {
     pub(crate) settings: Arc<config::Service>,
     pub(crate) shared: Arc<ServiceShared>,
-    /// Fixed order and number: tables name instances by index.
+    /// In a fixed order, because tables name instances by index; those that everup runs come and go with deployments.
     pub(crate) instances: Vec<Instance>,
     /// Decides who is ejected; None: nobody ever is. `outliers.rs` talks to it.
     pub(crate) outliers: Option<outlier::Machine>,
@@ -53,6 +53,8 @@ pub(crate) struct Instance {
     pub(crate) seen_up: bool,
     /// The operator drained it.
     pub(crate) draining: bool,
+    /// A deployment gives it no requests.
+    pub(crate) standby: bool,
     /// Why it is ejected and until when, if it is.
     pub(crate) ejected: Option<Ejected>,
     /// How many ejections are not forgotten.
@@ -64,51 +66,70 @@ pub(crate) struct Instance {
     pub(crate) shared: Arc<InstanceShared>,
 }
 
+/// What an instance begins with.
+pub(crate) struct Known<'a> {
+    pub(crate) service: &'a config::Service,
+    pub(crate) threads: usize,
+    pub(crate) notes: &'a Notes,
+    pub(crate) wall: SystemTime,
+}
+
+impl Known<'_> {
+    pub(crate) fn instance(
+        &self,
+        name: &str,
+        (weight, backup): (u32, bool),
+        fixed: Option<SocketAddr>,
+    ) -> Instance {
+        let id = InstanceId::new(Arc::clone(&self.service.name), name);
+        // A verdict on a process is restored with the process: `Instance::adopt`.
+        let Restored {
+            verdict,
+            draining,
+            standby,
+            weight: weighed,
+            seen_up,
+            since,
+            ejections,
+            ejected,
+            restarts: _,
+        } = self.notes.restored(&id, None);
+        let (took, warms_since) = (None, None);
+        Instance {
+            id,
+            weight,
+            weighed,
+            backup,
+            took,
+            warms_since,
+            fixed,
+            process: None,
+            verdict,
+            seen_up,
+            draining,
+            standby,
+            ejected,
+            ejections,
+            ejections_total: 0,
+            since: since.unwrap_or(self.wall),
+            shared: Arc::new(InstanceShared::new(self.threads)),
+        }
+    }
+}
+
 impl Service {
     /// A service as configured; nothing is known of its instances but what `notes` say of fixed ones and of drains.
     pub(crate) fn new(settings: config::Service, threads: usize, notes: &Notes, wall: SystemTime) -> Self {
-        let ids = |name: String| InstanceId::new(Arc::clone(&settings.name), name);
-        let instance = |id: InstanceId, (weight, backup), fixed| {
-            // A verdict on a process is restored with the process: `Instance::adopt`.
-            let Restored {
-                verdict,
-                draining,
-                weight: weighed,
-                seen_up,
-                since,
-                ejections,
-                ejected,
-                restarts: _,
-            } = notes.restored(&id, None);
-            let (took, warms_since) = (None, None);
-            Instance {
-                id,
-                weight,
-                weighed,
-                backup,
-                took,
-                warms_since,
-                fixed,
-                process: None,
-                verdict,
-                seen_up,
-                draining,
-                ejected,
-                ejections,
-                ejections_total: 0,
-                since: since.unwrap_or(wall),
-                shared: Arc::new(InstanceShared::new(threads)),
-            }
-        };
+        let known = Known { service: &settings, threads, notes, wall };
         let instances = match &settings.run {
             Some(run) => (1..=run.replicas)
-                .map(|n| instance(ids(format!("{}-{n}", settings.name)), (1, false), None))
+                .map(|n| known.instance(&format!("{}-{n}", settings.name), (1, false), None))
                 .collect(),
             None => {
                 let fixed = settings.instances.iter();
                 fixed
                     .map(|one| {
-                        instance(ids(one.address.to_string()), (one.weight, one.backup), Some(one.address))
+                        known.instance(&one.address.to_string(), (one.weight, one.backup), Some(one.address))
                     })
                     .collect()
             }
@@ -181,12 +202,14 @@ impl Instance {
 
     /// Whether it would get requests if nobody minded how it answers them.
     pub(crate) fn availability_but_for_ejection(&self) -> Availability {
-        availability(&self.verdict, self.draining, self.process.as_ref().map(|process| process.phase))
+        availability(&self.verdict, self.draining || self.standby, self.process.as_ref().map(|process| process.phase))
     }
 
     /// What people are told it is in.
     pub(crate) fn state(&self) -> InstanceState {
         match self.state_but_for_ejection() {
+            InstanceState::Up if self.standby && self.shared.in_flight() > 0 => InstanceState::Draining,
+            InstanceState::Up if self.standby => InstanceState::Standby,
             InstanceState::Up if self.ejected.is_some() => InstanceState::Ejected,
             other => other,
         }
@@ -221,7 +244,9 @@ impl Instance {
                 self.ejected.map(|Ejected { cause, .. }| cause.to_string()).unwrap_or_default()
             }
             InstanceState::Unknown => "not checked yet".to_owned(),
+            InstanceState::Draining if self.standby => "by a deployment".to_owned(),
             InstanceState::Draining | InstanceState::Drained => "by the operator".to_owned(),
+            InstanceState::Standby => "gets no requests: see the deployment".to_owned(),
             InstanceState::Stopped => String::new(),
             InstanceState::Backoff | InstanceState::CrashLooping => last_exit().unwrap_or_default(),
             InstanceState::Starting => match (&self.verdict, last_exit()) {
@@ -243,7 +268,7 @@ impl Instance {
 
     /// Takes over a process from before this worker, with what `notes` say of it.
     pub(crate) fn adopt(&mut self, process: Change, notes: &Notes) {
-        let Restored { verdict, seen_up, since, ejections, ejected, draining: _, weight: _, restarts: _ } =
+        let Restored { verdict, seen_up, since, ejections, ejected, draining: _, standby: _, weight: _, restarts: _ } =
             notes.restored(&self.id, process.pid);
         self.verdict = verdict;
         (self.ejections, self.ejected) = (ejections, ejected);
@@ -257,6 +282,7 @@ impl Instance {
         let known = Restored {
             verdict: self.verdict.clone(),
             draining: self.draining,
+            standby: self.standby,
             weight: self.weighed,
             seen_up: self.seen_up,
             restarts: self.process.as_ref().map_or(0, |process| process.restarts),
@@ -360,6 +386,7 @@ mod tests {
             verdict,
             seen_up,
             draining: false,
+            standby: false,
             ejected: None,
             ejections: 0,
             ejections_total: 0,

@@ -18,11 +18,13 @@ use everup_gateway::{Gateway, GatewayEvent};
 use everup_health::{HealthHandle, VerdictChange};
 use everup_instance::Supervisor;
 use everup_link::{Link, LinkError};
+use everup_store::Done;
 use tokio::sync::mpsc;
 
 use crate::begin::begin;
 use crate::clock::{Clock, Now};
 use crate::controller::{Controller, DRAIN_LOOK, Input, Order, Output};
+use crate::deployer::{self, Deployer, LAST_WORDS};
 use crate::error::AppError;
 use crate::explain;
 use crate::keeper_line::KeeperLine;
@@ -74,6 +76,7 @@ pub(crate) struct Worker {
     pub(crate) identity: Identity,
     pub(crate) config: Config,
     pub(crate) controller: Controller,
+    pub(crate) deployer: Deployer,
     pub(crate) supervisor: Supervisor,
     /// None: stopped.
     pub(crate) gateway: Option<Gateway>,
@@ -95,6 +98,8 @@ pub(crate) struct Worker {
     pub(crate) verdicts: mpsc::UnboundedReceiver<VerdictChange>,
     pub(crate) noticed: mpsc::UnboundedReceiver<GatewayEvent>,
     pub(crate) commands: mpsc::Receiver<Command>,
+    /// Answers of the store.
+    pub(crate) stored: mpsc::UnboundedReceiver<Done>,
 }
 
 /// What the loop waited for.
@@ -104,6 +109,7 @@ enum News {
     Acknowledged(Generation),
     Keeper(Result<Option<ToWorker>, LinkError>),
     Command(Command),
+    Stored(Done),
     Tick,
 }
 
@@ -154,17 +160,20 @@ impl Worker {
         supervisor.instances().for_each(|process| controller.adopt(process, &notes));
         controller.begin_outliers(now);
         controller.watch_all();
+        let floor = Generation(self.controller.generation().0 + 1);
+        self.deployer.recover(now, &mut self.controller, floor);
     }
 
     async fn news(&mut self) -> News {
         let wakeup = self.clock.instant(self.next_wakeup());
         let generation = self.controller.generation();
         let acknowledgement_is_due = !self.controller.is_acknowledged();
-        let Self { verdicts, noticed, commands, line, gateway, .. } = self;
+        let Self { verdicts, noticed, commands, stored, line, gateway, .. } = self;
         tokio::select! {
             Some(change) = verdicts.recv() => News::Verdict(change),
             Some(event) = noticed.recv() => News::Noticed(event),
             Some(command) = commands.recv() => News::Command(command),
+            Some(done) = stored.recv() => News::Stored(done),
             message = of_keeper(line) => News::Keeper(message),
             () = acknowledged(gateway, generation), if acknowledgement_is_due => News::Acknowledged(generation),
             () = tokio::time::sleep_until(wakeup.into()) => News::Tick,
@@ -172,11 +181,13 @@ impl Worker {
     }
 
     fn next_wakeup(&self) -> Time {
-        let looks_often = self.controller.is_draining() || self.shutdown.is_under_way();
+        let drains = self.controller.is_draining() || self.deployer.is_draining();
+        let looks_often = drains || self.shutdown.is_under_way();
         let look = if looks_often { self.clock.now().time + DRAIN_LOOK } else { self.next_sample };
         let supervisor = self.supervisor.next_wakeup().unwrap_or(look);
         let controller = self.controller.next_wakeup().unwrap_or(look);
-        look.min(self.next_sample).min(supervisor).min(controller)
+        let deployer = self.deployer.next_wakeup().unwrap_or(look);
+        look.min(self.next_sample).min(supervisor).min(controller).min(deployer)
     }
 
     fn handle(&mut self, news: News) {
@@ -195,7 +206,11 @@ impl Worker {
                     self.controller.handle(now, Input::Noticed(event));
                 }
             }
-            News::Acknowledged(generation) => self.controller.handle(now, Input::Acknowledged(generation)),
+            News::Acknowledged(generation) => {
+                self.controller.handle(now, Input::Acknowledged(generation));
+                self.deployer.acknowledged(now, generation);
+            }
+            News::Stored(done) => self.deployer.stored(now, done),
             News::Keeper(message) => self.on_keeper(now, message),
             News::Command(command) => self.on_command(now, command),
             News::Tick => self.on_tick(now),
@@ -231,6 +246,10 @@ impl Worker {
             Err(Command::Explain { id, reply }) => drop(reply.send(self.explain(id))),
             Err(Command::Metrics { reply }) => drop(reply.send(self.metrics_page())),
             Err(Command::Ready { reply }) => drop(reply.send(self.ready())),
+            Err(Command::Deploy { request, reply }) => {
+                let Self { deployer, controller, .. } = self;
+                drop(reply.send(deployer.on_request(now, request, controller)));
+            }
             Err(
                 Command::Drain { .. }
                 | Command::Undrain { .. }
@@ -245,6 +264,7 @@ impl Worker {
     fn on_tick(&mut self, now: Now) {
         self.supervisor.wake(now.time);
         self.controller.handle(now, Input::Tick);
+        self.deployer.wake(now);
         if now.time >= self.next_sample {
             self.next_sample = now.time + SAMPLE;
             for (service, rates) in self.controller.services().iter().zip(&mut self.rates) {
@@ -276,7 +296,8 @@ impl Worker {
         }
     }
 
-    /// Does what supervisor and controller decided, until neither has more.
+    /// Does what supervisor, deployer and controller decided, until none has more. Tables come last, so that one of them holds
+    /// everything that the others decided.
     fn apply(&mut self) {
         let now = self.clock.now();
         loop {
@@ -287,6 +308,10 @@ impl Worker {
                         self.controller.handle(now, Input::Changed(change))
                     }
                 }
+            } else if let Some(output) = self.deployer.poll_output() {
+                self.deploy(now, output);
+            } else if self.deployer.observe(now, &self.controller) {
+                // It may want something.
             } else if let Some(output) = self.controller.poll_output() {
                 self.carry_out(now, output);
             } else {
@@ -296,9 +321,32 @@ impl Worker {
         self.greet(now);
     }
 
+    fn deploy(&mut self, now: Now, output: deployer::Output) {
+        use deployer::Output;
+        let Self { controller, supervisor, deployer, .. } = self;
+        match output {
+            Output::Route { service, names } => controller.route(now, &service, &names),
+            Output::Start { id, revision, takes } => {
+                if let Some(settings) = deployer.settings(&id.service) {
+                    supervisor.add(id.clone(), settings, &revision);
+                    controller.add(now, &id, &Notes::default(), takes);
+                    supervisor.start(now.time, &id);
+                }
+            }
+            Output::Stop(id) => supervisor.stop(now.time, &id),
+            Output::Forget(id) => {
+                supervisor.remove(&id);
+                controller.remove(now, &id);
+            }
+            Output::Quote(id) => deployer.quoted(now, &id, supervisor.last_lines(&id, LAST_WORDS)),
+            Output::Note { service, revisions } => controller.note_revisions(&service, revisions),
+        }
+    }
+
     fn carry_out(&mut self, now: Now, output: Output) {
         match output {
             Output::Publish(snapshot) => {
+                self.deployer.published(now, snapshot.generation);
                 if let Some(gateway) = &self.gateway {
                     gateway.publish(snapshot);
                 }
@@ -340,6 +388,7 @@ impl Worker {
     fn begin_shutdown(&mut self, now: Time, hasten: bool) {
         // Nobody needs to be told what to try next any more.
         self.greeted = true;
+        self.deployer.end();
         if let Some(notes) = &self.remembered {
             self.state_file.freeze(self.clock.now(), notes);
         }
@@ -427,7 +476,9 @@ impl Worker {
             connections: self.connections(),
         };
         let last_lines = |id: &_| self.supervisor.last_lines(id, LOG_LINES);
-        status::status(&self.identity, moment, self.controller.services(), &self.rates, last_lines)
+        let deployment = |service: &_| self.deployer.active(now, service);
+        let services = status::Services { all: self.controller.services(), rates: &self.rates };
+        status::status(&self.identity, moment, services, last_lines, deployment)
     }
 
     fn explain(&self, id: String) -> Result<Explanation, Refusal> {

@@ -175,7 +175,7 @@ fn colour(state: InstanceState) -> Colour {
         | InstanceState::Ejected
         | InstanceState::Draining
         | InstanceState::Starting => Colour::Yellow,
-        InstanceState::Drained | InstanceState::Stopped => Colour::Dim,
+        InstanceState::Drained | InstanceState::Standby | InstanceState::Stopped => Colour::Dim,
     }
 }
 

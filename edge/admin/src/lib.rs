@@ -8,6 +8,8 @@
 pub mod api;
 mod client;
 mod command;
+mod deploy_routes;
+mod deployment;
 mod explanation;
 mod router;
 mod serve;

@@ -16,11 +16,21 @@ use tokio::sync::oneshot;
 
 use crate::api::{Done, DrainAnswer, ErrorAnswer};
 use crate::command::{Command, Commands, Refusal};
+use crate::deploy_routes;
 
 /// Every route of the admin socket as (method, path): the description of the API is tested against it.
 pub const ADMIN_ROUTES: &[(&str, &str)] = &[
     ("get", "/v1/status"),
     ("get", "/v1/requests/{id}"),
+    ("get", "/v1/services/{service}/plan"),
+    ("get", "/v1/services/{service}/deployment"),
+    ("get", "/v1/services/{service}/deployments"),
+    ("post", "/v1/services/{service}/deploy"),
+    ("post", "/v1/services/{service}/promote"),
+    ("post", "/v1/services/{service}/pause"),
+    ("post", "/v1/services/{service}/resume"),
+    ("post", "/v1/services/{service}/abort"),
+    ("post", "/v1/services/{service}/rollback"),
     ("post", "/v1/services/{service}/instances/{instance}/drain"),
     ("post", "/v1/services/{service}/instances/{instance}/undrain"),
     ("post", "/v1/services/{service}/instances/{instance}/weight"),
@@ -69,6 +79,7 @@ fn admin_handler(path: &str) -> MethodRouter<Commands> {
         Some("undrain") => post(undrain),
         Some("weight") => post(weigh),
         Some("kill") => post(kill),
+        Some(word) if deploy_routes::handles(word) => deploy_routes::handler(word),
         _ => unreachable!("every path of ADMIN_ROUTES ends in one of the words above"),
     }
 }
@@ -175,7 +186,7 @@ async fn readyz(State(commands): State<Commands>) -> Response {
 }
 
 /// Sends a command and waits for its answer; the error is the 503 for a controller that is gone or gave none.
-async fn ask<T>(
+pub(crate) async fn ask<T>(
     commands: &Commands,
     command: impl FnOnce(oneshot::Sender<T>) -> Command,
 ) -> Result<T, Response> {
@@ -195,7 +206,7 @@ fn done(answer: Result<Result<String, Refusal>, Response>) -> Response {
     }
 }
 
-fn refused(refusal: &Refusal) -> Response {
+pub(crate) fn refused(refusal: &Refusal) -> Response {
     let status = match refusal {
         Refusal::NotFound(_) => StatusCode::NOT_FOUND,
         Refusal::Conflict(_) => StatusCode::CONFLICT,

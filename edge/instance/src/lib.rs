@@ -118,6 +118,17 @@ impl Supervisor {
         Ok(Self { logs, ports: Ports::new(seed), rotator, instances, outputs: VecDeque::new() })
     }
 
+    /// Knows one instance more; it is not started yet. One that is known already is left as it is.
+    pub fn add(&mut self, id: InstanceId, service: &config::Service, revision: &str) {
+        let Some(run) = &service.run else { return };
+        self.instances.entry(id).or_insert_with(|| Entry::new(run, service.drain.time, revision));
+    }
+
+    /// Knows it no more. It must have no process.
+    pub fn remove(&mut self, id: &InstanceId) {
+        self.instances.remove(id);
+    }
+
     /// Takes over a process that runs already. `restarts` is what the last worker remembered, or 0. One that is not
     /// wanted (its service is gone from the configuration) is terminated.
     pub fn adopt(&mut self, now: Time, id: &InstanceId, pid: u32, port: u16, revision: &str, restarts: u32) {
@@ -273,6 +284,11 @@ impl Supervisor {
 }
 
 impl Entry {
+    fn new(run: &config::Run, grace: Duration, revision: &str) -> Self {
+        let (machine, revision, log) = (Machine::default(), revision.to_owned(), run.log.clone());
+        Self { machine, revision, grace, log, pid: None, port: None }
+    }
+
     /// Everything that a process needs before it can start. The error is in words for the operator.
     fn prepare(
         &mut self,
@@ -309,15 +325,7 @@ fn entries(service: &config::Service) -> impl Iterator<Item = (InstanceId, Entry
     (1..=replicas).zip(std::iter::repeat(service)).filter_map(|(number, service)| {
         let run = service.run.as_ref()?;
         let id = InstanceId::new(service.name.clone(), format!("{}-{number}", service.name));
-        let entry = Entry {
-            machine: Machine::default(),
-            revision: run.revision.clone(),
-            grace: service.drain.time,
-            log: run.log.clone(),
-            pid: None,
-            port: None,
-        };
-        Some((id, entry))
+        Some((id, Entry::new(run, service.drain.time, &run.revision)))
     })
 }
 

@@ -218,7 +218,8 @@ impl Default for Restored {
 impl Note {
     /// A note on what is known of an instance whose process is `pid`.
     pub(crate) fn new(known: Restored, pid: Option<u32>) -> Self {
-        let Restored { verdict, draining, standby, weight, seen_up, restarts, ejections, ejected, since } = known;
+        let Restored { verdict, draining, standby, weight, seen_up, restarts, ejections, ejected, since } =
+            known;
         // A clock that stands before 1970 is noted as 1970.
         let since_1970 = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let ejected = ejected.map(|Ejected { cause, until }| EjectedNote {

@@ -202,7 +202,11 @@ impl Instance {
 
     /// Whether it would get requests if nobody minded how it answers them.
     pub(crate) fn availability_but_for_ejection(&self) -> Availability {
-        availability(&self.verdict, self.draining || self.standby, self.process.as_ref().map(|process| process.phase))
+        availability(
+            &self.verdict,
+            self.draining || self.standby,
+            self.process.as_ref().map(|process| process.phase),
+        )
     }
 
     /// What people are told it is in.
@@ -268,8 +272,17 @@ impl Instance {
 
     /// Takes over a process from before this worker, with what `notes` say of it.
     pub(crate) fn adopt(&mut self, process: Change, notes: &Notes) {
-        let Restored { verdict, seen_up, since, ejections, ejected, draining: _, standby: _, weight: _, restarts: _ } =
-            notes.restored(&self.id, process.pid);
+        let Restored {
+            verdict,
+            seen_up,
+            since,
+            ejections,
+            ejected,
+            draining: _,
+            standby: _,
+            weight: _,
+            restarts: _,
+        } = notes.restored(&self.id, process.pid);
         self.verdict = verdict;
         (self.ejections, self.ejected) = (ejections, ejected);
         self.seen_up = seen_up;

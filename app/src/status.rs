@@ -2,7 +2,9 @@
 
 use std::time::SystemTime;
 
-use everup_admin::api::{DeploymentStatus, InstanceState, InstanceStatus, ListenerStatus, ServiceStatus, Status};
+use everup_admin::api::{
+    DeploymentStatus, InstanceState, InstanceStatus, ListenerStatus, ServiceStatus, Status,
+};
 use everup_core::config::{Balance, Listener, Protocol};
 use everup_core::ids::InstanceId;
 use everup_core::instance::Phase;

@@ -23,7 +23,10 @@ pub(crate) fn check_start<'a>(
     // `shop-1` for the first revision, `shop-v2-1` for those that are deployed later.
     let number = id.instance.strip_prefix(&*service.name).and_then(|rest| rest.strip_prefix('-'));
     let number = number.map(|rest| {
-        rest.strip_prefix(revision).and_then(|rest| rest.strip_prefix('-')).filter(|rest| is_number(rest)).unwrap_or(rest)
+        rest.strip_prefix(revision)
+            .and_then(|rest| rest.strip_prefix('-'))
+            .filter(|rest| is_number(rest))
+            .unwrap_or(rest)
     });
     let known = number.filter(|number| is_number(number)).and_then(|number| number.parse().ok());
     if !known.is_some_and(|number| (1..=run.replicas).contains(&number)) {

@@ -151,12 +151,7 @@ impl Fleet {
 }
 
 /// Nothing was deployed yet, or what was is not known any more: then what runs is right.
-fn row_without_store(
-    service: &config::Service,
-    configured: &str,
-    notes: &Notes,
-    adopted: &[Adopted],
-) -> Row {
+fn row_without_store(service: &config::Service, configured: &str, notes: &Notes, adopted: &[Adopted]) -> Row {
     if let Some(Revisions { first, stable }) = notes.revisions.get(&service.name) {
         let mut row = Row::new(Arc::clone(first));
         // An operator who changes the file and starts everup anew, never having deployed, means the file.

@@ -178,7 +178,8 @@ impl Client {
         strategy: Option<&str>,
         (by, reason): (&str, Option<&str>),
     ) -> Result<Done, ClientError> {
-        let fields = [("revision", Some(revision)), ("strategy", strategy), ("by", Some(by)), ("reason", reason)];
+        let fields =
+            [("revision", Some(revision)), ("strategy", strategy), ("by", Some(by)), ("reason", reason)];
         self.ask(Method::POST, &service_path(service, "deploy", &fields), ANSWER_TIME).await
     }
 
@@ -274,7 +275,8 @@ fn instance_path(id: &InstanceId, verb: &str) -> String {
 }
 
 fn service_path(service: &str, verb: &str, fields: &[(&str, Option<&str>)]) -> String {
-    let given = fields.iter().filter_map(|(name, value)| Some(format!("{name}={}", percent_encoded((*value)?))));
+    let given =
+        fields.iter().filter_map(|(name, value)| Some(format!("{name}={}", percent_encoded((*value)?))));
     let query = given.collect::<Vec<_>>().join("&");
     format!("/v1/services/{}/{verb}?{query}", percent_encoded(service))
 }

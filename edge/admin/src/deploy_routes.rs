@@ -19,7 +19,15 @@ const WORDS_BYTES: usize = 500;
 pub(crate) fn handles(word: &str) -> bool {
     matches!(
         word,
-        "plan" | "deployment" | "deployments" | "deploy" | "promote" | "pause" | "resume" | "abort" | "rollback"
+        "plan"
+            | "deployment"
+            | "deployments"
+            | "deploy"
+            | "promote"
+            | "pause"
+            | "resume"
+            | "abort"
+            | "rollback"
     )
 }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use crate::find::{self, Find};
 
+use follow::Wanted;
 pub(crate) use follow::user;
 
 /// What to deploy and how.
@@ -44,12 +45,16 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             println!("deployment {id} has begun: `everup status` shows it");
             return Ok(ExitCode::SUCCESS);
         }
-        follow::follow(&client, &service, &id, json).await
+        follow::follow(&client, &service, &id, Wanted { back: false, json }).await
     })
 }
 
-/// Watches the last deployment of a service, whatever it is.
-pub(crate) async fn watch(client: &everup_admin::Client, service: &str) -> anyhow::Result<ExitCode> {
+/// Watches the last deployment of a service, whatever it is. `back`: it is wanted to go back.
+pub(crate) async fn watch(
+    client: &everup_admin::Client,
+    service: &str,
+    back: bool,
+) -> anyhow::Result<ExitCode> {
     let id = client.deployment(service).await?.id;
-    follow::follow(client, service, &id, false).await
+    follow::follow(client, service, &id, Wanted { back, json: false }).await
 }

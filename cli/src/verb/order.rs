@@ -31,6 +31,11 @@ pub(crate) fn run(verb: &str, args: Args) -> anyhow::Result<ExitCode> {
         } else {
             println!("{service}: {}", answer.message);
         }
-        if watch { deploy::watch(&client, &service).await } else { Ok(ExitCode::SUCCESS) }
+        if !watch {
+            return Ok(ExitCode::SUCCESS);
+        }
+        // A rollback of what ended long ago is a deployment forward to the revision before.
+        let goes_back = verb == "abort" || verb == "rollback" && answer.message.starts_with("goes back");
+        deploy::watch(&client, &service, goes_back).await
     })
 }

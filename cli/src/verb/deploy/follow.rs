@@ -27,21 +27,36 @@ pub(crate) fn user() -> String {
     told.filter(|name| !name.is_empty()).unwrap_or_else(|| "somebody".to_owned())
 }
 
+/// What whoever watches asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    /// To go back: then that is no failure.
+    pub(super) back: bool,
+    pub(super) json: bool,
+}
+
 /// Tells everything that happens until it is over, or waits for the operator.
-pub(super) async fn follow(client: &Client, service: &str, id: &str, json: bool) -> anyhow::Result<ExitCode> {
+pub(super) async fn follow(
+    client: &Client,
+    service: &str,
+    id: &str,
+    Wanted { back, json }: Wanted,
+) -> anyhow::Result<ExitCode> {
     let mut told = Told { events: 0, head: false };
     loop {
         let Some(deployment) = look(client, service, id).await? else { return Ok(left(service)) };
         if !json {
             told.tell(&deployment)?;
         }
-        if let Some(code) = code(deployment.state) {
+        let code = code(deployment.state).filter(|_| !back || is_over(deployment.state));
+        if let Some(code) = code {
             if json {
                 println!("{}", serde_json::to_string(&deployment)?);
             } else {
                 tell_end(&deployment);
             }
-            return Ok(ExitCode::from(code));
+            let came_back = back && deployment.state == DeploymentState::RolledBack;
+            return Ok(ExitCode::from(if came_back { 0 } else { code }));
         }
         tokio::select! {
             () = tokio::time::sleep(PERIOD) => {}
@@ -90,6 +105,17 @@ fn code(state: DeploymentState) -> Option<u8> {
         DeploymentState::Keeping | DeploymentState::Done => Some(0),
         DeploymentState::RolledBack => Some(ROLLED_BACK),
         DeploymentState::Awaiting | DeploymentState::Held => Some(HELD),
+    }
+}
+
+fn is_over(state: DeploymentState) -> bool {
+    match state {
+        DeploymentState::Done | DeploymentState::RolledBack | DeploymentState::Held => true,
+        DeploymentState::Running
+        | DeploymentState::Awaiting
+        | DeploymentState::Paused
+        | DeploymentState::Keeping
+        | DeploymentState::GoingBack => false,
     }
 }
 

@@ -7,13 +7,19 @@ use everup_e2e::{Connection, Everup, Mode, Process, Start, get, repository, unti
 
 /// What a revision does depends on its name; `more` goes to the `deploy` section.
 fn shop(replicas: usize, more: &str) -> Start {
+    shop_with("", replicas, more)
+}
+
+fn shop_with(service: &str, replicas: usize, more: &str) -> Start {
     let script = "case {revision} in exits*) echo no data base; exit 7;; never*) sleep 1000;; \
                   dies*) {everup} sample-app --port {port} & sleep 3; kill -9 $!; exit 9;; esac; \
                   exec {everup} sample-app --port {port}";
+    let pause = if more.contains("pause_between") { "" } else { "pause_between = \"100ms\"\n" };
     Everup::with(format!(
-        "[[listener]]\nbind = [\"127.0.0.1:0\"]\nservice = \"shop\"\n[service.shop.health]\nhttp = \
-         \"/healthz\"\ninterval = \"200ms\"\n[service.shop.run]\ncommand = [\"/bin/sh\", \"-c\", '{script}']\n\
-         replicas = {replicas}\n[service.shop.deploy]\nmin_healthy = \"300ms\"\npause_between = \"100ms\"\n{more}\n"
+        "[[listener]]\nbind = [\"127.0.0.1:0\"]\nservice = \"shop\"\n[service.shop]\n{service}\n\
+         [service.shop.health]\nhttp = \"/healthz\"\ninterval = \"200ms\"\n[service.shop.run]\n\
+         command = [\"/bin/sh\", \"-c\", '{script}']\nreplicas = {replicas}\n[service.shop.deploy]\n\
+         min_healthy = \"300ms\"\n{pause}{more}\n"
     ))
 }
 
@@ -100,7 +106,8 @@ fn a_version_that_dies_with_requests_is_rolled_back_and_costs_no_get() {
 
 #[test]
 fn a_version_that_hangs_after_the_switch_goes_back_to_the_kept_instances() {
-    let mut everup = shop(2, "strategy = \"blue-green\"").start();
+    // A process that is stopped does not heed SIGTERM.
+    let mut everup = shop_with("drain.time = \"2s\"", 2, "strategy = \"blue-green\"").start();
     everup.wait_all_up();
     deploy(&everup, "v2", 0);
     let old: Vec<_> = ["shop-1", "shop-2"].map(|name| everup.instance(name).pid).into();

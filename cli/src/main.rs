@@ -51,7 +51,7 @@ enum Verb {
     Deploy(verb::deploy::Args),
     /// Tell what deploying a revision would do, and whether a request could be lost
     Plan(verb::plan::Args),
-    /// Let a deployment go on that waits: for you, between batches, or with the old instances
+    /// Let a deployment go on that waits for you or for the time to pass
     Promote(verb::order::Args),
     /// Let a deployment take no further step
     Pause(verb::order::Args),

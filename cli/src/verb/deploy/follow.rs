@@ -77,7 +77,7 @@ async fn look(client: &Client, service: &str, id: &str) -> anyhow::Result<Option
     let began = tokio::time::Instant::now();
     loop {
         let asked = tokio::select! {
-            asked = client.deployments(service) => asked,
+            asked = client.deployment(service) => asked,
             _ = tokio::signal::ctrl_c() => return Ok(None),
         };
         match asked {
@@ -96,6 +96,12 @@ async fn look(client: &Client, service: &str, id: &str) -> anyhow::Result<Option
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Another one has begun meanwhile.
+async fn earlier(client: &Client, service: &str, id: &str) -> anyhow::Result<DeploymentStatus> {
+    let found = client.deployments(service).await?.into_iter().find(|one| one.id == id);
+    found.ok_or_else(|| anyhow::anyhow!("deployment {id} is not known any more"))
 }
 
 /// None: it goes on.

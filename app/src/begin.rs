@@ -18,6 +18,7 @@ use crate::controller::Controller;
 use crate::deployer::{Deployer, Founded};
 use crate::descriptors;
 use crate::error::AppError;
+use crate::journal::Journal;
 use crate::keeper_line::KeeperLine;
 use crate::notes::Notes;
 use crate::rates::Rates;
@@ -44,13 +45,8 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     let mut supervisor = Supervisor::new(state.join("log"), seed, &config.services)?;
     let (done, stored) = mpsc::unbounded_channel();
     let founded = Founded { state, services: &config.services, notes: &notes, adopted: &adopted, done };
-    let mut deployer = Deployer::new(now, founded);
-    deployer.introduce(now, &adopted, &notes, &mut supervisor, &mut controller);
-    for Adopted { id, pid, port, revision } in &adopted {
-        let earlier = notes.restored(id, Some(*pid)).restarts;
-        supervisor.adopt(now.time, id, *pid, *port, revision, earlier);
-    }
-    supervisor.instances().for_each(|process| controller.adopt(process, &notes));
+    let mut deployer = Deployer::new(now, founded, &mut supervisor, &mut controller);
+    adopt(now, &adopted, &notes, &mut supervisor, &mut controller);
     deployer.adopt(now, &controller);
     controller.begin_outliers(now);
 
@@ -76,10 +72,9 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     };
     serve(sorted.admin, sorted.metrics, sender)?;
     let line = say_ready(link)?;
-    if restarts > 0 {
-        tracing::warn!(restarts, adopted = adopted.len(), "this worker took the place of one that died");
-    }
+    tell_restart(restarts, adopted.len());
     Ok(Worker {
+        journal: Journal::new(controller.services(), controller.generation(), restarts, now.wall),
         clock,
         identity,
         rates: config.services.iter().map(|_| Rates::default()).collect(),
@@ -102,6 +97,27 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         commands,
         stored,
     })
+}
+
+/// Processes from before this worker, with what is known of them.
+fn adopt(
+    now: Now,
+    adopted: &[Adopted],
+    notes: &Notes,
+    supervisor: &mut Supervisor,
+    controller: &mut Controller,
+) {
+    for Adopted { id, pid, port, revision } in adopted {
+        let earlier = notes.restored(id, Some(*pid)).restarts;
+        supervisor.adopt(now.time, id, *pid, *port, revision, earlier);
+    }
+    supervisor.instances().for_each(|process| controller.adopt(process, notes));
+}
+
+fn tell_restart(restarts: u32, adopted: usize) {
+    if restarts > 0 {
+        tracing::warn!(restarts, adopted, "this worker took the place of one that died");
+    }
 }
 
 fn say_ready(link: Link) -> Result<KeeperLine, AppError> {

@@ -492,6 +492,7 @@ impl TryFrom<Command> for Order {
             Command::Weigh { id, weight, reply } => Ok(Self::Weigh { id, weight, reply }),
             Command::Kill { id, reply } => Ok(Self::Kill { id, reply }),
             question @ (Command::Status { .. }
+            | Command::Events { .. }
             | Command::Explain { .. }
             | Command::Metrics { .. }
             | Command::Deploy { .. }

@@ -41,6 +41,8 @@ pub(crate) enum Output {
     Forget(InstanceId),
     /// Hand in its last lines with [`Deployer::quoted`].
     Quote(InstanceId),
+    /// This happened: people want to know.
+    Told { service: Arc<str>, text: String },
     /// What the next worker should know if the store is lost.
     Note { service: Arc<str>, revisions: Revisions },
 }
@@ -237,7 +239,7 @@ impl Fleet {
         let service = Arc::clone(&self.service);
         match wish {
             Wish::Store(row) => {
-                self.remember(&row);
+                self.remember(&row, outputs);
                 if let Ok(writer) = store {
                     writer.write(service.to_string(), row);
                 }
@@ -267,19 +269,17 @@ impl Fleet {
     }
 
     /// The history holds every deployment once, as it was last stored.
-    fn remember(&mut self, row: &Row) {
+    fn remember(&mut self, row: &Row, outputs: &mut VecDeque<Output>) {
         let Some(deployment) = &row.deployment else { return };
-        tell(&self.service, self.history.iter().find(|one| one.id == deployment.id), deployment);
+        let Deployment { id, from, to, .. } = deployment;
+        let before = self.history.iter().find(|one| one.id == *id);
+        for event in deployment.events.iter().skip(before.map_or(0, |before| before.events.len())) {
+            tracing::info!(service = %self.service, %from, %to, "deployment {id}: {}", event.text);
+            let text = format!("{from} -> {to}: {}", event.text);
+            outputs.push_back(Output::Told { service: Arc::clone(&self.service), text });
+        }
         self.history.retain(|one| one.id != deployment.id);
         self.history.push(deployment.clone());
-    }
-}
-
-/// For the log: what happened since it was last told.
-fn tell(service: &str, before: Option<&Deployment>, now: &Deployment) {
-    let told = before.map_or(0, |before| before.events.len());
-    for event in now.events.iter().skip(told) {
-        tracing::info!(service, from = %now.from, to = %now.to, "deployment {}: {}", now.id, event.text);
     }
 }
 

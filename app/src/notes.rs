@@ -145,9 +145,8 @@ impl Notes {
             since,
         } = note;
         let same = noted == pid;
-        let ejected = ejected.map(|EjectedNote { cause, until }| Ejected {
-            cause,
-            until: UNIX_EPOCH + Duration::from_millis(until),
+        let ejected = ejected.and_then(|EjectedNote { cause, until }| {
+            Some(Ejected { cause, until: UNIX_EPOCH.checked_add(Duration::from_millis(until))? })
         });
         Restored {
             verdict: if same { verdict } else { Verdict::Unknown },
@@ -158,7 +157,7 @@ impl Notes {
             restarts,
             ejections: if same { ejections } else { 0 },
             ejected: ejected.filter(|_| same),
-            since: same.then(|| UNIX_EPOCH + Duration::from_secs(since)),
+            since: UNIX_EPOCH.checked_add(Duration::from_secs(since)).filter(|_| same),
         }
     }
 
@@ -274,6 +273,14 @@ mod tests {
     #[test]
     fn an_instance_without_a_note_is_unknown() {
         assert_eq!(reread(vec![]).restored(&InstanceId::new("shop", "shop-1"), None), Restored::default());
+    }
+
+    #[test]
+    fn times_that_no_clock_can_show_are_none() {
+        let text = Notes::new(Generation(1), [note("a", Verdict::Up, false, None)].into_iter()).write();
+        let text = text.replace("1800000000", &u64::MAX.to_string());
+        let restored = Notes::read(Some(&text)).restored(&InstanceId::new("shop", "a"), None);
+        assert_eq!((restored.verdict, restored.since), (Verdict::Up, None));
     }
 
     #[test]

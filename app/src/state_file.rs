@@ -77,8 +77,8 @@ fn try_read(path: &Path, wall: SystemTime) -> Result<Option<String>, String> {
     }
     let Written { at, notes } =
         serde_json::from_str(&text).map_err(|error| format!("it is broken ({error})"))?;
-    let age = wall.duration_since(UNIX_EPOCH + Duration::from_secs(at));
-    match age {
+    let at = UNIX_EPOCH.checked_add(Duration::from_secs(at)).ok_or("its time is none")?;
+    match wall.duration_since(at) {
         Ok(age) if age <= OLDEST => Ok(Some(notes)),
         Ok(age) => Err(format!("it is {} s old", age.as_secs())),
         Err(_) => Err("it is from the future".to_owned()),
@@ -216,7 +216,9 @@ mod tests {
         let state = written(&notes());
         assert_eq!(read(state.path(), now(301).wall), Notes::default());
         assert_eq!(read(state.path(), now(0).wall - Duration::from_secs(1)), Notes::default());
-        for text in ["", "{", "[]", r#"{"at":1000000,"notes":"{"}"#, &"x".repeat(FILE_BYTES as usize + 1)] {
+        let (no_time, too_long) =
+            (format!(r#"{{"at":{},"notes":""}}"#, u64::MAX), "x".repeat(FILE_BYTES as usize + 1));
+        for text in ["", "{", "[]", r#"{"at":1000000,"notes":"{"}"#, &no_time, &too_long] {
             std::fs::write(path_in(state.path()), text).unwrap();
             assert_eq!(read(state.path(), now(1).wall), Notes::default());
         }

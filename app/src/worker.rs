@@ -6,10 +6,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use everup_admin::api::{Explanation, InstanceState, Status};
-use everup_admin::{Command, NotReady, Refusal};
+use everup_admin::api::{EventKind, Explanation, InstanceState, Status};
+use everup_admin::{Command, Format, NotReady, Refusal};
 use everup_core::config::Config;
 use everup_core::ids::Generation;
 use everup_core::keeper::{ToKeeper, ToWorker};
@@ -27,6 +27,7 @@ use crate::controller::{Controller, DRAIN_LOOK, Input, Order, Output};
 use crate::deployer::{self, Deployer, LAST_WORDS};
 use crate::error::AppError;
 use crate::explain;
+use crate::journal::Journal;
 use crate::keeper_line::KeeperLine;
 use crate::metrics;
 use crate::notes::Notes;
@@ -86,6 +87,8 @@ pub(crate) struct Worker {
     /// The instances that a keeper left when it went.
     pub(crate) orphans: Option<Orphans>,
     pub(crate) shutdown: Shutdown,
+    /// What happened, for people.
+    pub(crate) journal: Journal,
     /// One per service.
     pub(crate) rates: Vec<Rates>,
     /// What the next worker would know.
@@ -162,6 +165,8 @@ impl Worker {
         controller.watch_all();
         let floor = Generation(self.controller.generation().0 + 1);
         self.deployer.recover(now, &mut self.controller, floor);
+        let text = "the controller failed inside and began anew; see the log";
+        self.journal.of_everup(now.wall, EventKind::ControllerReplaced, text.to_owned());
     }
 
     async fn news(&mut self) -> News {
@@ -243,8 +248,9 @@ impl Worker {
         match Order::try_from(command) {
             Ok(order) => self.controller.handle(now, Input::Order(order)),
             Err(Command::Status { reply }) => drop(reply.send(self.status(now))),
+            Err(Command::Events { after, reply }) => drop(reply.send(self.journal.after(after))),
             Err(Command::Explain { id, reply }) => drop(reply.send(self.explain(id))),
-            Err(Command::Metrics { reply }) => drop(reply.send(self.metrics_page())),
+            Err(Command::Metrics { format, reply }) => drop(reply.send(self.metrics_page(format))),
             Err(Command::Ready { reply }) => drop(reply.send(self.ready())),
             Err(Command::Deploy { request, reply }) => {
                 let Self { deployer, controller, .. } = self;
@@ -318,12 +324,13 @@ impl Worker {
                 break;
             }
         }
+        self.journal.look(now.wall, self.controller.generation(), self.controller.services());
         self.greet(now);
     }
 
     fn deploy(&mut self, now: Now, output: deployer::Output) {
         use deployer::Output;
-        let Self { controller, supervisor, deployer, .. } = self;
+        let Self { controller, supervisor, deployer, journal, .. } = self;
         match output {
             Output::Route { service, names } => controller.route(now, &service, &names),
             Output::Start { id, revision, takes } => {
@@ -339,6 +346,7 @@ impl Worker {
                 controller.remove(now, &id);
             }
             Output::Quote(id) => deployer.quoted(now, &id, supervisor.last_lines(&id, LAST_WORDS)),
+            Output::Told { service, text } => journal.of_deployment(now.wall, &service, text),
             Output::Note { service, revisions } => controller.note_revisions(&service, revisions),
         }
     }
@@ -389,6 +397,9 @@ impl Worker {
         // Nobody needs to be told what to try next any more.
         self.greeted = true;
         self.deployer.end();
+        if !self.shutdown.is_under_way() {
+            self.journal.of_everup(self.clock.now().wall, EventKind::Stopping, "everup stops".to_owned());
+        }
         if let Some(notes) = &self.remembered {
             self.state_file.freeze(self.clock.now(), notes);
         }
@@ -486,7 +497,7 @@ impl Worker {
         explain::explanation(id, &tales)
     }
 
-    fn metrics_page(&self) -> String {
+    fn metrics_page(&self, format: Format) -> String {
         let gateway = self.gateway.as_ref();
         let process = metrics::Process {
             connections: self.connections(),
@@ -494,10 +505,10 @@ impl Worker {
             generation: self.controller.generation().0,
             worker_restarts: self.identity.worker_restarts,
             dropped_lines: gateway.map_or(0, Gateway::dropped_lines),
+            wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
         };
-        let routes = gateway.map_or_else(Vec::new, Gateway::route_requests);
-        let routes = metrics::Routes { listeners: &self.config.listeners, requests: &routes };
-        metrics::page(process, routes, self.controller.services())
+        let routes = gateway.map_or_else(Vec::new, Gateway::routes);
+        metrics::page(format, process, &routes, self.controller.services())
     }
 }
 

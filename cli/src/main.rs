@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod diagnostics;
+mod events;
 mod find;
 mod live;
 mod log;
@@ -39,6 +40,9 @@ enum Verb {
     Check(verb::check::Args),
     /// Show listeners, services and instances, their states and the load
     Status(verb::status::Args),
+    /// Watch services, instances and last events live, with keys to drain and undrain
+    #[cfg(feature = "top")]
+    Top(verb::top::Args),
     /// Give an instance no new requests and wait until those it has are finished
     Drain(verb::drain::Args),
     /// Give a drained instance requests again
@@ -79,6 +83,8 @@ fn main() -> ExitCode {
         Verb::Run(args) => verb::run::run(args),
         Verb::Check(args) => verb::check::run(args),
         Verb::Status(args) => verb::status::run(args),
+        #[cfg(feature = "top")]
+        Verb::Top(args) => verb::top::run(args),
         Verb::Drain(args) => verb::drain::run(args),
         Verb::Undrain(args) => verb::undrain::run(args),
         Verb::Explain(args) => verb::explain::run(args),

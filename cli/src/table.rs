@@ -194,8 +194,8 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
-#[derive(Clone, Copy)]
-enum Colour {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Colour {
     Red,
     Green,
     Yellow,
@@ -203,7 +203,8 @@ enum Colour {
     Bold,
 }
 
-fn colour(state: InstanceState) -> Colour {
+/// How a state is shown.
+pub(crate) fn colour(state: InstanceState) -> Colour {
     match state {
         InstanceState::Up => Colour::Green,
         InstanceState::Down | InstanceState::Backoff | InstanceState::CrashLooping => Colour::Red,
@@ -216,7 +217,7 @@ fn colour(state: InstanceState) -> Colour {
 }
 
 /// ECMA-48 select graphic rendition.
-fn paint(text: &str, colour: Colour, coloured: bool) -> String {
+pub(crate) fn paint(text: &str, colour: Colour, coloured: bool) -> String {
     let code = match colour {
         Colour::Red => 31,
         Colour::Green => 32,
@@ -246,7 +247,7 @@ pub(crate) fn milliseconds(value: Option<f64>) -> String {
 }
 
 /// The two largest units: `4s`, `3m 20s`, `2h 5m`, `3d 4h`.
-fn lasting(seconds: f64) -> String {
+pub(crate) fn lasting(seconds: f64) -> String {
     // Negative and absurd values are shown as the nearest that makes sense: `as` saturates.
     let s = seconds as u64;
     let (minutes, hours, days) = (s / 60, s / 3600, s / 86400);

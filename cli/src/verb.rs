@@ -12,6 +12,8 @@ pub(crate) mod reference;
 pub(crate) mod run;
 pub(crate) mod sample_app;
 pub(crate) mod status;
+#[cfg(feature = "top")]
+pub(crate) mod top;
 pub(crate) mod undrain;
 pub(crate) mod weight;
 pub(crate) mod worker;

@@ -24,6 +24,7 @@ use crate::config::Balance;
 pub use crate::hash::hash;
 
 pub mod backup;
+mod flow;
 pub mod ip_hash;
 pub mod latency;
 pub mod least_connections;

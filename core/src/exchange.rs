@@ -31,8 +31,8 @@ pub enum Failure {
     ConnectTimeout,
     /// The connection ended before the answer's head was whole.
     Lost,
-    /// A connection that had been used before ended without a byte of an answer: most likely the instance had closed it
-    /// for being idle, just before we used it.
+    /// A connection that had been used before ended without a byte of an answer, or before a byte of the request was
+    /// written: most likely the instance had closed it for being idle, just before we used it.
     Stale,
     /// The instance was judged down while we waited for it.
     JudgedDown,
@@ -105,8 +105,9 @@ impl Exchange {
                 Decision::Retry { reuse: false }
             }
             Failure::JudgedDown => Decision::Retry { reuse: false },
-            // A connection from the pool that the instance closed as we took it out: nothing was written.
-            Failure::Lost if !progress.written => Decision::Retry { reuse: true },
+            // It takes connections and ends them at once, as relays do whose target is gone: as good as refused. What costs
+            // nothing must not be tried there over and over.
+            Failure::Lost if !progress.written => Decision::Retry { reuse: false },
             // No fault of the instance's, and the next attempt takes a new connection.
             Failure::Stale if !std::mem::replace(&mut self.met_stale, true) => {
                 Decision::Retry { reuse: true }

@@ -13,6 +13,7 @@ pub mod forward;
 mod head;
 pub mod request;
 pub mod response;
+mod scan;
 mod trace;
 
 pub use head::{HEADER_COUNT, Headers, Storage, Version};

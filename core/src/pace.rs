@@ -11,6 +11,7 @@ pub const WINDOW: Duration = Duration::from_secs(10);
 pub struct Pace {
     /// Bytes that each window must bring; None: any pace will do.
     least: Option<u64>,
+    window: Duration,
     begun: Duration,
     bytes: u64,
 }
@@ -18,7 +19,13 @@ pub struct Pace {
 impl Pace {
     /// Watches from `now` on for `rate` bytes per second (None: no rate is asked for).
     pub fn new(now: Duration, rate: Option<u64>) -> Self {
-        Self { least: rate.map(|rate| rate.saturating_mul(WINDOW.as_secs())), begun: now, bytes: 0 }
+        Self::over(WINDOW, now, rate)
+    }
+
+    /// The same with another window, of whole seconds.
+    pub fn over(window: Duration, now: Duration, rate: Option<u64>) -> Self {
+        let least = rate.map(|rate| rate.saturating_mul(window.as_secs()));
+        Self { least, window, begun: now, bytes: 0 }
     }
 
     /// So many bytes came.
@@ -32,15 +39,20 @@ impl Pace {
         self.bytes = 0;
     }
 
+    /// For so long it had nothing to do, which does not count.
+    pub fn on_pause(&mut self, pause: Duration) {
+        self.begun += pause;
+    }
+
     /// When [`Self::is_too_slow`] is to be asked.
     pub fn next_wakeup(&self) -> Option<Duration> {
-        self.least.map(|_| self.begun + WINDOW)
+        self.least.map(|_| self.begun + self.window)
     }
 
     /// Whether a window is over in which too little came. If enough did, the next one begins.
     pub fn is_too_slow(&mut self, now: Duration) -> bool {
         let Some(least) = self.least else { return false };
-        if now < self.begun + WINDOW {
+        if now < self.begun + self.window {
             return false;
         }
         if self.bytes < least {
@@ -89,6 +101,16 @@ mod tests {
         assert!(!pace.is_too_slow(18 * SECOND));
         assert_eq!(pace.next_wakeup(), Some(19 * SECOND));
         assert!(pace.is_too_slow(19 * SECOND));
+    }
+
+    #[test]
+    fn a_pause_does_not_count() {
+        let mut pace = Pace::over(5 * SECOND, Duration::ZERO, Some(1));
+        pace.on_pause(100 * SECOND);
+        assert!(!pace.is_too_slow(104 * SECOND));
+        assert_eq!(pace.next_wakeup(), Some(105 * SECOND));
+        pace.on_bytes(4);
+        assert!(pace.is_too_slow(105 * SECOND));
     }
 
     #[test]

@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use crate::config::{HostPattern, Listener, PathPattern, Redirect, Route};
+use crate::balance;
+use crate::config::{HostPattern, Listener, PathPattern, Protocol, Redirect, Route};
 use crate::http::request::Request;
 
 pub use edits::{Edits, location};
@@ -17,13 +18,20 @@ mod edits;
 pub struct Table {
     routes: Vec<(Route, Option<Arc<Edits>>)>,
     default: Option<usize>,
+    listener: String,
+    reads_requests: bool,
 }
 
 impl Table {
     /// The table of a listener as configured.
     pub fn new(listener: &Listener) -> Self {
         let prepared = |route: &Route| (route.clone(), Edits::prepare(&route.edits).map(Arc::new));
-        Self { routes: listener.routes.iter().map(prepared).collect(), default: listener.service }
+        Self {
+            routes: listener.routes.iter().map(prepared).collect(),
+            default: listener.service,
+            listener: listener.bind.first().map_or_else(String::new, ToString::to_string),
+            reads_requests: listener.protocol == Protocol::Http,
+        }
     }
 
     /// Where this request goes; None if no route matches and there is no default.
@@ -52,6 +60,19 @@ impl Table {
         goes.map(|goes| (goes, Some(index)))
     }
 
+    /// The listener's first address, as in the file.
+    pub fn listener(&self) -> &str {
+        &self.listener
+    }
+
+    /// What every route matches, in words that are the same wherever it stands, and the service it leads to (None: it
+    /// sends clients elsewhere); last what no route takes, if anybody does. Nothing if requests are not looked at.
+    pub fn names(&self) -> impl Iterator<Item = (String, Option<usize>)> {
+        let routes = self.routes.iter().map(|(route, _)| (name(route), route.service));
+        let default = self.default.map(|service| (DEFAULT.to_owned(), Some(service)));
+        routes.chain(default).filter(|_| self.reads_requests)
+    }
+
     /// How many routes there are.
     pub fn len(&self) -> usize {
         self.routes.len()
@@ -66,6 +87,28 @@ impl Table {
     pub fn default_service(&self) -> Option<usize> {
         self.default
     }
+}
+
+/// The name of what no route takes; no route's name, for those have a path.
+const DEFAULT: &str = "default";
+
+/// `api.example/v1/`, `*.example=/exact`, `*/ x-beta=~0a1b2c3d`: host, path and headers. Values of headers may be secret
+/// and stand as a hash.
+fn name(route: &Route) -> String {
+    let mut name = match &route.host {
+        None => "*".to_owned(),
+        Some(HostPattern::Exact(host)) => host.clone(),
+        Some(HostPattern::Suffix(suffix)) => format!("*{suffix}"),
+    };
+    match &route.path {
+        None => name.push('/'),
+        Some(PathPattern::Prefix(prefix)) => name.push_str(prefix),
+        Some(PathPattern::Exact(path)) => name.extend(["=", path]),
+    }
+    for (header, value) in &route.headers {
+        name.push_str(&format!(" {header}=~{:08x}", balance::hash(value.as_bytes()) as u32));
+    }
+    name
 }
 
 /// Where a request goes.

@@ -33,11 +33,6 @@ fn config() -> config::Config {
     config::parse(CONFIG).expect("the test's configuration is valid")
 }
 
-/// The listeners, for the tests of other files.
-pub(crate) fn listeners() -> Vec<config::Listener> {
-    config().listeners
-}
-
 /// Freshly made services, for the tests of other files.
 pub(crate) fn services() -> Vec<Service> {
     let services = config().services.into_iter();

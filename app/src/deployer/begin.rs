@@ -29,8 +29,14 @@ pub(crate) struct Founded<'a> {
 }
 
 impl Deployer {
-    /// Reads the store. One that cannot be used refuses deployments, and everything goes on as it is.
-    pub(crate) fn new(now: Now, founded: Founded<'_>) -> Self {
+    /// Reads the store, and has supervisor and controller know the instances that there are and that there should be. A
+    /// store that cannot be used refuses deployments, and everything goes on as it is.
+    pub(crate) fn new(
+        now: Now,
+        founded: Founded<'_>,
+        supervisor: &mut Supervisor,
+        controller: &mut Controller,
+    ) -> Self {
         let Founded { state, services, notes, adopted, done } = founded;
         let (store, mut known) = match open(state, done) {
             Ok((writer, known)) => (Ok(writer), known),
@@ -48,11 +54,12 @@ impl Deployer {
         if let Err(why) = &deployer.store {
             deployer.fleets.iter_mut().for_each(|fleet| fleet.machine.freeze(why.clone()));
         }
+        deployer.introduce(now, adopted, notes, supervisor, controller);
         deployer
     }
 
     /// Has supervisor and controller know the instances that there are and that there should be, and no others.
-    pub(crate) fn introduce(
+    fn introduce(
         &mut self,
         now: Now,
         adopted: &[Adopted],

@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use everup_admin::{Client, ClientError};
 
+use crate::events;
 use crate::find::{self, Find};
 use crate::table;
 
 /// How often `-w` looks.
 const PERIOD: Duration = Duration::from_secs(1);
+
+/// How many of the last events stand below the table.
+const EVENTS: usize = 5;
 
 /// Cursor home, and erase what is left below once the new table stands.
 const HOME: &str = "\x1b[H";
@@ -64,7 +68,14 @@ async fn look(client: &Client, json: bool) -> Result<String, ClientError> {
         let text = serde_json::to_string(&status).expect("a status holds strings, numbers and lists only");
         return Ok(text + "\n");
     }
-    Ok(table::render(&status, std::io::stdout().is_terminal()))
+    let coloured = std::io::stdout().is_terminal();
+    let table = table::render(&status, coloured);
+    match client.events(0).await {
+        Ok(happened) => Ok(table + &events::last(&happened.events, EVENTS, coloured)),
+        // It is older than events.
+        Err(ClientError::Refused(_)) => Ok(table),
+        Err(error) => Err(error),
+    }
 }
 
 /// False when the reader went away (`| head`), which is no error of anybody.

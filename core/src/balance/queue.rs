@@ -13,6 +13,9 @@
 //! places elsewhere.
 
 use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::flow::Flow;
 
 /// Those who wait. `W` is what wakes one.
 #[derive(Debug)]
@@ -20,6 +23,7 @@ pub struct Queue<W> {
     /// In the order of their tickets.
     waiting: VecDeque<Entry<W>>,
     next: u64,
+    flow: Flow,
 }
 
 #[derive(Debug)]
@@ -38,7 +42,7 @@ pub struct QueueFull;
 
 impl<W> Default for Queue<W> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), next: 0 }
+        Self { waiting: VecDeque::new(), next: 0, flow: Flow::default() }
     }
 }
 
@@ -87,6 +91,18 @@ impl<W> Queue<W> {
             waiter(&mut entry.waiter);
         }
         entry.called
+    }
+
+    /// Whether a newcomer who may wait for `time` would wait longer than that, by what is known of the queue's pace.
+    pub fn is_hopeless(&mut self, now: Duration, time: Duration) -> bool {
+        let others = self.waiting.len();
+        self.flow.expected(now, others).is_some_and(|wait| wait > time)
+    }
+
+    /// It found its place, and leaves.
+    pub fn serve(&mut self, now: Duration, ticket: u64) {
+        self.flow.on_served(now);
+        self.leave(ticket);
     }
 
     /// It was called in vain and waits on, at its old place in the order.

@@ -26,6 +26,10 @@ section! {
         /// answered with 408, or cut if an answer has begun.
         pub body_rate: Option<u64> = or_word("off", rate(1..=GIB)), default "1KiB/s",
             because "far below any real connection; a client that trickles its body holds an instance and no more";
+        /// The slowest that a client may take an answer, averaged over 13 s in which there was something to take. A slower one
+        /// is cut.
+        pub answer_rate: Option<u64> = or_word("off", rate(1..=GIB)), default "1KiB/s",
+            because "far below any real connection; a client that takes its answer drop by drop holds an instance and memory";
         /// The most connections at a time from one client: one IPv4 address, or one /64 of IPv6, by the address that a PROXY
         /// header names if there is one. A further one is answered with 429 (closed at once on a tcp listener).
         pub connections_per_client: Option<usize> = or_word("unlimited", integer(1..=10_000_000)),

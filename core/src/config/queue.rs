@@ -9,7 +9,8 @@ section! {
     /// While every instance that is up is at the service's `max_connections`, requests wait here, first come, first served.
     /// When no instance is up they are parked instead.
     pub struct Queue {
-        /// The longest wait; then the request is answered with 503.
+        /// The longest wait; then the request is answered with 503. One that would wait longer, as fast as the queue moves, is
+        /// answered so at once.
         pub time: Duration = duration(0..=600_000), default "5s",
             because "who has waited longer has often gone: work for nobody";
         /// The most requests that wait at a time. Further ones are answered with 503 at once.

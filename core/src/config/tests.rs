@@ -107,6 +107,7 @@ fn what_is_not_written_has_the_documented_default() {
         body_bytes: None,
         connections: 100_000,
         body_rate: Some(1024),
+        answer_rate: Some(1024),
         connections_per_client: None,
     };
     let timeout = Duration::from_millis(500);
@@ -116,7 +117,7 @@ fn what_is_not_written_has_the_documented_default() {
         instances: vec![FixedInstance { address: "10.0.0.1:80".parse().unwrap(), weight: 1, backup: false }],
         timeout: Timeout { connect: seconds(1), attempt: None, request: seconds(30), idle: seconds(60) },
         retry: Retry { attempts: 3, budget_percent: 10 },
-        park: Park { time: seconds(10), requests: 1000 },
+        park: Park { time: seconds(10), requests: 1000, bytes: 64 << 20 },
         max_connections: None,
         queue: Queue { time: seconds(5), requests: 1000 },
         slow_start: Duration::ZERO,

@@ -159,11 +159,16 @@ fn instances(after: usize, last: usize, revision: &str) -> String {
 /// As people write it.
 pub(super) fn lasting(time: Duration) -> String {
     let millis = time.as_millis();
+    let whole = |unit: u128| (millis >= unit && millis.is_multiple_of(unit)).then(|| millis / unit);
+    if let Some(hours) = whole(3_600_000) {
+        return format!("{hours} h");
+    }
+    if let Some(minutes) = whole(60_000) {
+        return format!("{minutes} min");
+    }
     match millis {
-        _ if millis % 3_600_000 == 0 && millis > 0 => format!("{} h", millis / 3_600_000),
-        _ if millis % 60_000 == 0 && millis > 0 => format!("{} min", millis / 60_000),
-        _ if millis % 1000 == 0 => format!("{} s", millis / 1000),
-        _ => format!("{millis} ms"),
+        1..1000 => format!("{millis} ms"),
+        _ => format!("{} s", time.as_secs_f64()),
     }
 }
 

@@ -84,8 +84,16 @@ fn an_idempotent_request_is_tried_elsewhere_after_anything_but_its_own_timeout()
 #[test]
 fn a_request_of_which_nothing_was_written_is_tried_elsewhere_whatever_its_method() {
     let progress = Progress { written: false, replayable: true, answered: false };
-    for failure in [Failure::ConnectRefused, Failure::ConnectFailed, Failure::ConnectTimeout, Failure::Lost] {
+    for failure in FAILURES.into_iter().filter(|failure| *failure != Failure::RequestTimeout) {
         assert!(matches!(decide(false, failure, progress), Decision::Retry { .. }), "{failure:?}");
+    }
+}
+
+#[test]
+fn an_instance_that_ends_new_connections_before_a_byte_is_written_is_not_tried_over_and_over() {
+    let progress = Progress { written: false, replayable: true, answered: false };
+    for idempotent in [true, false] {
+        assert_eq!(decide(idempotent, Failure::Lost, progress), Decision::Retry { reuse: false });
     }
 }
 
@@ -117,6 +125,14 @@ fn the_first_stale_connection_costs_nothing_and_the_next_one_counts() {
     let mut fail = || exchange.on_failure(NOW, Failure::Stale, progress, &mut budget);
     assert_eq!(fail(), Decision::Retry { reuse: true });
     assert_eq!(fail(), Decision::Answer(502));
+}
+
+#[test]
+fn a_stale_connection_of_which_nothing_was_written_costs_no_request_whatever_its_method() {
+    let progress = Progress { written: false, replayable: true, answered: false };
+    for idempotent in [true, false] {
+        assert_eq!(decide(idempotent, Failure::Stale, progress), Decision::Retry { reuse: true });
+    }
 }
 
 #[test]

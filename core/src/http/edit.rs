@@ -28,7 +28,7 @@ impl HeadEdits {
     /// Whether lines of the field `name` are left out. `X_User` counts as `X-User`: many applications get both as one
     /// variable (CGI, WSGI), and a client must not pass by what is set here.
     pub(super) fn leave_out(&self, name: &str) -> bool {
-        self.left_out.iter().any(|edited| is_same(edited, name))
+        self.left_out.iter().any(|edited| is_same(edited.as_bytes(), name.as_bytes()))
     }
 
     pub(super) fn lines(&self) -> &[u8] {
@@ -37,7 +37,7 @@ impl HeadEdits {
 }
 
 /// The same field, in any case and with either dash.
-fn is_same(a: &str, b: &str) -> bool {
-    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    a.len() == b.len() && a.bytes().map(plain).eq(b.bytes().map(plain))
+pub(super) fn is_same(a: &[u8], b: &[u8]) -> bool {
+    let plain = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    a.len() == b.len() && a.iter().map(plain).eq(b.iter().map(plain))
 }

@@ -1,9 +1,11 @@
 //! Writing the head that goes on: the lines that need no change are taken over as they came, in runs; hop-by-hop
 //! fields are left out (RFC 9110 section 7.6.1) and ours are added.
 
+use std::ops::Range;
+
 use super::cookie::{self, Left};
 use super::edit::HeadEdits;
-use super::head::tokens;
+use super::head::{is_claimed, tokens};
 use super::request::Request;
 use super::response::Response;
 use super::trace::Parent;
@@ -48,18 +50,32 @@ pub struct Changes<'a> {
     pub edits: Option<&'a HeadEdits>,
 }
 
-/// The same as [`request`], with `changes`.
+/// Where some parts of a head that was written stand in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// The method.
+    pub method: Range<usize>,
+    /// The target, as the instance gets it.
+    pub target: Range<usize>,
+    /// The host that the client named; empty: none.
+    pub host: Range<usize>,
+    /// The request's id.
+    pub request_id: Range<usize>,
+}
+
+/// The same as [`request`], with `changes`; tells where in `out` some of it stands.
 pub fn changed_request(
     out: &mut Vec<u8>,
     request: &Request<'_, '_>,
     buffer: &[u8],
     origin: Origin<'_>,
     changes: Changes<'_>,
-) {
+) -> Written {
     let Changes { target, without_cookie, edits } = changes;
-    out.extend_from_slice(request.method.as_bytes());
+    let target = target.unwrap_or(request.target);
+    let method = append(out, request.method);
     out.push(b' ');
-    out.extend_from_slice(target.unwrap_or(request.target).as_bytes());
+    let target = append(out, target);
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let plain = !request.hop_by_hop && !request.forwarded && request.untouched_target;
     let sends_trace = request.trace_parent != Parent::Absent || request.trace_state;
@@ -67,7 +83,7 @@ pub fn changed_request(
     let plain = plain && !drops_trace && without_cookie.is_none() && edits.is_none();
     let mut forwarded_for: Option<&[u8]> = None;
     if plain {
-        if let Some(start) = request.headers.iter().next().map(|(name, _)| offset(buffer, name.as_bytes())) {
+        if let Some(start) = request.headers.start(0) {
             out.extend_from_slice(&buffer[start..request.head_bytes - 2]);
         }
     } else {
@@ -104,19 +120,46 @@ pub fn changed_request(
         line(out, "Connection", &[b"Upgrade"]);
         line(out, "Upgrade", &[protocol]);
     }
+    let (host, request_id) = add_ours(out, request, origin, forwarded_for);
+    out.extend_from_slice(b"\r\n");
+    Written { method, target, host, request_id }
+}
+
+/// The lines that tell of the client and name the request; where the host and the id stand.
+fn add_ours(
+    out: &mut Vec<u8>,
+    request: &Request<'_, '_>,
+    origin: Origin<'_>,
+    forwarded_for: Option<&[u8]>,
+) -> (Range<usize>, Range<usize>) {
     match forwarded_for {
         Some(before) => line(out, "X-Forwarded-For", &[before, b", ", origin.client.as_bytes()]),
         None => line(out, "X-Forwarded-For", &[origin.client.as_bytes()]),
     }
     line(out, "X-Forwarded-Proto", &[origin.scheme.as_bytes()]);
-    if let Some(host) = request.host {
-        line(out, "X-Forwarded-Host", &[host.as_bytes()]);
+    let mut host = 0..0;
+    if let Some(named) = request.host {
+        line(out, "X-Forwarded-Host", &[named.as_bytes()]);
+        host = before_line_end(out, named);
     }
     if let Some(parent) = origin.trace_parent {
         line(out, "traceparent", &[parent.as_bytes()]);
     }
     line(out, "X-Request-Id", &[origin.request_id.as_bytes()]);
-    out.extend_from_slice(b"\r\n");
+    (host, before_line_end(out, origin.request_id))
+}
+
+/// Appends `text`; where it stands.
+fn append(out: &mut Vec<u8>, text: &str) -> Range<usize> {
+    let start = out.len();
+    out.extend_from_slice(text.as_bytes());
+    start..out.len()
+}
+
+/// Where `value` stands that ends the line that was written last.
+fn before_line_end(out: &[u8], value: &str) -> Range<usize> {
+    let end = out.len() - b"\r\n".len();
+    end - value.len()..end
 }
 
 /// The fields of a trace; a state belongs to its parent (W3C Trace Context, section 4.3).
@@ -211,9 +254,7 @@ fn copy_kept<'b>(
     head_bytes: usize,
     mut decide: impl FnMut(&'b str, &'b [u8]) -> Keep<'b>,
 ) {
-    let starts = |index: usize| {
-        headers.0.get(index).map_or(head_bytes - 2, |header| offset(buffer, header.name.as_bytes()))
-    };
+    let starts = |index: usize| headers.start(index).unwrap_or(head_bytes - 2);
     let mut run: Option<usize> = None;
     for (index, (name, value)) in headers.iter().enumerate() {
         let keep = decide(name, value);
@@ -247,9 +288,8 @@ fn other_cookies<'b>(value: &'b [u8], ours: &str) -> Keep<'b> {
 }
 
 fn keep_in_request<'b>(request: &Request<'_, '_>, name: &str) -> Keep<'b> {
-    let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
     // An absolute-form target names the host; its Host line equals it and stays (RFC 9112 section 3.2.2).
-    let ours = is("x-forwarded-proto") || is("x-forwarded-host") || is("x-request-id");
+    let ours = is_claimed(name.as_bytes());
     let named = request.connection_names_others && is_named(request.headers, name);
     if ours || is_hop_by_hop(name) || named { Keep::Drop } else { Keep::Untouched }
 }
@@ -276,11 +316,8 @@ fn is_named(headers: Headers<'_, '_>, name: &str) -> bool {
             .any(|(_, value)| tokens(value).any(|token| token.eq_ignore_ascii_case(name.as_bytes())))
 }
 
-/// Where `part`, a slice of `buffer`, begins in it.
-fn offset(buffer: &[u8], part: &[u8]) -> usize {
-    part.as_ptr().addr() - buffer.as_ptr().addr()
-}
-
+/// In line, so that the lengths of names are known where they are written.
+#[inline(always)]
 fn line(out: &mut Vec<u8>, name: &str, value: &[&[u8]]) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");

@@ -1,26 +1,32 @@
-//! What request heads and answer heads share: the header lines as a view, the checks that httparse leaves to us,
-//! and the reading of the fields that decide where a message ends.
+//! What request heads and answer heads share: the header lines as a view, and the reading of the fields that decide where
+//! a message ends.
 
-use std::mem::MaybeUninit;
-
-use httparse::Header;
-
+use super::edit::is_same;
 use super::trace::Parent;
 use super::{Framing, Malformed};
 
-/// The most header lines a head may have. Browsers send about 20, applications behind several proxies up to 60; the
-/// array for them lies on the stack.
+/// The most header lines a head may have. Browsers send about 20, applications behind several proxies up to 60.
 pub const HEADER_COUNT: usize = 100;
 
-/// Room for a parsed head's header lines; make one on the stack before parsing.
-pub struct Storage<'b>(pub(super) [MaybeUninit<Header<'b>>; HEADER_COUNT]);
+/// Room for a head's header lines, to be used again and again: making it costs more than reading a small head.
+#[derive(Debug)]
+pub struct Storage(pub(super) [Line; HEADER_COUNT]);
 
-impl Storage<'_> {
-    /// Room for [`HEADER_COUNT`] lines; costs nothing.
+impl Storage {
+    /// Room for [`HEADER_COUNT`] lines.
     #[expect(clippy::new_without_default, reason = "a default would suggest that this is a value to keep")]
     pub fn new() -> Self {
-        Self([const { MaybeUninit::uninit() }; HEADER_COUNT])
+        Self([Line { name: 0, name_end: 0, value: 0, value_end: 0 }; HEADER_COUNT])
     }
+}
+
+/// Where a header line's parts stand in the buffer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line {
+    pub(super) name: usize,
+    pub(super) name_end: usize,
+    pub(super) value: usize,
+    pub(super) value_end: usize,
 }
 
 /// HTTP/1.0 or HTTP/1.1.
@@ -34,17 +40,30 @@ pub enum Version {
 
 /// The header lines of a head.
 #[derive(Clone, Copy, Debug)]
-pub struct Headers<'h, 'b>(pub(super) &'h [Header<'b>]);
+pub struct Headers<'h, 'b> {
+    pub(super) buffer: &'b [u8],
+    pub(super) lines: &'h [Line],
+}
 
 impl<'h, 'b> Headers<'h, 'b> {
     /// All lines in order; names as they were sent.
-    pub fn iter(self) -> impl Iterator<Item = (&'b str, &'b [u8])> + 'h {
-        self.0.iter().map(|header| (header.name, header.value))
+    pub fn iter(self) -> impl Iterator<Item = (&'b str, &'b [u8])> + use<'h, 'b> {
+        self.lines.iter().map(move |line| {
+            let name = str::from_utf8(&self.buffer[line.name..line.name_end]);
+            (name.unwrap_or_default(), &self.buffer[line.value..line.value_end])
+        })
+    }
+
+    /// Where a line begins in the buffer.
+    pub(super) fn start(self, index: usize) -> Option<usize> {
+        self.lines.get(index).map(|line| line.name)
     }
 
     /// The first value of the header called `name` (any case).
     pub fn first(self, name: &str) -> Option<&'b [u8]> {
-        self.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        let is_named =
+            |line: &&Line| self.buffer[line.name..line.name_end].eq_ignore_ascii_case(name.as_bytes());
+        self.lines.iter().find(is_named).map(|line| &self.buffer[line.value..line.value_end])
     }
 }
 
@@ -75,52 +94,48 @@ pub(super) struct Fields<'b> {
 }
 
 impl<'b> Fields<'b> {
-    pub(super) fn gather(headers: &[Header<'b>]) -> Result<Self, Malformed> {
-        let mut fields = Self::default();
-        for header in headers {
-            fields.take(header)?;
-        }
-        if fields.content_length.is_some() && fields.chunked {
+    /// What only all lines together tell.
+    pub(super) fn check(&self) -> Result<(), Malformed> {
+        if self.content_length.is_some() && self.chunked {
             return Err(Malformed::BothLengths);
         }
-        Ok(fields)
+        Ok(())
     }
 
     /// Looks at one line. The length decides first: most lines match none and cost one comparison.
-    fn take(&mut self, header: &Header<'b>) -> Result<(), Malformed> {
-        let (name, value) = (header.name, header.value);
-        let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
+    pub(super) fn take(&mut self, name: &[u8], value: &'b [u8]) -> Result<(), Malformed> {
         match name.len() {
-            2 if is("TE") => self.hop_by_hop = true,
-            4 if is("Host") => return once(&mut self.host, value, Malformed::Host),
-            6 if is("Expect") => self.expect_continue |= value.eq_ignore_ascii_case(b"100-continue"),
-            7 if is("Upgrade") => {
+            2 if is(name, b"te") => self.hop_by_hop = true,
+            4 if is(name, b"host") => return once(&mut self.host, value, Malformed::Host),
+            6 if is(name, b"expect") => self.expect_continue |= value.eq_ignore_ascii_case(b"100-continue"),
+            7 if is(name, b"upgrade") => {
                 self.hop_by_hop = true;
                 self.upgrade = true;
                 self.upgrade_h2c |= tokens(value).any(is_h2c);
             }
-            7 if is("Trailer") => self.trailer = true,
-            10 if is("Connection") => {
+            7 if is(name, b"trailer") => self.trailer = true,
+            10 if is(name, b"connection") => {
                 self.hop_by_hop = true;
                 self.take_connection(value);
             }
-            10 if is("tracestate") => self.trace_state = true,
-            10 if is("Keep-Alive") => self.hop_by_hop = true,
-            11 if is("traceparent") => self.trace_parent = self.trace_parent.and(value),
-            12 if is("X-Request-Id") => {
+            10 if is(name, b"tracestate") => self.trace_state = true,
+            10 if is(name, b"keep-alive") => self.hop_by_hop = true,
+            11 if is(name, b"traceparent") => self.trace_parent = self.trace_parent.and(value),
+            12 if is(name, b"x-request-id") => {
                 self.forwarded = true;
                 self.request_id = Some(value);
             }
-            14 if is("Content-Length") => {
+            14 if is(name, b"content-length") => {
                 let length = decimal(value).ok_or(Malformed::ContentLength)?;
                 return once(&mut self.content_length, length, Malformed::ContentLength);
             }
-            14 if is("HTTP2-Settings") => self.hop_by_hop = true,
-            15 if is("X-Forwarded-For") => self.forwarded = true,
-            16 if is("Proxy-Connection") => self.hop_by_hop = true,
-            16 if is("X-Forwarded-Host") => self.forwarded = true,
-            17 if is("X-Forwarded-Proto") => self.forwarded = true,
-            17 if is("Transfer-Encoding") => {
+            14 if is(name, b"http2-settings") => self.hop_by_hop = true,
+            15 if is(name, b"x-forwarded-for") => self.forwarded = true,
+            16 if is(name, b"proxy-connection") => self.hop_by_hop = true,
+            16 if is(name, b"x-forwarded-host") => self.forwarded = true,
+            17 if is(name, b"x-forwarded-proto") => self.forwarded = true,
+            12 | 15..=17 if name[0] | 0x20 == b'x' && is_claimed(name) => self.forwarded = true,
+            17 if is(name, b"transfer-encoding") => {
                 if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(Malformed::TransferEncoding);
                 }
@@ -165,49 +180,28 @@ impl<'b> Fields<'b> {
     }
 }
 
+/// Whether a token is this one, which is in lower case and has nothing but letters, digits and hyphens. Setting the bit
+/// that makes a letter small makes no other byte of a token one of those.
+fn is<const N: usize>(token: &[u8], wanted: &[u8; N]) -> bool {
+    let differs = |token: &[u8; N]| token.iter().zip(wanted).fold(0, |all, (a, b)| all | ((a | 0x20) ^ b));
+    <&[u8; N]>::try_from(token).is_ok_and(|token| differs(token) == 0)
+}
+
 /// The comma-separated tokens of a value, trimmed, empty ones left out (RFC 9110 section 5.6.1).
 pub(super) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }
 
+/// Whether a field is one that we set, in any case and with either dash: many applications get `X_Forwarded_For` and
+/// `X-Forwarded-For` as one variable (CGI, WSGI), and a client must not say who it is.
+pub(super) fn is_claimed(name: &[u8]) -> bool {
+    const OURS: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
+    OURS.iter().any(|ours| is_same(ours.as_bytes(), name))
+}
+
 /// `h2c`, also with a version (`h2c-14`).
 fn is_h2c(token: &[u8]) -> bool {
     token.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"h2c"))
-}
-
-/// Every line of a head must end with CR LF (RFC 9112 section 2.2 lets a reader accept LF alone; two readers that
-/// differ in this can be played against each other, so we do not). httparse has seen an LF at the end of every line;
-/// each line begins where a header's name does, so looking at the byte before that LF is enough.
-pub(super) fn lines_end_with_crlf(head: &[u8], headers: &[Header<'_>]) -> bool {
-    let begins = |header: &Header<'_>| header.name.as_ptr().addr() - head.as_ptr().addr();
-    let ends_with_crlf = |end: usize| head[..end].ends_with(b"\r\n");
-    // The last header line ends where the blank line begins, two bytes before the end of the head.
-    head.ends_with(b"\r\n")
-        && ends_with_crlf(head.len() - 2)
-        && headers.iter().all(|header| ends_with_crlf(begins(header)))
-        && leading_lines_end_with_crlf(head)
-}
-
-/// Empty lines before the request line, which httparse skips (RFC 9112 section 2.2): rare, and the same holds for them.
-fn leading_lines_end_with_crlf(head: &[u8]) -> bool {
-    let mut rest = head;
-    while let Some(next) = rest.strip_prefix(b"\r\n") {
-        rest = next;
-    }
-    !rest.starts_with(b"\n")
-}
-
-/// httparse's verdicts in our words.
-pub(super) fn malformed(error: httparse::Error) -> Malformed {
-    match error {
-        httparse::Error::TooManyHeaders => Malformed::TooManyHeaders,
-        httparse::Error::Version => Malformed::Version,
-        httparse::Error::Status => Malformed::Status,
-        httparse::Error::HeaderName
-        | httparse::Error::HeaderValue
-        | httparse::Error::NewLine
-        | httparse::Error::Token => Malformed::Syntax,
-    }
 }
 
 /// Fills a field that may come once.

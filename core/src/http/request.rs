@@ -1,6 +1,7 @@
 //! Reading a request head. What comes out is unambiguous: one host, one target, one length, or it is refused.
 
-use super::head::{Fields, lines_end_with_crlf, malformed};
+use super::head::Fields;
+use super::scan::{self, RequestLine};
 use super::trace::Parent;
 use super::{Framing, Headers, Malformed, Parsed, Storage, Version};
 
@@ -62,22 +63,16 @@ impl Request<'_, '_> {
 /// [`Malformed`]: answer 400 (or what [`status_for`] says) and close, for the position of the next request is unknown.
 pub fn parse<'h, 'b>(
     buffer: &'b [u8],
-    storage: &'h mut Storage<'b>,
+    storage: &'h mut Storage,
 ) -> Result<Parsed<Request<'h, 'b>>, Malformed> {
-    let mut raw = httparse::Request::new(&mut []);
-    let head_bytes = match raw.parse_with_uninit_headers(buffer, &mut storage.0).map_err(malformed)? {
-        httparse::Status::Complete(bytes) => bytes,
-        httparse::Status::Partial => return Ok(Parsed::Partial),
+    let Some(RequestLine { method, target, version, end }) = scan::request_line(buffer)? else {
+        return Ok(Parsed::Partial);
     };
-    if !lines_end_with_crlf(&buffer[..head_bytes], raw.headers) {
-        return Err(Malformed::LineEnding);
-    }
-    let (Some(method), Some(target), Some(version)) = (raw.method, raw.path, raw.version) else {
-        return Err(Malformed::Syntax);
+    let mut fields = Fields::default();
+    let Some((count, head_bytes)) = scan::header_lines(buffer, end, storage, &mut fields)? else {
+        return Ok(Parsed::Partial);
     };
-    let version = if version == 1 { Version::Http11 } else { Version::Http10 };
-    let headers: &'h [httparse::Header<'b>] = raw.headers;
-    let fields = Fields::gather(headers)?;
+    fields.check()?;
     let (host, origin_form) = host_and_target(method, target, version, &fields)?;
     let framing = fields.framing(version)?.unwrap_or(Framing::Empty);
     Ok(Parsed::Whole(Request {
@@ -90,7 +85,7 @@ pub fn parse<'h, 'b>(
         expect_continue: fields.expect_continue && version == Version::Http11 && framing != Framing::Empty,
         upgrade: asks_for_upgrade(&fields, version),
         request_id: fields.request_id.and_then(usable_request_id),
-        headers: Headers(headers),
+        headers: Headers { buffer, lines: &storage.0[..count] },
         head_bytes,
         hop_by_hop: fields.hop_by_hop,
         connection_names_others: fields.connection_names_others,

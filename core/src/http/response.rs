@@ -1,6 +1,7 @@
 //! Reading an answer's head. An answer whose end is not certain is refused: it would poison the connection it came on.
 
-use super::head::{Fields, lines_end_with_crlf, malformed};
+use super::head::Fields;
+use super::scan::{self, StatusLine};
 use super::{Framing, Headers, Malformed, Parsed, Storage, Version};
 
 /// An answer's head, as a view into the receive buffer.
@@ -37,34 +38,24 @@ pub struct Asked {
 /// [`Malformed`]: the instance's fault; answer 502 and close the connection to it.
 pub fn parse<'h, 'b>(
     buffer: &'b [u8],
-    storage: &'h mut Storage<'b>,
+    storage: &'h mut Storage,
     asked: Asked,
 ) -> Result<Parsed<Response<'h, 'b>>, Malformed> {
-    // httparse skips empty lines in front. Servers are told to, of clients (RFC 9112 section 2.2); an answer that
-    // begins so has lost its place.
+    // Servers skip empty lines in front, clients do not (RFC 9112 section 2.2): such an answer has lost its place.
     if matches!(buffer.first(), Some(b'\r' | b'\n')) {
         return Err(Malformed::Syntax);
     }
-    let mut raw = httparse::Response::new(&mut []);
-    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
-        &mut raw,
-        buffer,
-        &mut storage.0,
-    );
-    let head_bytes = match parsed.map_err(malformed)? {
-        httparse::Status::Complete(bytes) => bytes,
-        httparse::Status::Partial => return Ok(Parsed::Partial),
+    let Some(StatusLine { version, status, end }) = scan::status_line(buffer)? else {
+        return Ok(Parsed::Partial);
     };
-    if !lines_end_with_crlf(&buffer[..head_bytes], raw.headers) {
-        return Err(Malformed::LineEnding);
-    }
-    let (Some(status), Some(version)) = (raw.code, raw.version) else { return Err(Malformed::Syntax) };
+    let mut fields = Fields::default();
+    let Some((count, head_bytes)) = scan::header_lines(buffer, end, storage, &mut fields)? else {
+        return Ok(Parsed::Partial);
+    };
+    fields.check()?;
     if !(100..600).contains(&status) || (status == 101 && !asked.upgrade) {
         return Err(Malformed::Status);
     }
-    let version = if version == 1 { Version::Http11 } else { Version::Http10 };
-    let headers: &'h [httparse::Header<'b>] = raw.headers;
-    let fields = Fields::gather(headers)?;
     let said = fields.framing(version)?;
     // RFC 9112 section 6.3: these have no body whatever their fields say.
     let bodiless = asked.head || status < 200 || status == 204 || status == 304;
@@ -76,7 +67,7 @@ pub fn parse<'h, 'b>(
         version,
         framing,
         keep_alive: fields.keeps_alive(version) && framing != Framing::UntilClose && !announces_nothing,
-        headers: Headers(headers),
+        headers: Headers { buffer, lines: &storage.0[..count] },
         head_bytes,
         hop_by_hop: fields.hop_by_hop,
         connection_names_others: fields.connection_names_others,

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod cookies;
+mod differential;
 mod edits;
 mod forwarding;
 mod requests;

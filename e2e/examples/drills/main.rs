@@ -10,12 +10,14 @@ use everup_e2e::chance;
 mod differential;
 mod instances;
 mod origin;
+mod overload;
 mod promise;
 mod worker;
 
 const USAGE: &str = "\
 usage: drills instances [SECONDS]   instances killed, stopped, frozen and started again (120)
        drills worker [KILLS]        the worker killed under load (20)
+       drills overload [SECONDS]    twice the load that a service can carry (20)
        drills cookies               a million forged cookies
        drills differential [COUNT]  where requests end, beside llhttp and h11 (200000; needs node, python3 with h11)
        drills record FILE           the same, and writes a sample: core/tests/readings.txt
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     println!("seed {seed:x}\n");
     let kept = match name {
         "instances" => instances::run(number.unwrap_or(120), seed),
+        "overload" => overload::run(number.unwrap_or(20)),
         "worker" => worker::run(number.unwrap_or(20)),
         "differential" => differential::run(number.unwrap_or(200_000), seed, None),
         _ => {

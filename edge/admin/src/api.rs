@@ -9,6 +9,7 @@ pub use crate::deployment::{
     DeployAnswer, DeployRequest, DeployWish, DeploymentEvent, DeploymentSide, DeploymentState,
     DeploymentStatus, DeploymentStep, PlanAnswer, StepState,
 };
+pub use crate::event::{Event, EventKind, Events};
 pub use crate::explanation::{ExplainedEvent, ExplainedRequest, Explanation};
 
 /// Everything an operator may want to see at once: `GET /v1/status`.

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use crate::api::{DeploymentStatus, Done, DrainAnswer, ErrorAnswer, Explanation, PlanAnswer, Status};
+use crate::api::{DeploymentStatus, Done, DrainAnswer, ErrorAnswer, Events, Explanation, PlanAnswer, Status};
 
 /// How long an answer may take that does not wait for anything.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
@@ -105,6 +105,14 @@ impl Client {
     /// See [`ClientError`]; safe to try again.
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.ask(Method::GET, "/v1/status", ANSWER_TIME).await
+    }
+
+    /// What happened lately: events with numbers above `after`; 0: all that are remembered.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; safe to try again. An everup from before there were events refuses.
+    pub async fn events(&self, after: u64) -> Result<Events, ClientError> {
+        self.ask(Method::GET, &format!("/v1/events?after={after}"), ANSWER_TIME).await
     }
 
     /// What is remembered of the requests with this id.

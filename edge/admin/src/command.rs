@@ -1,12 +1,13 @@
 //! What the API asks of the controller: one message with the place for its answer. The controller owns the truth;
 //! nobody else reads or changes it.
 
+use crate::accept::Format;
 use std::time::Duration;
 
 use everup_core::ids::InstanceId;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{DeployAnswer, DeployRequest, DrainAnswer, Explanation, Status};
+use crate::api::{DeployAnswer, DeployRequest, DrainAnswer, Events, Explanation, Status};
 
 /// Where the API sends its commands. Bounded: a flood of questions waits here and not in the controller's memory.
 pub type Commands = mpsc::Sender<Command>;
@@ -68,9 +69,18 @@ pub enum Command {
         /// For the answer.
         reply: oneshot::Sender<Result<Explanation, Refusal>>,
     },
+    /// Tell what happened lately.
+    Events {
+        /// Only events with higher numbers.
+        after: u64,
+        /// For the answer.
+        reply: oneshot::Sender<Events>,
+    },
     /// The metrics page.
     Metrics {
-        /// For the answer, in Prometheus' text format.
+        /// How it is to be written.
+        format: Format,
+        /// For the answer.
         reply: oneshot::Sender<String>,
     },
     /// May this node get traffic?

@@ -5,15 +5,18 @@
 //! instance and renders no table. The API is versioned by its path (`/v1`) and described in
 //! `docs/reference/admin-api.json`; a test keeps description and router equal.
 
+mod accept;
 pub mod api;
 mod client;
 mod command;
 mod deploy_routes;
 mod deployment;
+mod event;
 mod explanation;
 mod router;
 mod serve;
 
+pub use accept::Format;
 pub use client::{Client, ClientError};
 pub use command::{Command, Commands, DrainOutcome, NotReady, Refusal};
 pub use router::{ADMIN_ROUTES, METRICS_ROUTES};

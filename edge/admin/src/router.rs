@@ -7,13 +7,14 @@ use axum::Json;
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use everup_core::ids::InstanceId;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
+use crate::accept::Format;
 use crate::api::{Done, DrainAnswer, ErrorAnswer};
 use crate::command::{Command, Commands, Refusal};
 use crate::deploy_routes;
@@ -21,6 +22,7 @@ use crate::deploy_routes;
 /// Every route of the admin socket as (method, path): the description of the API is tested against it.
 pub const ADMIN_ROUTES: &[(&str, &str)] = &[
     ("get", "/v1/status"),
+    ("get", "/v1/events"),
     ("get", "/v1/requests/{id}"),
     ("get", "/v1/services/{service}/plan"),
     ("get", "/v1/services/{service}/deployment"),
@@ -74,6 +76,7 @@ fn routed(routes: &[(&str, &str)], handler: fn(&str) -> MethodRouter<Commands>) 
 fn admin_handler(path: &str) -> MethodRouter<Commands> {
     match path.rsplit('/').next() {
         Some("status") => get(status),
+        Some("events") => get(events),
         Some("{id}") => get(explain),
         Some("drain") => post(drain),
         Some("undrain") => post(undrain),
@@ -96,6 +99,25 @@ fn metrics_handler(path: &str) -> MethodRouter<Commands> {
 async fn status(State(commands): State<Commands>) -> Response {
     match ask(&commands, |reply| Command::Status { reply }).await {
         Ok(status) => Json(status).into_response(),
+        Err(gone) => gone,
+    }
+}
+
+#[derive(Deserialize)]
+struct EventsQuery {
+    /// Only events with higher numbers; none: all that are remembered.
+    after: Option<u64>,
+}
+
+async fn events(
+    State(commands): State<Commands>,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Response {
+    let Ok(Query(EventsQuery { after })) = query else {
+        return error(StatusCode::BAD_REQUEST, "after must be the number of an event");
+    };
+    match ask(&commands, |reply| Command::Events { after: after.unwrap_or_default(), reply }).await {
+        Ok(events) => Json(events).into_response(),
         Err(gone) => gone,
     }
 }
@@ -168,10 +190,14 @@ async fn kill(
     done(ask(&commands, |reply| Command::Kill { id, reply }).await)
 }
 
-async fn metrics_page(State(commands): State<Commands>) -> Response {
-    match ask(&commands, |reply| Command::Metrics { reply }).await {
+async fn metrics_page(State(commands): State<Commands>, headers: HeaderMap) -> Response {
+    // Several lines are one list (RFC 9110 section 5.3).
+    let lines = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
+    let format = Format::wanted(&lines.collect::<Vec<_>>().join(","));
+    match ask(&commands, |reply| Command::Metrics { format, reply }).await {
         Ok(page) => {
-            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
+            let headers = [(header::CONTENT_TYPE, format.content_type()), (header::VARY, "Accept")];
+            (headers, page).into_response()
         }
         Err(gone) => gone,
     }

@@ -6,8 +6,9 @@
 //!   (meanwhile carry the rest of the body) -> forward interim answers, the head, the body -> give the connection back
 //! ```
 
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use everup_core::config::{Balance, SendProxy, Timeout};
@@ -15,7 +16,7 @@ use everup_core::exchange::Failure;
 use everup_core::health::Reason;
 use everup_core::http::body::Body;
 use everup_core::http::response::{self, Response};
-use everup_core::http::{Framing, Parsed, Storage, Version, forward};
+use everup_core::http::{Framing, Parsed, Version, forward};
 
 use crate::announce::announce;
 use crate::client::{Client, Incoming};
@@ -28,10 +29,15 @@ use crate::service::Instance;
 use crate::splice::{BULK, Pipe, SPLICE_FROM};
 use crate::sticky;
 use crate::stream::Stream;
+use crate::taking::{Look, Taking};
 use crate::watch::Signal;
 
 /// The largest head of an answer. Applications set many cookies; no honest head comes near it.
 const ANSWER_HEAD_BYTES: usize = 64 * 1024;
+
+/// When an instance has said nothing for so long, it is noticed if the client breaks off. Not sooner, for that costs a
+/// little, and most answers are there by then.
+const LOOK_AFTER: Duration = Duration::from_millis(250);
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -61,6 +67,7 @@ struct Attempt<'a> {
     pump: Pump,
     /// For the client, not yet taken by the kernel.
     unsent: Vec<u8>,
+    taking: Taking,
     began: Duration,
     /// When `timeout.request` is over.
     until: Duration,
@@ -70,6 +77,10 @@ struct Attempt<'a> {
     answered: bool,
     /// The connection was used before, and not a byte came on it since.
     stale: bool,
+    /// It was ended by a reset, which is an end like any other but for a body that lasts until then.
+    was_reset: bool,
+    /// The instance keeps the client waiting: does that still wait?
+    looks_at_client: bool,
 }
 
 /// A final answer of which the head was forwarded.
@@ -117,12 +128,15 @@ pub(crate) async fn run(
         upstream,
         pump,
         unsent,
+        taking: Taking::new(local.limits.answer_rate),
         began,
         until,
         deadline: until,
         written,
         answered,
         stale,
+        was_reset: false,
+        looks_at_client: false,
     };
     let mut held = Vec::new();
     let ended = attempt.run(&mut held).await;
@@ -201,8 +215,7 @@ impl Attempt<'_> {
         loop {
             let read = self.read().await?;
             if read == 0 {
-                self.incoming.met_stale |= self.stale;
-                return Err(self.failed(if self.stale { Failure::Stale } else { Failure::Lost }));
+                return Err(self.lost());
             }
             self.stale = false;
             let next = self.take_head_bytes(read, held)?;
@@ -241,11 +254,17 @@ impl Attempt<'_> {
                 }
                 // It may have answered before it closed: reading will tell.
                 Ok(Err(_)) if self.written => return Ok(()),
-                Ok(Err(_)) => return Err(self.failed(Failure::Lost)),
+                Ok(Err(_)) => return Err(self.lost()),
                 Err(signal) => return Err(self.signalled(signal)),
             }
         }
         Ok(())
+    }
+
+    /// The connection ended without a byte of an answer.
+    fn lost(&mut self) -> Ended {
+        self.incoming.met_stale |= self.stale;
+        self.failed(if self.stale { Failure::Stale } else { Failure::Lost })
     }
 
     /// Reads from the instance into the scratch buffer, and carries the request's body meanwhile. 0: it has closed.
@@ -254,13 +273,22 @@ impl Attempt<'_> {
             if let Some(wakeup) = self.pump.next_wakeup() {
                 self.client.watch.limit_deadline(wakeup);
             }
-            match self.read_once().await {
+            let read = if self.pump.is_active() {
+                self.read_once().await
+            } else if self.looks_at_client {
+                self.read_unless_broken().await
+            } else {
+                self.client.watch.limit_deadline(self.local.coarse_now() + LOOK_AFTER);
+                self.read_once().await
+            };
+            match read {
                 Ok(read) => return read,
                 Err(Signal::Deadline) if self.pump.is_too_slow(self.local.now()) => {
-                    return Err(Ended::Refused { status: 408, answered: self.answered });
+                    return Err(Ended::Refused { status: 408, answered: self.has_begun() });
                 }
-                // It was only time to look at the client's pace.
+                // It was only time to look at the client.
                 Err(Signal::Deadline) if self.local.coarse_now() < self.deadline => {
+                    self.looks_at_client = true;
                     self.client.watch.set_deadline(Some(self.deadline));
                 }
                 Err(signal) => return Err(self.signalled(signal)),
@@ -294,10 +322,29 @@ impl Attempt<'_> {
         });
         Ok(match read.await? {
             Ok(Ok(read)) => Ok(read),
-            // A reset is an end like any other.
-            Ok(Err(_)) => Ok(0),
+            Ok(Err(_)) => {
+                self.was_reset = true;
+                Ok(0)
+            }
             Err(end) => Err(self.pump_ended(end)),
         })
+    }
+
+    /// Reads from the instance for as long as the client is there.
+    async fn read_unless_broken(&mut self) -> Result<Step<usize>, Signal> {
+        let Self { local, client, upstream, .. } = self;
+        let Client { stream, watch, .. } = &**client;
+        let mut broken = pin!(stream.broken());
+        let read = watch.wait(|cx| {
+            let read = upstream.poll_read(cx, &mut local.buffers.scratch());
+            if read.is_pending() && broken.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(Ended::ClientGone));
+            }
+            read.map(Ok)
+        });
+        let read = read.await?;
+        self.was_reset |= matches!(read, Ok(Err(_)));
+        Ok(read.map(|read| read.unwrap_or(0)))
     }
 
     /// Looks at `read` new bytes in the scratch buffer (after those in `held`) as heads of answers; interim ones are
@@ -313,7 +360,7 @@ impl Attempt<'_> {
             bytes = &joined;
         }
         while !bytes.is_empty() {
-            let mut storage = Storage::new();
+            let mut storage = local.buffers.lines();
             let parsed = response::parse(bytes, &mut storage, self.incoming.asked);
             let Ok(parsed) = parsed else { return Err(self.failed(Failure::BadAnswer)) };
             let Parsed::Whole(head) = parsed else {
@@ -391,6 +438,8 @@ impl Attempt<'_> {
         // From here on the client sees an answer; there is no way back.
         self.answered = true;
         self.incoming.trail.on_answer(self.local.now(), head.status);
+        // From here on it counts: if there is nothing to wait for, the answer ends when it comes.
+        self.client.watch.has_waited();
         self.client.watch.set_waits_for(None);
         let edits = self.incoming.edits.as_ref().and_then(|edits| edits.response.as_ref());
         if edits.is_none() && forward::response_is_untouched(head, wanted) {
@@ -408,9 +457,9 @@ impl Attempt<'_> {
 
     /// The rest of the body, or an end that nobody takes for its end.
     async fn forward_body_whole(&mut self, answer: Answer) -> Step<Answer> {
-        let dechunk = answer.dechunk;
+        let only_the_end_tells = answer.dechunk || matches!(answer.body, Body::UntilClose);
         let ended = self.forward_body(answer).await;
-        if dechunk && matches!(ended, Err(Ended::Failed { .. })) {
+        if only_the_end_tells && matches!(ended, Err(Ended::Failed { .. })) {
             // This client has nothing but the end of the connection to tell a whole body from half a one.
             self.client.stream.reset_on_close();
         }
@@ -418,6 +467,9 @@ impl Attempt<'_> {
     }
 
     async fn forward_body(&mut self, mut answer: Answer) -> Step<Answer> {
+        if !answer.body.is_done() {
+            self.client.watch.set_waited();
+        }
         while !answer.body.is_done() {
             self.deadline = self.idle_deadline();
             self.client.watch.set_deadline(Some(self.deadline));
@@ -431,7 +483,9 @@ impl Attempt<'_> {
             }
             let read = self.read().await?;
             if read == 0 {
-                if matches!(answer.body, Body::UntilClose) {
+                // An instance that answers before it has read the whole request may reset what it closes.
+                let is_whole = !self.was_reset || !self.pump.has_arrived();
+                if matches!(answer.body, Body::UntilClose) && is_whole {
                     break;
                 }
                 return Err(self.failed(Failure::Lost));
@@ -449,19 +503,18 @@ impl Attempt<'_> {
     }
 
     /// Splices what is there of the `left` bytes of the body from the instance to the client; how many that were.
-    async fn splice(&self, mut pipe: Pipe, left: u64) -> Step<usize> {
-        let Self { upstream, client, .. } = self;
+    async fn splice(&mut self, mut pipe: Pipe, left: u64) -> Step<usize> {
+        let Self { upstream, client, .. } = &*self;
         let filled = match client.watch.wait(|cx| pipe.poll_fill(cx, upstream, left)).await {
             Ok(Ok(filled @ 1..)) => filled,
             Ok(Ok(0) | Err(_)) => return Err(self.failed(Failure::Lost)),
             Err(signal) => return Err(self.signalled(signal)),
         };
-        client.watch.set_deadline(Some(self.idle_deadline()));
-        match client.watch.wait(|cx| pipe.poll_drain(cx, &client.stream)).await {
-            Ok(Ok(())) => self.local.pipes.give(pipe),
-            Ok(Err(_)) | Err(Signal::Deadline) => return Err(Ended::ClientGone),
-            Err(signal @ (Signal::JudgedDown | Signal::Closing)) => return Err(self.signalled(signal)),
+        while !pipe.is_empty() {
+            let pushed = self.push(|cx, stream| pipe.poll_drain(cx, stream)).await;
+            self.incoming.trail.bytes_out += pushed.map_err(|signal| self.not_taken(signal))? as u64;
         }
+        self.local.pipes.give(pipe);
         Ok(filled)
     }
 
@@ -485,7 +538,7 @@ impl Attempt<'_> {
     fn finish(self, answer: Answer) -> Ended {
         judge::on_answer(self.local, &self.incoming.service, self.instance, answer.status);
         let send_proxy = self.incoming.service.settings.send_proxy;
-        if answer.keep_instance && self.pump.is_done() && send_proxy == SendProxy::Off {
+        if answer.keep_instance && self.pump.has_arrived() && send_proxy == SendProxy::Off {
             self.instance.pool.give(self.local.coarse_now(), self.upstream);
         }
         Ended::Answered { keep: answer.keep_client && self.pump.is_done() }
@@ -544,16 +597,10 @@ impl Attempt<'_> {
     async fn flush(&mut self) -> Step<()> {
         let mut at = 0;
         while at < self.unsent.len() {
-            let deadline = self.idle_deadline();
-            let Client { stream, watch, .. } = &mut *self.client;
-            let unsent = &self.unsent;
-            watch.set_deadline(Some(deadline));
-            match watch.wait(|cx| stream.poll_write(cx, &unsent[at..])).await {
-                Ok(Ok(written)) => at += written,
-                Ok(Err(_)) => return Err(Ended::ClientGone),
-                Err(Signal::Deadline) => return Err(Ended::ClientGone),
-                Err(signal @ (Signal::JudgedDown | Signal::Closing)) => return Err(self.signalled(signal)),
-            }
+            let unsent = std::mem::take(&mut self.unsent);
+            let pushed = self.push(|cx, stream| stream.poll_write(cx, &unsent[at..])).await;
+            self.unsent = unsent;
+            at += pushed.map_err(|signal| self.not_taken(signal))?;
         }
         if at > 0 {
             self.unsent.clear();
@@ -569,12 +616,58 @@ impl Attempt<'_> {
         Ok(())
     }
 
+    /// Waits until the client's kernel takes more, and the client what that has, within `timeout.idle` and at
+    /// `limits.answer_rate`; how much it took. None: the client has gone, or is as good as gone.
+    async fn push(
+        &mut self,
+        mut write: impl FnMut(&mut Context<'_>, &mut Stream) -> Poll<std::io::Result<usize>>,
+    ) -> Result<usize, Option<Signal>> {
+        let mut idle_end = self.idle_deadline();
+        loop {
+            let (local, taking) = (self.local, &mut self.taking);
+            let Client { stream, watch, .. } = &mut *self.client;
+            let look = taking.next_look(local.coarse_now());
+            watch.set_deadline(Some(look.map_or(idle_end, |look| look.min(idle_end))));
+            let written = watch.wait(|cx| {
+                let written = write(cx, stream);
+                if written.is_pending() {
+                    taking.on_blocked(local.coarse_now());
+                }
+                written
+            });
+            match written.await {
+                Ok(Ok(written)) => {
+                    self.taking.on_written(local.coarse_now(), written);
+                    return Ok(written);
+                }
+                Ok(Err(_)) => return Err(None),
+                Err(Signal::Deadline) => {}
+                Err(signal @ (Signal::JudgedDown | Signal::Closing)) => return Err(Some(signal)),
+            }
+            let now = local.now();
+            let is_due = look.is_some_and(|look| look <= now);
+            match if is_due { self.taking.look(now, &self.client.stream) } else { Look::Resting } {
+                Look::Taking => idle_end = self.idle_deadline(),
+                Look::Resting if now < idle_end => {}
+                Look::Resting | Look::TooSlow => {
+                    // The kernel would go on for as long as the client pleases.
+                    self.client.stream.reset_on_close();
+                    return Err(None);
+                }
+            }
+        }
+    }
+
+    fn not_taken(&self, signal: Option<Signal>) -> Ended {
+        signal.map_or(Ended::ClientGone, |signal| self.signalled(signal))
+    }
+
     fn idle_deadline(&self) -> Duration {
         self.local.coarse_now() + self.incoming.service.settings.timeout.idle
     }
 
     fn pump_ended(&self, end: PumpEnd) -> Ended {
-        let refused = |status| Ended::Refused { status, answered: self.answered };
+        let refused = |status| Ended::Refused { status, answered: self.has_begun() };
         match end {
             PumpEnd::ClientGone => Ended::ClientGone,
             PumpEnd::Malformed(malformed) => refused(everup_core::http::request::status_for(malformed)),
@@ -595,6 +688,11 @@ impl Attempt<'_> {
     }
 
     fn failed(&self, failure: Failure) -> Ended {
-        Ended::Failed { failure, written: self.written, answered: self.answered }
+        Ended::Failed { failure, written: self.written, answered: self.has_begun() }
+    }
+
+    /// Something of an answer went out that nothing else can follow: its head, or a part of an interim answer.
+    fn has_begun(&self) -> bool {
+        self.answered || !self.unsent.is_empty()
     }
 }

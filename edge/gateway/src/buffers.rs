@@ -3,6 +3,8 @@
 
 use std::cell::{RefCell, RefMut};
 
+use everup_core::http::Storage;
+
 /// The read buffer of a thread. 256 KiB measured best for bodies: larger reads save system calls until the copy
 /// leaves the cache.
 pub(crate) const SCRATCH_BYTES: usize = 256 * 1024;
@@ -20,6 +22,7 @@ const FIRST_BYTES: usize = 2 * 1024;
 #[derive(Debug)]
 pub(crate) struct Buffers {
     scratch: RefCell<Box<[u8]>>,
+    lines: RefCell<Box<Storage>>,
     spare: RefCell<Vec<Vec<u8>>>,
 }
 
@@ -27,6 +30,7 @@ impl Buffers {
     pub(crate) fn new() -> Self {
         Self {
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice()),
+            lines: RefCell::new(Box::new(Storage::new())),
             spare: RefCell::new(Vec::with_capacity(SPARE_VECTORS)),
         }
     }
@@ -34,6 +38,11 @@ impl Buffers {
     /// The thread's read buffer. Its content is valid until the next wait; the guard must not live across one.
     pub(crate) fn scratch(&self) -> RefMut<'_, Box<[u8]>> {
         self.scratch.borrow_mut()
+    }
+
+    /// Room for the header lines of the one head that is read now; the guard must not live across a wait.
+    pub(crate) fn lines(&self) -> RefMut<'_, Box<Storage>> {
+        self.lines.borrow_mut()
     }
 
     /// An empty vector.

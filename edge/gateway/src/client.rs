@@ -13,12 +13,13 @@ use everup_core::config::Redirect;
 use everup_core::http::body::Body;
 use everup_core::http::request::{self, Request};
 use everup_core::http::response::Asked;
-use everup_core::http::{Framing, Parsed, Storage, Version, forward};
+use everup_core::http::{Framing, Parsed, Version, forward};
 use everup_core::proxy_protocol::Ends;
 use everup_core::route::{self, Edits, Goes};
 
 use crate::exchange;
 use crate::local::{Local, RequestId, TraceParent};
+use crate::measure::Route;
 use crate::per_client::{self, Entry};
 use crate::proxied;
 use crate::reply;
@@ -26,7 +27,7 @@ use crate::service::Service;
 use crate::sticky::{self, Wish};
 use crate::stream::Stream;
 use crate::tell;
-use crate::trail::{Note, Trail};
+use crate::trail::{Note, Noted, Trail};
 use crate::turned_away::Reason;
 use crate::watch::{Signal, Watched};
 
@@ -37,8 +38,8 @@ const LINGER_TIME: Duration = Duration::from_secs(10);
 const LINGER_SILENCE: Duration = Duration::from_secs(2);
 /// And how much it may send.
 const LINGER_BYTES: usize = 64 * 1024 * 1024;
-/// How long an idle client connection is kept before any service is known.
-const IDLE_TIME: Duration = Duration::from_secs(60);
+/// How long a client may take to begin its first request. Browsers connect ahead of need, and give up after less.
+const IDLE_TIME: Duration = Duration::from_secs(30);
 
 /// A client's connection.
 #[derive(Debug)]
@@ -92,14 +93,27 @@ pub(crate) struct Incoming {
     pub(crate) wish: Wish,
     /// When its head was whole.
     pub(crate) started: Duration,
+    /// What counts for its route.
+    pub(crate) route: Option<Rc<Route>>,
     /// How it goes.
     pub(crate) trail: Trail,
-    request_id: Range<usize>,
+    /// Where some of its head stands in `out`.
+    written: forward::Written,
+    /// The target as the client sent it, if its route has changed it.
+    target: Option<String>,
 }
 
 impl Incoming {
     pub(crate) fn request_id(&self) -> &str {
-        std::str::from_utf8(&self.out[self.request_id.clone()]).unwrap_or_default()
+        std::str::from_utf8(&self.out[self.written.request_id.clone()]).unwrap_or_default()
+    }
+
+    /// What it asked for: read from the head that was written for the instance, which stays until the request is over.
+    pub(crate) fn note(&self, query: bool) -> Note<'_> {
+        let forward::Written { method, target, host, .. } = &self.written;
+        let part = |range: &Range<usize>| &self.out[range.clone()];
+        let target = self.target.as_deref().map_or_else(|| part(target), str::as_bytes);
+        Note::new(part(method), target, part(host), query)
     }
 }
 
@@ -123,14 +137,17 @@ struct Refusal {
     next: Option<usize>,
     head: bool,
     /// What was asked for, as far as it is known.
-    asked: Option<Note>,
-    /// Where the client is sent.
+    asked: Option<Box<Noted>>,
+    /// Where the client is sent, and by which route.
     location: Option<String>,
+    route: Option<Rc<Route>>,
+    /// How long the request's head was, as far as it is known.
+    head_bytes: usize,
 }
 
 impl Refusal {
     const fn fatal(status: u16, why: &'static str) -> Self {
-        Self { status, why, next: None, head: false, asked: None, location: None }
+        Self { status, why, next: None, head: false, asked: None, location: None, route: None, head_bytes: 0 }
     }
 }
 
@@ -145,14 +162,10 @@ pub(crate) enum Entered {
     Closed,
 }
 
-/// What came of waiting for a request.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one at a time, on the stack: a box would be an allocation per request"
-)]
+/// What came of waiting for a request; the request itself lies where the connection keeps it, for it is large to move.
 enum Arrived {
-    Request(Incoming),
-    Refused(Refusal),
+    Request,
+    Refused(Box<Refusal>),
     /// The client has closed, or was idle for too long.
     Closed,
 }
@@ -165,15 +178,17 @@ pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, pee
         Entered::TooMany => return client.turn_away(&local).await,
         Entered::Closed => return,
     }
+    let mut slot: Option<Incoming> = None;
     loop {
-        let after = match client.next_request(&local).await {
-            Arrived::Request(incoming) => {
+        let after = match (client.next_request(&local, &mut slot).await, &mut slot) {
+            (Arrived::Request, Some(incoming)) => {
                 client.idle = incoming.service.settings.timeout.idle;
                 exchange::run(&local, &mut client, incoming).await
             }
-            Arrived::Refused(refusal) => client.refuse(&local, refusal).await,
-            Arrived::Closed => After::Gone,
+            (Arrived::Refused(refusal), _) => client.refuse(&local, *refusal).await,
+            (Arrived::Request | Arrived::Closed, _) => After::Gone,
         };
+        slot = None;
         client.served = true;
         match after {
             After::Keep => {}
@@ -250,19 +265,19 @@ impl Client {
     }
 
     /// Waits for the next request's head.
-    async fn next_request(&mut self, local: &Local) -> Arrived {
+    async fn next_request(&mut self, local: &Local, slot: &mut Option<Incoming>) -> Arrived {
         let arrived = match self.carry.is_empty() {
-            true => self.first_bytes(local).await,
-            false => self.take_from_carry(local),
+            true => self.first_bytes(local, slot).await,
+            false => self.take_from_carry(local, slot),
         };
         if let Some(arrived) = arrived {
             return arrived;
         }
-        self.rest_of_head(local).await
+        self.rest_of_head(local, slot).await
     }
 
     /// Waits between two requests; a head that comes in one piece, as nearly all do, is read where it lies.
-    async fn first_bytes(&mut self, local: &Local) -> Option<Arrived> {
+    async fn first_bytes(&mut self, local: &Local, slot: &mut Option<Incoming>) -> Option<Arrived> {
         if local.is_closing() && self.served {
             return Some(Arrived::Closed);
         }
@@ -273,10 +288,10 @@ impl Client {
         let Ok(read @ 1..) = read else { return Some(Arrived::Closed) };
         let scratch = local.buffers.scratch();
         let bytes = &scratch[..read];
-        match self.take_head(local, bytes) {
-            Ok(Some((incoming, used))) => {
+        match self.take_head(local, bytes, slot) {
+            Ok(Some(used)) => {
                 self.carry.extend_from_slice(&bytes[used..]);
-                Some(Arrived::Request(incoming))
+                Some(Arrived::Request)
             }
             Ok(None) => {
                 self.carry = local.buffers.take();
@@ -285,47 +300,48 @@ impl Client {
             }
             Err(refusal) => {
                 self.carry.extend_from_slice(refusal.next.map_or(&[], |next| &bytes[next..]));
-                Some(Arrived::Refused(refusal))
+                Some(Arrived::Refused(Box::new(refusal)))
             }
         }
     }
 
     /// Collects a head that comes in pieces, within `limits.head_time`.
-    async fn rest_of_head(&mut self, local: &Local) -> Arrived {
+    async fn rest_of_head(&mut self, local: &Local, slot: &mut Option<Incoming>) -> Arrived {
         self.watch.set_deadline(Some(local.now() + local.limits.head_time));
         loop {
             if self.carry.len() > local.limits.head_bytes {
-                return Arrived::Refused(too_large(&self.carry));
+                return Arrived::Refused(Box::new(too_large(&self.carry)));
             }
             match self.read(local).await {
                 Ok(read @ 1..) => self.carry.extend_from_slice(&local.buffers.scratch()[..read]),
                 Ok(0) | Err(Signal::Closing | Signal::JudgedDown) => return Arrived::Closed,
                 Err(Signal::Deadline) => {
-                    return Arrived::Refused(Refusal::fatal(408, "the head took too long"));
+                    let refusal = Refusal::fatal(408, "the head took too long");
+                    return Arrived::Refused(Box::new(refusal));
                 }
             }
-            if let Some(arrived) = self.take_from_carry(local) {
+            if let Some(arrived) = self.take_from_carry(local, slot) {
                 return arrived;
             }
         }
     }
 
     /// A head at the start of what was carried over.
-    fn take_from_carry(&mut self, local: &Local) -> Option<Arrived> {
+    fn take_from_carry(&mut self, local: &Local, slot: &mut Option<Incoming>) -> Option<Arrived> {
         // Parsing again with every byte would let a slow sender cost us its square.
         if !has_blank_line(&self.carry) {
             return None;
         }
         let mut carry = std::mem::take(&mut self.carry);
-        let arrived = match self.take_head(local, &carry) {
-            Ok(Some((incoming, used))) => {
+        let arrived = match self.take_head(local, &carry, slot) {
+            Ok(Some(used)) => {
                 carry.drain(..used);
-                Some(Arrived::Request(incoming))
+                Some(Arrived::Request)
             }
             Ok(None) => None,
             Err(refusal) => {
                 carry.drain(..refusal.next.unwrap_or(carry.len()));
-                Some(Arrived::Refused(refusal))
+                Some(Arrived::Refused(Box::new(refusal)))
             }
         };
         if carry.is_empty() {
@@ -343,9 +359,14 @@ impl Client {
         Ok(read.unwrap_or(0))
     }
 
-    /// Makes a request out of the bytes, and says how many of them it used; None if the head is not whole.
-    fn take_head(&self, local: &Local, bytes: &[u8]) -> Result<Option<(Incoming, usize)>, Refusal> {
-        let mut storage = Storage::new();
+    /// Makes a request out of the bytes, in `slot`, and says how many of them it used; None if the head is not whole.
+    fn take_head(
+        &self,
+        local: &Local,
+        bytes: &[u8],
+        slot: &mut Option<Incoming>,
+    ) -> Result<Option<usize>, Refusal> {
+        let mut storage = local.buffers.lines();
         let request = match request::parse(bytes, &mut storage) {
             Ok(Parsed::Whole(request)) => request,
             Ok(Parsed::Partial) if bytes.len() > local.limits.head_bytes => return Err(too_large(bytes)),
@@ -360,7 +381,7 @@ impl Client {
         if request.head_bytes > local.limits.head_bytes {
             return Err(too_large(bytes));
         }
-        self.admit(local, &request, bytes).map(Some)
+        self.admit(local, &request, bytes, slot).map(Some)
     }
 
     /// Finds the service and writes what its instance will get.
@@ -369,14 +390,16 @@ impl Client {
         local: &Local,
         request: &Request<'_, '_>,
         bytes: &[u8],
-    ) -> Result<(Incoming, usize), Refusal> {
+        slot: &mut Option<Incoming>,
+    ) -> Result<usize, Refusal> {
         let table = local.table();
         let routes = table.snapshot.listeners.get(self.listener).map(|listener| &listener.routes);
         let (index, edits, route) = match routes.and_then(|routes| routes.lookup_route(request)) {
             Some((Goes::To { service, edits }, route)) => (Some(service), edits.map(Arc::clone), route),
             Some((Goes::Redirect(redirect), route)) => {
-                local.shared.count_route(local.thread, self.listener, route);
-                return Err(redirected(local, redirect, request));
+                let counted =
+                    local.route(self.listener, route).inspect(|route| route.on_request(local.thread));
+                return Err(Refusal { route: counted, ..redirected(local, redirect, request) });
             }
             None => (None, None, None),
         };
@@ -385,14 +408,16 @@ impl Client {
         let service = Rc::clone(found.ok_or_else(unserved)?);
         let limit = local.limits.body_bytes.unwrap_or(u64::MAX);
         let too_large = || Refusal {
-            asked: Some(note(local, request)),
+            asked: noted(local, request),
             ..Refusal::fatal(413, "the request's body is too large")
         };
         if matches!(request.framing, Framing::Length(length) if length > limit) {
             return Err(too_large());
         }
         let mut out = local.buffers.take();
-        let request_id = self.write_head(local, &mut out, request, bytes, &service, edits.as_deref());
+        let target = edits.as_ref().and_then(|edits| edits.target(request.target));
+        let written =
+            self.write_head(local, &mut out, (request, bytes), &service, edits.as_deref(), target.as_deref());
         let mut body = Body::new(request.framing);
         let rest = &bytes[request.head_bytes..];
         let mut content = 0;
@@ -402,10 +427,10 @@ impl Client {
         if content > limit {
             return Err(too_large());
         }
-        local.shared.count_route(local.thread, self.listener, route);
+        let counted = local.route(self.listener, route).inspect(|route| route.on_request(local.thread));
         let used = request.head_bytes + taken;
         out.extend_from_slice(&rest[..taken]);
-        let incoming = Incoming {
+        *slot = Some(Incoming {
             wish: sticky::wish(local, &service, request, self.secure),
             service,
             edits,
@@ -420,22 +445,24 @@ impl Client {
             keep_alive: request.keep_alive,
             idempotent: request.is_idempotent() && !request.upgrade,
             started: local.now(),
-            trail: Trail::new(note(local, request), self.listener, route, used as u64),
-            request_id,
-        };
-        Ok((incoming, used))
+            route: counted,
+            trail: Trail::new(self.listener, route, used as u64),
+            written,
+            target: target.map(|_| request.target.to_owned()),
+        });
+        Ok(used)
     }
 
-    /// Writes the head for the instance; returns where the request id stands in it.
+    /// Writes the head for the instance, with another target if there is one; returns where what stands in it.
     fn write_head(
         &self,
         local: &Local,
         out: &mut Vec<u8>,
-        request: &Request<'_, '_>,
-        bytes: &[u8],
+        (request, bytes): (&Request<'_, '_>, &[u8]),
         service: &Service,
         edits: Option<&Edits>,
-    ) -> Range<usize> {
+        target: Option<&str>,
+    ) -> forward::Written {
         let mut room = RequestId::default();
         let request_id = match request.request_id {
             Some(id) => id,
@@ -451,27 +478,26 @@ impl Client {
             fallback_host: &service.settings.name,
             trace_parent,
         };
-        let target = edits.and_then(|edits| edits.target(request.target));
         let changes = forward::Changes {
-            target: target.as_deref(),
+            target,
             without_cookie: sticky::hidden_cookie(service),
             edits: edits.and_then(|edits| edits.request.as_ref()),
         };
-        forward::changed_request(out, request, bytes, origin, changes);
-        // The id is the last line's value, before its CR LF and the empty line.
-        let end = out.len() - 4;
-        end - request_id.len()..end
+        forward::changed_request(out, request, bytes, origin, changes)
     }
 
     /// Answers what no service has seen.
     async fn refuse(&mut self, local: &Local, refusal: Refusal) -> After {
-        let Refusal { status, why, next, head, asked, location } = refusal;
+        let Refusal { status, why, next, head, asked, location, route, head_bytes } = refusal;
         let keep = next.is_some() && !local.is_closing();
         let (after, sent) = match location {
             Some(location) => self.redirect(local, status, &location, keep).await,
             None => self.reply(local, status, why, "", head, keep).await,
         };
-        tell::refused(local, self, asked.as_ref(), status, sent);
+        if let Some(route) = route {
+            route.on_bytes(local.thread, head_bytes as u64, sent);
+        }
+        tell::refused(local, self, asked.as_deref().map(Noted::note), status, sent);
         after
     }
 
@@ -531,9 +557,12 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// What is asked for, for the access log and for `explain`.
-fn note(local: &Local, request: &Request<'_, '_>) -> Note {
-    Note::new(local.buffers.take(), request, local.log.as_ref().is_some_and(|log| log.query))
+/// What a request asked for that is refused: only the access log wants to know.
+fn noted(local: &Local, request: &Request<'_, '_>) -> Option<Box<Noted>> {
+    let log = local.log.as_ref()?;
+    let (method, target) = (request.method.as_bytes(), request.target.as_bytes());
+    let host = request.host.unwrap_or_default().as_bytes();
+    Some(Box::new(Note::new(method, target, host, log.query).keep()))
 }
 
 /// A request that no service gets. If it has no body, the next one may follow it.
@@ -544,8 +573,10 @@ fn unserved(local: &Local, request: &Request<'_, '_>, status: u16, why: &'static
         why,
         next,
         head: request.method == "HEAD",
-        asked: Some(note(local, request)),
+        asked: noted(local, request),
         location: None,
+        route: None,
+        head_bytes: request.head_bytes,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::attempt::{self, Ended};
 use crate::client::{After, Client, Incoming};
 use crate::judge;
 use crate::local::Local;
-use crate::park;
+use crate::park::{self, WaitOver};
 use crate::queue::{self, Turn};
 use crate::service::{InFlight, Instance, Picked, Tried};
 use crate::sticky;
@@ -22,7 +22,7 @@ use crate::tell;
 struct Custody<'a> {
     local: &'a Local,
     client: &'a mut Client,
-    incoming: Incoming,
+    incoming: &'a mut Incoming,
     exchange: Exchange,
     tried: Vec<Tried>,
     parked_since: Option<Duration>,
@@ -32,7 +32,7 @@ struct Custody<'a> {
 }
 
 /// Finds an instance for the request, carries it there and the answer back.
-pub(crate) async fn run(local: &Local, client: &mut Client, incoming: Incoming) -> After {
+pub(crate) async fn run(local: &Local, client: &mut Client, incoming: &mut Incoming) -> After {
     let settings = &incoming.service.settings;
     let exchange = Exchange::new(incoming.idempotent, settings.retry.attempts);
     let until = incoming.started + settings.timeout.request;
@@ -40,13 +40,10 @@ pub(crate) async fn run(local: &Local, client: &mut Client, incoming: Incoming) 
     incoming.service.shared.requests.cell(local.thread).add(1);
     let mut custody = Custody::new(local, client, incoming, exchange, until);
     let after = custody.run().await;
-    let Custody { client, mut incoming, .. } = custody;
-    let ended = local.now();
-    tell::over(local, client, &mut incoming, ended);
-    let Incoming { service, out, started, trail, .. } = incoming;
-    service.shared.latency.cell(local.thread).record(ended.saturating_sub(started));
-    local.buffers.give(out);
-    local.buffers.give(trail.note.into_text());
+    let Custody { client, incoming, .. } = custody;
+    let ended = if client.watch.has_waited() { local.now() } else { local.coarse_now() };
+    tell::over(local, client, incoming, ended);
+    local.buffers.give(std::mem::take(&mut incoming.out));
     after
 }
 
@@ -54,7 +51,7 @@ impl<'a> Custody<'a> {
     fn new(
         local: &'a Local,
         client: &'a mut Client,
-        incoming: Incoming,
+        incoming: &'a mut Incoming,
         exchange: Exchange,
         until: Duration,
     ) -> Self {
@@ -66,12 +63,12 @@ impl<'a> Custody<'a> {
         loop {
             let in_flight = match self.pick().await {
                 Ok(in_flight) => in_flight,
-                Err(status) => return self.answer(status).await,
+                Err(over) => return self.give_up(over).await,
             };
             let instance = in_flight.instance();
             let began = self.local.coarse_now();
             self.incoming.trail.on_attempt(began, instance, self.local.generation());
-            let ended = attempt::run(self.local, self.client, &mut self.incoming, instance, self.until).await;
+            let ended = attempt::run(self.local, self.client, self.incoming, instance, self.until).await;
             let idle_end = matches!(ended, Ended::Failed { failure: Failure::Stale, .. });
             let decision = match ended {
                 Ended::Answered { keep } => {
@@ -88,7 +85,7 @@ impl<'a> Custody<'a> {
                     self.note_failure(instance, began);
                     if !answered {
                         let first = self.tried.is_empty();
-                        judge::on_failure(self.local, &self.incoming, instance, failure, first);
+                        judge::on_failure(self.local, self.incoming, instance, failure, first);
                     }
                     let progress = Progress { written, replayable: !self.incoming.consumed, answered };
                     let now = self.local.now();
@@ -107,8 +104,8 @@ impl<'a> Custody<'a> {
                 Decision::Park => {
                     self.note_tried(instance, true);
                     drop(in_flight);
-                    if self.park().await.is_err() {
-                        return self.answer(503).await;
+                    if let Err(over) = self.park().await {
+                        return self.give_up(over).await;
                     }
                 }
                 Decision::Answer(status) => {
@@ -126,13 +123,18 @@ impl<'a> Custody<'a> {
     }
 
     /// The instance to try next, by the newest table; waits for one if need be.
-    async fn pick(&mut self) -> Result<InFlight, u16> {
-        let mut turn = None;
+    async fn pick(&mut self) -> Result<InFlight, WaitOver> {
+        let mut turn: Option<Turn> = None;
         loop {
             let Self { local, client, incoming, tried, .. } = self;
             let called = turn.is_some();
             match sticky::pick(local, &incoming.service, incoming.wish, client.hash, tried, called) {
-                Picked::Instance(in_flight) => return Ok(in_flight),
+                Picked::Instance(in_flight) => {
+                    if let Some(turn) = turn {
+                        turn.succeed(local.now());
+                    }
+                    return Ok(in_flight);
+                }
                 Picked::Queue(wants) => self.queue(&mut turn, wants).await?,
                 Picked::Park => {
                     turn = None;
@@ -143,18 +145,18 @@ impl<'a> Custody<'a> {
     }
 
     /// Waits for an instance that has room.
-    async fn queue(&mut self, turn: &mut Option<Turn>, wants: Option<usize>) -> Result<(), u16> {
+    async fn queue(&mut self, turn: &mut Option<Turn>, wants: Option<usize>) -> Result<(), WaitOver> {
         let began = self.local.now();
         let since = *self.queued_since.get_or_insert(began);
         let seen = self.local.generation();
-        let service = &self.incoming.service;
-        let waited = queue::wait(self.local, &self.client.watch, service, turn, wants, since).await;
-        let in_vain = waited.is_err();
+        let (service, held) = (&self.incoming.service, self.incoming.out.capacity());
+        let waited = queue::wait(self.local, self.client, service, turn, wants, held, since).await;
+        let in_vain = waited == Err(WaitOver::InVain);
         self.incoming.trail.on_queued(self.incoming.started, began, self.local.now(), seen, in_vain);
         self.incoming.service = self.local.current(&self.incoming.service);
         // Waiting for an instance is not the instance's time.
         self.until = self.local.now() + self.incoming.service.settings.timeout.request;
-        waited.map_err(|queue::QueueOver| 503)
+        waited
     }
 
     /// For those who balance by latency.
@@ -166,25 +168,29 @@ impl<'a> Custody<'a> {
     }
 
     /// Waits for a newer table. Instances that failed by the older one may be tried again then.
-    async fn park(&mut self) -> Result<(), u16> {
+    async fn park(&mut self) -> Result<(), WaitOver> {
         let began = self.local.now();
         let since = *self.parked_since.get_or_insert(began);
         let seen = self.local.generation();
-        let parked = park::park(self.local, &self.client.watch, &self.incoming.service, seen, since).await;
+        let held = self.incoming.out.capacity();
+        let parked = park::park(self.local, self.client, &self.incoming.service, held, seen, since).await;
         self.incoming.service = self.local.current(&self.incoming.service);
         self.incoming.trail.on_parked(self.incoming.started, began, self.local.now(), seen);
-        match parked {
-            Ok(()) => {
-                self.tried.clear();
-                // Waiting for an instance is not the instance's time.
-                self.until = self.local.now() + self.incoming.service.settings.timeout.request;
-                Ok(())
-            }
-            Err(park::ParkOver) => match Exchange::on_park_over() {
-                Decision::Answer(status) => Err(status),
-                Decision::Retry { .. } | Decision::Park | Decision::Cut => Err(503),
-            },
-        }
+        parked?;
+        self.tried.clear();
+        // Waiting for an instance is not the instance's time.
+        self.until = self.local.now() + self.incoming.service.settings.timeout.request;
+        Ok(())
+    }
+
+    /// No instance was found in time, or nobody waits for one any more.
+    async fn give_up(&mut self, over: WaitOver) -> After {
+        let status = match (over, Exchange::on_park_over()) {
+            (WaitOver::ClientGone, _) => return self.end(Verdict::ClientGone, After::Gone),
+            (WaitOver::InVain, Decision::Answer(status)) => status,
+            (WaitOver::InVain, Decision::Retry { .. } | Decision::Park | Decision::Cut) => 503,
+        };
+        self.answer(status).await
     }
 
     fn note_tried(&mut self, instance: &Instance, reuse: bool) {

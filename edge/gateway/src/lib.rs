@@ -15,12 +15,14 @@ mod client;
 mod exchange;
 mod judge;
 mod local;
+mod measure;
 mod park;
 mod per_client;
 mod pool;
 mod proxied;
 mod pump;
 mod queue;
+mod queued;
 mod relay;
 mod reply;
 mod seal;
@@ -29,6 +31,7 @@ mod snapshot;
 mod splice;
 mod sticky;
 mod stream;
+mod taking;
 mod tale;
 mod tcp;
 mod tell;
@@ -39,20 +42,21 @@ mod watch;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
 use everup_core::config::{Limits, Protocol};
 use everup_core::health::Reason;
 use everup_core::ids::{Generation, InstanceId};
-use everup_observe::{Counter, PerThread};
 use tokio::sync::{mpsc, watch as channel};
 
+use crate::measure::Routes;
 use crate::per_client::PerClient;
 
 pub use access_log::{AccessLog, open as open_access_log, rfc_3339};
+pub use measure::{DURATION_BOUNDS, Durations, Measured, RouteName, RouteShared, SIZE_BOUNDS, durations};
 pub use snapshot::{
     Answers, Availability, InstanceShared, InstanceTable, ListenerTable, ServiceShared, ServiceTable,
     Snapshot, StatusClasses,
@@ -135,6 +139,7 @@ pub enum GatewayError {
 #[derive(Clone, Debug)]
 pub(crate) struct Orders {
     pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) routes: Arc<Routes>,
     pub(crate) closing: bool,
     pub(crate) stop: bool,
 }
@@ -150,15 +155,11 @@ pub(crate) struct Shared {
     /// None: a client may have any number of connections.
     pub(crate) per_client: Option<Arc<PerClient>>,
     pub(crate) memory: Arc<tale::Memory>,
-    /// By listener; the last of each counts what no route took.
-    pub(crate) routes: Vec<Vec<PerThread<Counter>>>,
     dropped_lines: Arc<AtomicU64>,
 }
 
 impl Shared {
-    fn new(threads: usize, first: &Snapshot, connections_per_client: Option<usize>) -> Self {
-        let counters =
-            |listener: &ListenerTable| (0..=listener.routes.len()).map(|_| PerThread::new(threads)).collect();
+    fn new(threads: usize, connections_per_client: Option<usize>) -> Self {
         Self {
             epoch: Instant::now(),
             connections: AtomicUsize::new(0),
@@ -166,20 +167,7 @@ impl Shared {
             turned_away: turned_away::Counters::default(),
             per_client: connections_per_client.map(PerClient::new),
             memory: Arc::new(tale::Memory::new(threads)),
-            routes: first.listeners.iter().map(counters).collect(),
             dropped_lines: Arc::default(),
-        }
-    }
-
-    /// Counts a request that a listener's route brought to a service; None: no route, its own service.
-    pub(crate) fn count_route(&self, thread: usize, listener: usize, route: Option<usize>) {
-        let counters = self.routes.get(listener);
-        let counter = counters.and_then(|routes| match route {
-            Some(route) => routes.get(route),
-            None => routes.last(),
-        });
-        if let Some(counter) = counter {
-            counter.cell(thread).add(1);
         }
     }
 }
@@ -190,6 +178,8 @@ pub struct Gateway {
     orders: channel::Sender<Orders>,
     acknowledged: Vec<channel::Receiver<Generation>>,
     shared: Arc<Shared>,
+    /// Those of the newest table.
+    routes: Mutex<Arc<Routes>>,
     threads: Vec<JoinHandle<()>>,
     writer: Option<access_log::Writer>,
 }
@@ -205,14 +195,17 @@ impl Gateway {
         events: mpsc::UnboundedSender<GatewayEvent>,
     ) -> Result<Self, GatewayError> {
         let threads = setup.threads.max(1);
-        let shared = Arc::new(Shared::new(threads, &first, setup.limits.connections_per_client));
-        let first_orders = Orders { snapshot: Arc::new(first), closing: false, stop: false };
+        let shared = Arc::new(Shared::new(threads, setup.limits.connections_per_client));
+        let routes = Arc::new(Routes::new(&first, &Routes::default(), threads));
+        let first_orders =
+            Orders { snapshot: Arc::new(first), routes: Arc::clone(&routes), closing: false, stop: false };
         let (orders, orders_seen) = channel::channel(first_orders);
         let mut per_thread = split_sockets(setup.sockets, threads)?;
         let log = setup.access_log.map(|log| access_log::start(log, threads, &shared.dropped_lines));
         let (writer, mut logs) =
             log.transpose()?.map_or((None, Vec::new()), |(writer, logs)| (Some(writer), logs));
-        let mut gateway = Self { orders, acknowledged: Vec::new(), shared, threads: Vec::new(), writer };
+        let (acknowledged, routes) = (Vec::new(), Mutex::new(routes));
+        let mut gateway = Self { orders, acknowledged, shared, routes, threads: Vec::new(), writer };
         for thread in 0..threads {
             let (acknowledge, acknowledged) = channel::channel(Generation(0));
             let start = thread::Start {
@@ -236,8 +229,14 @@ impl Gateway {
 
     /// Replaces every thread's table. May be called from any thread; returns at once.
     pub fn publish(&self, snapshot: Snapshot) {
+        let mut newest = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let routes = Arc::new(Routes::new(&snapshot, &newest, self.acknowledged.len()));
+        *newest = Arc::clone(&routes);
         let snapshot = Arc::new(snapshot);
-        self.orders.send_modify(|orders| orders.snapshot = snapshot);
+        self.orders.send_modify(|orders| {
+            orders.snapshot = snapshot;
+            orders.routes = routes;
+        });
     }
 
     /// Resolves when no thread can pick from a table older than `generation` any more.
@@ -275,11 +274,11 @@ impl Gateway {
         self.shared.dropped_lines.load(Ordering::Relaxed)
     }
 
-    /// Requests by listener and route; the last of a listener are those that went to its own service.
-    pub fn route_requests(&self) -> Vec<Vec<u64>> {
-        let totals =
-            |routes: &Vec<PerThread<Counter>>| routes.iter().map(PerThread::<Counter>::total).collect();
-        self.shared.routes.iter().map(totals).collect()
+    /// The counters of every route of the newest table: by listener, in the order of its routes, that of its own service
+    /// last. A route that the table before had too has gone on counting.
+    pub fn routes(&self) -> Vec<Arc<RouteShared>> {
+        let newest = Arc::clone(&self.routes.lock().unwrap_or_else(PoisonError::into_inner));
+        newest.all().map(Arc::clone).collect()
     }
 
     /// Every thread works. One that ended (it panicked, or could not start) leaves a socket on which clients wait in

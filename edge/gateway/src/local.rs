@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::access_log::Log;
 use crate::buffers::Buffers;
+use crate::measure::{Route, Routes, ThreadRoutes};
 use crate::seal::Seal;
 use crate::service::{Instance, Service, Table};
 use crate::snapshot::{Availability, InstanceTable, ServiceShared, Snapshot};
@@ -22,6 +23,9 @@ use crate::splice::Pipes;
 use crate::tale::Remember;
 use crate::watch::Watches;
 use crate::{GatewayEvent, Shared};
+
+/// A thread remembers a request that was only slow at most so often.
+const SLOW_EVERY: Duration = Duration::from_secs(1);
 
 /// One data-plane thread's own things.
 #[derive(Debug)]
@@ -38,6 +42,10 @@ pub(crate) struct Local {
     pub(crate) makes_trace_parents: bool,
     pub(crate) remember: Remember,
     table: RefCell<Rc<Table>>,
+    /// The counters of the table's routes.
+    routes: RefCell<ThreadRoutes>,
+    /// Since 1970: when a slow request was remembered last.
+    slow_remembered: Cell<Duration>,
     closing: Cell<bool>,
     coarse: Cell<Duration>,
     epoch: Instant,
@@ -60,11 +68,13 @@ pub(crate) struct Given {
     pub(crate) shared: Arc<Shared>,
     pub(crate) events: mpsc::UnboundedSender<GatewayEvent>,
     pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) routes: ThreadRoutes,
 }
 
 impl Local {
     pub(crate) fn new(given: Given) -> Self {
-        let Given { thread, limits, log, makes_trace_parents, seed, seal, shared, events, snapshot } = given;
+        let Given { thread, limits, log, makes_trace_parents, seed, seal, shared, events, snapshot, routes } =
+            given;
         let epoch = shared.epoch;
         Self {
             thread,
@@ -78,6 +88,8 @@ impl Local {
             remember: Remember::new(Arc::clone(&shared.memory), thread),
             shared,
             table: RefCell::new(Rc::new(Table::new(snapshot, None, seed))),
+            routes: RefCell::new(routes),
+            slow_remembered: Cell::new(Duration::ZERO),
             closing: Cell::new(false),
             coarse: Cell::new(epoch.elapsed()),
             epoch,
@@ -118,6 +130,20 @@ impl Local {
         self.table.borrow().snapshot.generation
     }
 
+    /// The counters of a route of the current table; None: of the listener's own service.
+    pub(crate) fn route(&self, listener: usize, route: Option<usize>) -> Option<Rc<Route>> {
+        self.routes.borrow().of(listener, route).map(Rc::clone)
+    }
+
+    /// Whether another request may be remembered for nothing but being slow: they must not drive out those that failed.
+    pub(crate) fn has_room_for_slow(&self, wall: Duration) -> bool {
+        let has_room = wall.saturating_sub(self.slow_remembered.get()) >= SLOW_EVERY;
+        if has_room {
+            self.slow_remembered.set(wall);
+        }
+        has_room
+    }
+
     /// The service as the current table has it; the old view if it has left the table.
     pub(crate) fn current(&self, service: &Rc<Service>) -> Rc<Service> {
         let table = self.table.borrow();
@@ -127,13 +153,14 @@ impl Local {
     /// Takes a new table: requests that wait for an instance that is down in it are told, parked ones look again, and
     /// idle connections to instances that take nothing any more are closed. When this returns, nothing on this thread
     /// can pick from an older table.
-    pub(crate) fn adopt(&self, snapshot: Arc<Snapshot>) {
+    pub(crate) fn adopt(&self, snapshot: Arc<Snapshot>, routes: &Routes) {
         let before = self.table();
         if before.snapshot.generation >= snapshot.generation {
             return;
         }
         let table = Rc::new(Table::new(snapshot, Some(&before), self.seed));
         self.table.replace(Rc::clone(&table));
+        self.routes.replace(routes.for_thread());
         for gone in
             before.instances().filter(|old| !table.instances().any(|new| Rc::ptr_eq(&new.pool, &old.pool)))
         {

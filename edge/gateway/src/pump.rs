@@ -80,9 +80,14 @@ impl Pump {
         self.pace.on_held_up(now);
     }
 
-    /// Whether the whole body was read and sent.
+    /// Whether the whole body was read, and sent as far as the instance took it.
     pub(crate) fn is_done(&self) -> bool {
         self.body.is_done() && self.unsent.is_empty()
+    }
+
+    /// Whether the instance has the whole body.
+    pub(crate) fn has_arrived(&self) -> bool {
+        self.is_done() && !self.broken
     }
 
     /// How many bytes of the body it read from the client.

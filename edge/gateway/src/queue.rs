@@ -2,6 +2,7 @@
 //! Who is next is decided by `everup_core::balance::queue`; here it is locked, and whoever is called is woken. Nothing of
 //! this is touched on the path of a request while nobody waits, but one atomic read when one ends.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,9 +11,11 @@ use std::time::Duration;
 
 use everup_core::balance::queue::Queue;
 
+use crate::client::Client;
 use crate::local::Local;
+use crate::park::{Held, WaitOver};
 use crate::service::Service;
-use crate::watch::{Signal, Watch};
+use crate::watch::Signal;
 
 /// The queue of a service.
 #[derive(Debug, Default)]
@@ -44,10 +47,6 @@ impl WaitingRoom {
     }
 }
 
-/// Waiting is over without success: too many wait, or it took too long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct QueueOver;
-
 /// A request's place in the queue. Dropping it lets the next one look, if there is room for it.
 #[derive(Debug)]
 pub(crate) struct Turn {
@@ -58,13 +57,22 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    fn join(local: &Local, service: &Rc<Service>, wants: Option<usize>) -> Result<Self, QueueOver> {
+    fn join(local: &Local, service: &Rc<Service>, wants: Option<usize>) -> Result<Self, WaitOver> {
         let room = &service.shared.queue;
         let mut queue = room.lock();
-        let ticket = queue.join(service.settings.queue.requests, wants, None).map_err(|_| QueueOver)?;
+        if wants.is_none() && queue.is_hopeless(local.now(), service.settings.queue.time) {
+            return Err(WaitOver::InVain);
+        }
+        let ticket =
+            queue.join(service.settings.queue.requests, wants, None).map_err(|_| WaitOver::InVain)?;
         room.waiting.store(queue.len(), Ordering::SeqCst);
         service.shared.queued.cell(local.thread).add(1);
         Ok(Self { service: Rc::clone(service), ticket, wants, thread: local.thread })
+    }
+
+    /// It looked and found its place.
+    pub(crate) fn succeed(self, now: Duration) {
+        self.room().lock().serve(now, self.ticket);
     }
 
     /// It looked and found no room.
@@ -93,18 +101,20 @@ impl Drop for Turn {
 }
 
 /// Waits until there may be a place: at the end of the queue if `turn` is None, else where it was. `since` is when the
-/// request began to wait.
+/// request began to wait; it holds `held` bytes of memory.
 pub(crate) async fn wait(
     local: &Local,
-    watch: &Watch,
+    client: &Client,
     service: &Rc<Service>,
     turn: &mut Option<Turn>,
     wants: Option<usize>,
+    held: usize,
     since: Duration,
-) -> Result<(), QueueOver> {
+) -> Result<(), WaitOver> {
     let end = since + service.settings.queue.time;
+    let _held = Held::take(service, held + client.carry.capacity()).ok_or(WaitOver::InVain)?;
     if local.now() >= end {
-        return Err(QueueOver);
+        return Err(WaitOver::InVain);
     }
     match turn {
         Some(turn) if turn.wants == wants => turn.wait_on(service),
@@ -114,13 +124,19 @@ pub(crate) async fn wait(
         }
     }
     let Some(turn) = turn else { return Ok(()) };
+    let Client { watch, stream, .. } = client;
     watch.set_deadline(Some(end));
+    let mut broken = pin!(stream.broken());
     let called = watch.wait(|cx| {
+        if broken.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(WaitOver::ClientGone));
+        }
         let remember = |known: &mut Option<Waker>| *known = Some(cx.waker().clone());
-        if turn.room().lock().is_called(turn.ticket, remember) { Poll::Ready(()) } else { Poll::Pending }
+        if turn.room().lock().is_called(turn.ticket, remember) { Poll::Ready(Ok(())) } else { Poll::Pending }
     });
     match called.await {
-        Ok(()) | Err(Signal::JudgedDown) => Ok(()),
-        Err(Signal::Deadline | Signal::Closing) => Err(QueueOver),
+        Ok(called) => called,
+        Err(Signal::JudgedDown) => Ok(()),
+        Err(Signal::Deadline | Signal::Closing) => Err(WaitOver::InVain),
     }
 }

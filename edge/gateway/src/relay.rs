@@ -97,7 +97,7 @@ impl Flow {
                 && !pipe.is_empty()
             {
                 match pipe.poll_drain(cx, to) {
-                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Ok(_)) => {}
                     Poll::Ready(Err(_)) => self.give_up(),
                     Poll::Pending => return Poll::Pending,
                 }

@@ -17,6 +17,7 @@ use everup_core::network::Network;
 use everup_core::route;
 use everup_observe::{Counter, Gauge, Histogram, PerThread};
 
+use crate::measure::Durations;
 use crate::queue::WaitingRoom;
 
 /// One generation of the routing table.
@@ -138,7 +139,11 @@ pub struct ServiceShared {
     pub statuses: PerThread<StatusClasses>,
     /// From the request's head to the last byte of its answer.
     pub latency: PerThread<Histogram>,
+    /// The same by the bounds that are shown, with examples.
+    pub durations: PerThread<Durations>,
     pub(crate) parked_now: AtomicUsize,
+    /// What those, and who is in the queue, hold in memory.
+    pub(crate) parked_bytes: AtomicUsize,
     pub(crate) queue: WaitingRoom,
     /// Users who are not where their address or header draws them.
     pub(crate) displaced: Mutex<Homes>,
@@ -175,7 +180,9 @@ impl ServiceShared {
             queued: PerThread::new(threads),
             statuses: PerThread::new(threads),
             latency: PerThread::new(threads),
+            durations: PerThread::new(threads),
             parked_now: AtomicUsize::new(0),
+            parked_bytes: AtomicUsize::new(0),
             queue: WaitingRoom::default(),
             displaced: Mutex::new(Homes::new(DISPLACED)),
             learned: Mutex::new(Homes::new(LEARNED)),

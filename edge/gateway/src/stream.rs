@@ -12,6 +12,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::queued::queued;
+
 /// A quiet tunnel or relay whose peer has vanished is noticed after about this, times three and a bit: the kernel
 /// asks, no traffic of the application's is needed.
 const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -106,6 +108,24 @@ impl Stream {
                 done => return Poll::Ready(done),
             }
         }
+    }
+
+    /// Ready when the connection is broken: it was reset, or its peer has vanished. That the peer only sends no more is no
+    /// such thing, it may well wait for an answer.
+    pub(crate) async fn broken(&self) {
+        loop {
+            match self.tcp.ready(Interest::ERROR).await {
+                Ok(ready) if ready.is_error() => return,
+                Ok(_) => {}
+                // The runtime ends, and this with it.
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// What the peer has not acknowledged yet.
+    pub(crate) fn queued(&self) -> io::Result<u64> {
+        queued(self.tcp.as_fd())
     }
 
     /// Tells the peer that we send no more.

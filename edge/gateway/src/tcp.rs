@@ -11,7 +11,7 @@ use crate::announce::announce;
 use crate::attempt;
 use crate::client::{Client, Entered};
 use crate::local::{Local, RequestId};
-use crate::park;
+use crate::park::{self, WaitOver};
 use crate::queue;
 use crate::relay;
 use crate::service::{InFlight, Picked, Service, Tried};
@@ -63,9 +63,13 @@ async fn find_instance(
     let mut tried: Vec<Tried> = Vec::new();
     let since = local.now();
     loop {
-        let Some(in_flight) = pick(local, client, &mut service, &mut tried, since).await else {
-            local.count_error(&service.shared);
-            return None;
+        let in_flight = match pick(local, client, &mut service, &mut tried, since).await {
+            Ok(in_flight) => in_flight,
+            Err(WaitOver::ClientGone) => return None,
+            Err(WaitOver::InVain) => {
+                local.count_error(&service.shared);
+                return None;
+            }
         };
         let (instance, began) = (in_flight.instance(), local.now());
         let limit = service.settings.timeout.connect;
@@ -101,25 +105,30 @@ async fn find_instance(
     }
 }
 
-/// The instance to try next; waits in the queue or is parked for one. None: in vain.
+/// The instance to try next; waits in the queue or is parked for one.
 async fn pick(
     local: &Local,
     client: &Client,
     service: &mut Rc<Service>,
     tried: &mut Vec<Tried>,
     since: Duration,
-) -> Option<InFlight> {
-    let mut turn = None;
+) -> Result<InFlight, WaitOver> {
+    let mut turn: Option<queue::Turn> = None;
     loop {
         match sticky::pick(local, service, sticky::Wish::Nothing, client.hash, tried, turn.is_some()) {
-            Picked::Instance(in_flight) => return Some(in_flight),
+            Picked::Instance(in_flight) => {
+                if let Some(turn) = turn {
+                    turn.succeed(local.now());
+                }
+                return Ok(in_flight);
+            }
             Picked::Queue(wants) => {
-                queue::wait(local, &client.watch, service, &mut turn, wants, since).await.ok()?;
+                queue::wait(local, client, service, &mut turn, wants, 0, since).await?;
             }
             Picked::Park => {
                 turn = None;
                 let seen = local.generation();
-                park::park(local, &client.watch, service, seen, since).await.ok()?;
+                park::park(local, client, service, 0, seen, since).await?;
                 tried.clear();
             }
         }

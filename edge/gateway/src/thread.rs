@@ -82,7 +82,10 @@ async fn run(start: Start) {
         shared,
         events,
     } = start;
-    let snapshot = Arc::clone(&orders.borrow().snapshot);
+    let (snapshot, routes) = {
+        let first = orders.borrow();
+        (Arc::clone(&first.snapshot), first.routes.for_thread())
+    };
     let seal = Seal::new(&sticky_keys);
     let local = Rc::new(Local::new(Given {
         thread,
@@ -94,6 +97,7 @@ async fn run(start: Start) {
         shared,
         events,
         snapshot,
+        routes,
     }));
     for socket in sockets {
         tokio::task::spawn_local(accept(Rc::clone(&local), socket));
@@ -110,14 +114,14 @@ async fn obey(
     acknowledge: channel::Sender<Generation>,
 ) {
     loop {
-        let Orders { snapshot, closing, stop } = orders.borrow_and_update().clone();
+        let Orders { snapshot, routes, closing, stop } = orders.borrow_and_update().clone();
         if stop {
             return;
         }
         if closing && !local.is_closing() {
             local.close();
         }
-        local.adopt(snapshot);
+        local.adopt(snapshot, &routes);
         acknowledge.send_replace(local.generation());
         if orders.changed().await.is_err() {
             return;

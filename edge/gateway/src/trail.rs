@@ -6,33 +6,39 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use everup_core::exchange::Failure;
-use everup_core::http::request::Request;
 use everup_core::ids::Generation;
 
 use crate::service::Instance;
 use crate::tale::{Event, Phases, Tale, Verdict, What};
 
-/// The longest target that is kept of a request; the rest is cut off. With method and host it fits into a spare vector.
+/// The longest target that is told of a request; the rest is cut off.
 const TARGET_BYTES: usize = 1500;
 
-/// The longest method that is kept: all registered ones are shorter.
+/// The longest method that is told: all registered ones are shorter.
 const METHOD_BYTES: usize = 32;
 
 /// The most events that are kept of a request: the first and the last of them, for the middle is alike.
 const EVENTS: usize = 16;
 
-/// What a request asked for, kept apart from its head, which may be rewritten.
+/// What a request asked for. A view: nothing is copied unless somebody wants to be told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Note<'a> {
+    method: &'a [u8],
+    target: &'a [u8],
+    host: &'a [u8],
+}
+
+/// The same, kept for longer than the head it was read from.
 #[derive(Debug, Default)]
-pub(crate) struct Note {
-    text: Vec<u8>,
-    method: usize,
-    target: usize,
+pub(crate) struct Noted {
+    method: Vec<u8>,
+    target: Vec<u8>,
+    host: Vec<u8>,
 }
 
 /// See the head of this file. Times are the thread's.
 #[derive(Debug)]
 pub(crate) struct Trail {
-    pub(crate) note: Note,
     /// Index of the listener.
     pub(crate) listener: usize,
     /// Index of the route; None: the listener's own service.
@@ -66,49 +72,52 @@ struct Story {
 pub(crate) struct Subject<'a> {
     pub(crate) id: &'a str,
     pub(crate) client: &'a str,
+    /// Without the query: what is kept here is shown to whoever may ask.
+    pub(crate) note: Note<'a>,
     pub(crate) service: &'a str,
     pub(crate) started: Duration,
     pub(crate) ended: Duration,
 }
 
-impl Note {
-    /// Writes down what `request` asks for into `text`, with the query only if that is wanted.
-    pub(crate) fn new(mut text: Vec<u8>, request: &Request<'_, '_>, query: bool) -> Self {
-        let cut = |text: &'_ str, most: usize| text.len().min(most);
-        text.extend_from_slice(&request.method.as_bytes()[..cut(request.method, METHOD_BYTES)]);
-        let method = text.len();
-        let target = if query { request.target } else { request.path() };
-        text.extend_from_slice(&target.as_bytes()[..cut(target, TARGET_BYTES)]);
-        let target = text.len();
-        text.extend_from_slice(request.host.unwrap_or_default().as_bytes());
-        Self { text, method, target }
+impl<'a> Note<'a> {
+    /// The target's query is left out unless it is wanted; what is too long is cut off.
+    pub(crate) fn new(method: &'a [u8], target: &'a [u8], host: &'a [u8], query: bool) -> Self {
+        let end = memchr::memchr(b'?', target).filter(|_| !query).unwrap_or(target.len());
+        let (method, target) = (&method[..method.len().min(METHOD_BYTES)], &target[..end.min(TARGET_BYTES)]);
+        Self { method, target, host }
     }
 
     /// Empty: unknown.
-    pub(crate) fn method(&self) -> &[u8] {
-        &self.text[..self.method]
+    pub(crate) fn method(&self) -> &'a [u8] {
+        self.method
     }
 
     /// The path, maybe with its query.
-    pub(crate) fn target(&self) -> &[u8] {
-        &self.text[self.method..self.target]
+    pub(crate) fn target(&self) -> &'a [u8] {
+        self.target
     }
 
     /// Empty: the client named none.
-    pub(crate) fn host(&self) -> &[u8] {
-        &self.text[self.target..]
+    pub(crate) fn host(&self) -> &'a [u8] {
+        self.host
     }
 
-    pub(crate) fn into_text(self) -> Vec<u8> {
-        self.text
+    pub(crate) fn keep(&self) -> Noted {
+        let Self { method, target, host } = *self;
+        Noted { method: method.to_vec(), target: target.to_vec(), host: host.to_vec() }
+    }
+}
+
+impl Noted {
+    pub(crate) fn note(&self) -> Note<'_> {
+        Note { method: &self.method, target: &self.target, host: &self.host }
     }
 }
 
 impl Trail {
     /// Of a request of which `bytes_in` were read by now.
-    pub(crate) fn new(note: Note, listener: usize, route: Option<usize>, bytes_in: u64) -> Self {
+    pub(crate) fn new(listener: usize, route: Option<usize>, bytes_in: u64) -> Self {
         Self {
-            note,
             listener,
             route,
             bytes_in,
@@ -263,10 +272,12 @@ impl Trail {
     }
 
     /// All that is known, for whoever asks later. `wall` is when it started.
-    pub(crate) fn tale(&mut self, subject: Subject<'_>, wall: SystemTime) -> Tale {
-        let Subject { id, client, service, started, ended } = subject;
+    pub(crate) fn tale(&self, subject: Subject<'_>, wall: SystemTime) -> Tale {
+        let Subject { id, client, note, service, started, ended } = subject;
         let phases = self.phases(started, ended);
-        let Story { mut events, left_out } = self.story.take().map_or_else(Story::default, |story| *story);
+        let told = self.story.as_deref();
+        let mut events = told.map_or_else(Vec::new, |story| story.events.clone());
+        let left_out = told.map_or(0, |story| story.left_out);
         if let (Some(instance), Some(first_byte)) = (&self.instance, self.first_byte)
             && self.verdict != Verdict::Cut
         {
@@ -280,15 +291,13 @@ impl Trail {
             debug_assert!(first_byte >= self.began, "an attempt begins before its answer");
         }
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        // Never the query: what is kept here is shown to whoever may ask.
-        let path = self.note.target().split(|&byte| byte == b'?').next().unwrap_or_default();
         Tale {
             id: id.to_owned(),
             started: wall,
             client: client.to_owned(),
-            method: text(self.note.method()),
-            host: text(self.note.host()),
-            path: text(path),
+            method: text(note.method()),
+            host: text(note.host()),
+            path: text(note.target()),
             listener: self.listener,
             route: self.route,
             service: service.to_owned(),

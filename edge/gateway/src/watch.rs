@@ -29,6 +29,8 @@ pub(crate) struct Watch {
     signal: Cell<Option<Signal>>,
     idle: Cell<bool>,
     waits_for: Cell<Option<usize>>,
+    /// Time has passed since it was asked.
+    waited: Cell<bool>,
     parked: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -43,6 +45,16 @@ impl Watch {
     /// The wait that comes next ends at `deadline` if not earlier. Signals that were not taken stay.
     pub(crate) fn limit_deadline(&self, deadline: Duration) {
         self.deadline.set(Some(self.deadline.get().map_or(deadline, |earlier| earlier.min(deadline))));
+    }
+
+    /// Whether the connection had to wait for anything since this was asked last.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.waited.replace(false)
+    }
+
+    /// What was done took its time, too.
+    pub(crate) fn set_waited(&self) {
+        self.waited.set(true);
     }
 
     /// Whether the connection is between two requests.
@@ -72,6 +84,7 @@ impl Watch {
             if let Some(signal) = self.signal.take() {
                 return Poll::Ready(Err(signal));
             }
+            self.waited.set(true);
             self.remember(cx.waker());
             Poll::Pending
         })

@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use everup_core::config;
 use everup_core::ids::{Generation, InstanceId};
@@ -55,6 +56,12 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
+
+/// A request that takes longer is not on the common path: the gateway may keep its tale. On a busy machine that happens.
+const COMMON: Duration = Duration::from_millis(90);
+
+/// So often a round is tried in which all requests are quicker.
+const ROUNDS: usize = 10;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello";
 const REQUEST: &[u8] =
@@ -154,11 +161,20 @@ fn allocations(access_log: Option<AccessLog>) -> u64 {
     for _ in 0..2000 {
         exchange(&mut client);
     }
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
-    for _ in 0..1000 {
-        exchange(&mut client);
+    let mut allocations = 0;
+    for _ in 0..ROUNDS {
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let slowest = (0..1000).map(|_| {
+            let began = Instant::now();
+            exchange(&mut client);
+            began.elapsed()
+        });
+        let slowest = slowest.max();
+        allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        if slowest < Some(COMMON) {
+            break;
+        }
     }
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
     assert_eq!(gateway.dropped_lines(), 0);
     gateway.stop();
     allocations
@@ -174,5 +190,5 @@ fn a_request_on_the_common_path_allocates_nothing_with_and_without_an_access_log
     let log = AccessLog { file: Some(file.clone()), query: true };
     assert_eq!(allocations(Some(log)), 0, "allocations over 1,000 requests with an access log");
     let lines = std::fs::read_to_string(file).expect("the log is there").lines().count();
-    assert_eq!(lines, 3000);
+    assert!(lines >= 3000, "{lines}");
 }

@@ -4,12 +4,16 @@
 //! What is counted, and how it is shown to people, is decided elsewhere.
 #![warn(missing_docs)]
 
+mod bands;
+mod exemplar;
 mod histogram;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
+pub use bands::{Bands, Spread};
+pub use exemplar::{Exemplar, Exemplars, NAME_BYTES};
 pub use histogram::{Buckets, Histogram};
 
 /// One `T` per data-plane thread, each on cache lines of its own.

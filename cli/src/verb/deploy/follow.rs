@@ -81,12 +81,8 @@ async fn look(client: &Client, service: &str, id: &str) -> anyhow::Result<Option
             _ = tokio::signal::ctrl_c() => return Ok(None),
         };
         match asked {
-            Ok(all) => {
-                let found = all.into_iter().find(|one| one.id == id);
-                return found
-                    .map(Some)
-                    .ok_or_else(|| anyhow::anyhow!("deployment {id} is not known any more"));
-            }
+            Ok(deployment) if deployment.id == id => return Ok(Some(deployment)),
+            Ok(_) => return earlier(client, service, id).await.map(Some),
             // The worker may just be replaced: the next one goes on with the deployment.
             Err(
                 ClientError::Broken { .. } | ClientError::Connect { .. } | ClientError::NotRunning { .. },

@@ -157,16 +157,25 @@ fn limits() -> impl Strategy<Value = Limits> {
     let body = option::of(1u64..=1 << 40);
     let rate = option::of(1u64..=1 << 30);
     let per_client = option::of(1usize..=10_000_000);
-    (1024usize..=1 << 20, ms(100..=600_000), body, 1usize..=10_000_000, rate, per_client).prop_map(
-        |(head_bytes, head_time, body_bytes, connections, body_rate, connections_per_client)| Limits {
-            head_bytes,
-            head_time,
-            body_bytes,
-            connections,
-            body_rate,
-            connections_per_client,
-        },
-    )
+    (1024usize..=1 << 20, ms(100..=600_000), body, 1usize..=10_000_000, (rate.clone(), rate), per_client)
+        .prop_map(
+            |(
+                head_bytes,
+                head_time,
+                body_bytes,
+                connections,
+                (body_rate, answer_rate),
+                connections_per_client,
+            )| Limits {
+                head_bytes,
+                head_time,
+                body_bytes,
+                connections,
+                body_rate,
+                answer_rate,
+                connections_per_client,
+            },
+        )
 }
 
 const NETWORKS: [&str; 4] = ["10.0.0.0/8", "192.0.2.7", "2001:db8::/32", "::1"];
@@ -263,7 +272,8 @@ fn instances() -> impl Strategy<Value = Instances> {
 fn service() -> impl Strategy<Value = Service> {
     let retry =
         (1u32..=16, 0u32..=100).prop_map(|(attempts, budget_percent)| Retry { attempts, budget_percent });
-    let park = (ms(0..=600_000), 1usize..=1_000_000).prop_map(|(time, requests)| Park { time, requests });
+    let park = (ms(0..=600_000), 1usize..=1_000_000, 65_536usize..=1 << 36)
+        .prop_map(|(time, requests, bytes)| Park { time, requests, bytes });
     let drain = ms(0..=86_400_000).prop_map(|time| Drain { time });
     let outlier = option::of(outlier());
     let send_proxy = prop::sample::select(&[SendProxy::Off, SendProxy::V1, SendProxy::V2][..]);

@@ -146,7 +146,7 @@ fn nothing_happens_before_it_is_stored_and_nothing_more_while_it_cannot_be() {
     stage.answers = false;
     let settings = settings(ROLLING);
     let begin = Begin { id: "d1".into(), to: "v2".into(), by: "ann".into(), reason: String::new(), settings };
-    stage.machine.begin(stage.now, begin.clone()).unwrap();
+    stage.machine.begin(stage.now, begin).unwrap();
     stage.settle();
     assert_eq!(stage.told(), ["store"]);
     stage.machine.handle(stage.now, Input::StoreFailed("disk full".into()));

@@ -70,6 +70,16 @@ fn forwarded_for_grows_by_one_and_the_other_claims_are_replaced() {
 }
 
 #[test]
+fn what_an_application_would_take_for_our_fields_is_left_out() {
+    for line in
+        ["X_Forwarded_For: 6.6.6.6", "x-forwarded_proto: https", "X_Forwarded_Host: evil", "X_REQUEST_ID: 1"]
+    {
+        let head = format!("GET / HTTP/1.1\r\nHost: h\r\n{line}\r\nA_B: c\r\n\r\n");
+        assert_eq!(forwarded(&head), format!("GET / HTTP/1.1\r\nHost: h\r\nA_B: c\r\n{OURS}"));
+    }
+}
+
+#[test]
 fn an_upgrade_is_asked_for_anew() {
     let head = "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\n";
     let wanted = format!(

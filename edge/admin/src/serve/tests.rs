@@ -210,7 +210,7 @@ async fn the_metrics_address_offers_its_three_pages_and_nothing_else() {
     tokio::spawn(async move {
         while let Some(command) = commands.recv().await {
             match command {
-                Command::Metrics { reply } => reply.send("everup_table_generation 4\n".into()).unwrap(),
+                Command::Metrics { reply, .. } => reply.send("everup_table_generation 4\n".into()).unwrap(),
                 Command::Ready { reply } => {
                     reply.send(Err(NotReady("no instance of shop is up".into()))).unwrap()
                 }
@@ -292,6 +292,57 @@ fn the_status_is_described_field_by_field() {
     ] {
         assert_eq!(fields(&schemas[schema]["properties"]), fields(value), "{schema}");
     }
+}
+
+/// The same for what happened.
+#[test]
+fn events_are_described_field_by_field() {
+    let text = include_str!("../../../../docs/reference/admin-api.json");
+    let document: serde_json::Value = serde_json::from_str(text).unwrap();
+    let events = serde_json::to_value(events()).unwrap();
+    for (schema, value) in [("Events", &events), ("Event", &events["events"][0])] {
+        let described = &document["components"]["schemas"][schema];
+        let fields: BTreeSet<_> = value.as_object().unwrap().keys().cloned().collect();
+        let properties: BTreeSet<_> = described["properties"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(properties, fields, "{schema}");
+    }
+    let kind = events["events"][0]["kind"].clone();
+    assert!(
+        document["components"]["schemas"]["Event"]["properties"]["kind"]["enum"]
+            .as_array()
+            .unwrap()
+            .contains(&kind)
+    );
+}
+
+fn events() -> crate::api::Events {
+    let event = crate::api::Event {
+        number: 7,
+        time: "2026-11-22T11:58:26.123Z".into(),
+        kind: crate::api::EventKind::CrashLooping,
+        service: Some("shop".into()),
+        instance: Some("shop-1".into()),
+        table: 3,
+        text: "exited with code 1".into(),
+    };
+    crate::api::Events { last: 7, events: vec![event] }
+}
+
+#[tokio::test]
+async fn the_client_asks_for_events_after_a_number() {
+    let mut fixture = admin();
+    let client = Client::connect(&fixture.path).await.unwrap();
+    let asked = tokio::spawn(async move { client.events(6).await });
+    let Some(Command::Events { after, reply }) = fixture.commands.recv().await else { panic!("not asked") };
+    assert_eq!(after, 6);
+    reply.send(events()).unwrap();
+    assert_eq!(asked.await.unwrap().unwrap(), events());
+}
+
+#[test]
+fn a_kind_of_event_from_a_later_version_is_no_mistake() {
+    let kind: crate::api::EventKind = serde_json::from_str("\"teleported\"").unwrap();
+    assert_eq!(kind, crate::api::EventKind::Other);
 }
 
 /// The same for what is told of single requests.

@@ -14,7 +14,7 @@ pub(crate) struct Entry<'a> {
     /// Empty: it has none.
     pub(crate) id: &'a str,
     pub(crate) client: &'a str,
-    pub(crate) note: &'a Note,
+    pub(crate) note: Note<'a>,
     pub(crate) listener: usize,
     pub(crate) route: Option<usize>,
     pub(crate) service: Option<&'a str>,

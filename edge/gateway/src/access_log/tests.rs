@@ -13,7 +13,7 @@ fn write(log: &Log, id: &str) {
         time: Duration::from_secs(1),
         id,
         client: "10.0.0.1",
-        note: &note,
+        note,
         listener: 0,
         route: None,
         service: Some("app"),

@@ -53,6 +53,21 @@ fn every_request_has_its_line_of_json() {
 }
 
 #[test]
+fn every_byte_of_a_large_answer_is_counted_however_it_went() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("access.log");
+    let body = 8 * 1024 * 1024;
+    let origin = Origin::answering(move |_| ok(vec![b'x'; body]));
+    let mut stage = before([&origin]).access_log(&file, false).start();
+    let mut client = stage.connect();
+    let answer = client.get("/");
+    assert_eq!(answer.body.len(), body);
+    drop(client);
+    stage.stop();
+    assert_eq!(lines(&file)[0]["bytes_out"], ok(vec![b'x'; body]).len());
+}
+
+#[test]
 fn the_query_is_written_only_where_it_is_wanted() {
     let directory = tempfile::tempdir().unwrap();
     for (query, path) in [(false, "/a"), (true, "/a?b=c")] {
@@ -77,7 +92,8 @@ fn requests_that_no_service_saw_are_written_too() {
     client.send("GET / HTTP/1.1\r\n\r\n");
     assert_eq!(client.answer().status(), 400);
     assert_eq!(stage.connect().get("/b").status(), 200);
-    assert_eq!(stage.gateway().route_requests()[0], [0, 1, 0]);
+    let routes = stage.gateway().routes();
+    assert_eq!(routes.iter().map(|route| route.requests()).collect::<Vec<_>>(), [0, 1]);
     stage.stop();
     let lines = lines(&file);
     assert_eq!(

@@ -217,6 +217,30 @@ fn a_client_that_only_connects_or_leaves_at_any_stage_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_request_whose_client_has_gone_is_waited_for_no_longer() {
+    let origin = Origin::start(|visit| {
+        let request = visit.request().unwrap();
+        if request.path() == "/body" {
+            visit.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nbegun");
+        }
+        assert!(visit.wire.head().is_none(), "the instance is told");
+    });
+    let stage = before([&origin]).start();
+    let requests = [get("/"), post("/", "body"), get("/body"), get("/") + &get("/pipelined")];
+    let mut clients = requests.map(|request| {
+        let mut client = stage.connect();
+        client.send(request);
+        client
+    });
+    clients[2].take(20);
+    until("all wait for the instance", || origin.count() == 4);
+    for client in clients {
+        client.reset();
+    }
+    stage.settles();
+}
+
+#[test]
 fn a_client_that_sends_no_more_still_gets_its_answer() {
     let origin = Origin::named("a");
     let stage = before([&origin]).start();

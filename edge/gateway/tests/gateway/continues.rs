@@ -1,7 +1,9 @@
 //! `Expect: 100-continue` and other interim answers.
 
-use crate::stage::{Gate, Origin, before};
-use crate::wire::{End, get, ok};
+use everup_gateway::Availability::{Down, Takes};
+
+use crate::stage::{Gate, Origin, before, until};
+use crate::wire::{End, Wire, get, ok};
 
 const EXPECTING: &str = "POST /up HTTP/1.1\r\nHost: app\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
 
@@ -49,7 +51,7 @@ fn an_instance_that_never_says_100_gets_the_body_all_the_same() {
     let stage = before([&origin]).start();
     let mut client = stage.connect();
     client.send(EXPECTING);
-    crate::stage::until("the head is with the instance", || stage.in_flight() == 1);
+    until("the head is with the instance", || stage.in_flight() == 1);
     client.send("hello");
     assert_eq!(client.answer().text(), "hello");
     assert_eq!(client.get("/next").status(), 200);
@@ -83,4 +85,37 @@ fn early_hints_come_before_the_answer_and_not_to_http_1_0() {
     let text = String::from_utf8(all).unwrap();
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("page"), "{text}");
     assert_eq!(end, End::Closed);
+}
+
+#[test]
+fn an_interim_answer_of_which_half_was_sent_is_followed_by_no_other_instances() {
+    let hints = Origin::start(|visit| {
+        if visit.request().is_some() {
+            let hint = format!("HTTP/1.1 103 Early Hints\r\nLink: {}\r\n\r\n", "x".repeat(8000));
+            while visit.wire.try_send(&hint) {}
+        }
+    });
+    let other = Origin::named("other");
+    let mut stage = before([&hints, &other]).states(&[Takes, Down]).start();
+    let mut client = stage.connect();
+    client.send(get("/"));
+    until("nothing fits between them any more", || {
+        let before = waiting(&client);
+        std::thread::park_timeout(std::time::Duration::from_millis(300));
+        before > 30_000 && waiting(&client) == before
+    });
+    stage.publish(&[Down, Takes]);
+    while let Some(head) = client.head() {
+        assert!(head.headers.iter().all(|(_, value)| !value.contains("HTTP")), "{:?}", head.headers.last());
+        if head.status() != 103 {
+            break;
+        }
+    }
+    stage.settles();
+}
+
+/// Bytes that the client has not read yet.
+fn waiting(client: &Wire) -> usize {
+    let mut peeked = vec![0; 16 * 1024 * 1024];
+    client.stream.peek(&mut peeked).unwrap_or(0)
 }

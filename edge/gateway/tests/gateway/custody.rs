@@ -117,6 +117,34 @@ fn an_answer_that_breaks_off_is_seen_to_be_cut_and_never_repeated() {
 }
 
 #[test]
+fn half_an_answer_that_only_the_end_of_the_connection_ends_is_never_taken_for_a_whole_one() {
+    let origin = Origin::start(|visit| {
+        let path = visit.head().unwrap().path().to_owned();
+        visit.wire.send("HTTP/1.1 200 OK\r\n\r\nall");
+        visit.wire.take(1);
+        match path.as_str() {
+            "/whole" => visit.wire.finish(),
+            "/reset" => {
+                socket2::SockRef::from(&visit.wire.stream).set_linger(Some(Duration::ZERO)).unwrap();
+            }
+            _ => drop(visit.wire.try_take(1)),
+        }
+    });
+    let stage = before([&origin]).service("timeout.idle = \"500ms\"").start();
+    let end = |path: &str| {
+        let mut client = stage.connect();
+        client.send(format!("POST {path} HTTP/1.1\r\nHost: app\r\nContent-Length: 1\r\n\r\n"));
+        assert_eq!(client.head().unwrap().status(), 200);
+        assert_eq!(client.take(3), b"all");
+        client.try_send("x");
+        client.rest().1
+    };
+    assert_eq!(end("/whole"), End::Closed);
+    assert_eq!([end("/reset"), end("/silent")], [End::Reset, End::Reset]);
+    stage.settles();
+}
+
+#[test]
 fn an_attempt_that_takes_too_long_goes_to_another_instance_and_a_post_waits_on() {
     let gate = Gate::default();
     let passes = gate.clone();

@@ -15,6 +15,7 @@ mod early;
 mod edits;
 mod limits;
 mod malformed;
+mod measures;
 mod outlier;
 mod parking;
 mod pipelining;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use everup_gateway::Availability::{Down, Draining, Takes};
 
 use crate::stage::{Origin, before, until};
-use crate::wire::{get, post};
+use crate::wire::{Wire, get, ok, post};
 
 #[test]
 fn parked_requests_go_to_the_first_instance_that_can_take_them() {
@@ -76,6 +76,31 @@ fn only_so_many_are_parked_and_the_next_is_503_at_once() {
 }
 
 #[test]
+fn only_so_much_memory_is_held_by_parked_requests_and_the_next_is_503_at_once() {
+    let origin = Origin::answering(|request| ok(request.body.len().to_string()));
+    let mut stage = before([&origin]).states(&[Down]).service("park = { bytes = \"128KiB\" }").start();
+    let mut clients: Vec<_> = (0..20).map(|_| stage.connect()).collect();
+    let request = post("/", &"x".repeat(100_000));
+    for client in &mut clients {
+        client.send(&request);
+    }
+    let refused = || usize::try_from(stage.service.errors.total()).unwrap();
+    let parked = || usize::try_from(stage.service.parked.total()).unwrap();
+    until("each has its way", || refused() + parked() == clients.len());
+    assert!(refused() > 0 && parked() > 0, "{} refused", refused());
+    stage.publish(&[Takes]);
+    let served = clients.iter_mut().map(Wire::answer).filter(|answer| answer.text() == "100000").count();
+    assert!(served > 0);
+    // Everything was given back: as many fit again.
+    stage.publish(&[Down]);
+    let mut again = stage.connect();
+    again.send(&request);
+    until("it is parked", || stage.service.parked.total() == 1);
+    stage.publish(&[Takes]);
+    assert_eq!(again.answer().text(), "100000");
+}
+
+#[test]
 fn a_request_whose_every_instance_refuses_is_parked_until_one_does_not() {
     let (refusing, fine) = (Origin::refusing(), Origin::named("fine"));
     let mut stage = before([&refusing, &fine]).states(&[Takes, Down]).start();
@@ -85,4 +110,29 @@ fn a_request_whose_every_instance_refuses_is_parked_until_one_does_not() {
     assert_eq!(stage.in_flight(), 0);
     stage.publish(&[Down, Takes]);
     assert_eq!(client.answer().text(), "fine");
+}
+
+#[test]
+fn a_parked_request_whose_client_has_gone_gives_its_place_back_and_one_that_sends_no_more_keeps_it() {
+    let origin = Origin::named("a");
+    let mut stage = before([&origin]).states(&[Down]).service("park = { time = \"60s\" }").start();
+    let [mut stays, goes, finishes_and_goes] = [(); 3].map(|()| stage.connect());
+    for (mut client, request) in
+        [(stays.writer(), get("/")), (goes.writer(), get("/")), (finishes_and_goes.writer(), post("/", "x"))]
+    {
+        client.send(request);
+    }
+    stays.finish();
+    finishes_and_goes.finish();
+    let mut relayed = Wire::to(stage.tcp);
+    relayed.send("hello");
+    until("all are parked", || stage.service.parked.total() == 4);
+    goes.reset();
+    finishes_and_goes.reset();
+    relayed.reset();
+    until("those are gone that have gone", || stage.service.parked.total() == 1);
+    stage.publish(&[Takes]);
+    assert_eq!(stays.answer().text(), "a");
+    stage.settles();
+    assert_eq!((origin.count(), stage.service.errors.total()), (1, 0));
 }

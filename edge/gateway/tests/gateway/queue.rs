@@ -248,3 +248,24 @@ fn a_race_of_all_threads_for_the_places_strands_nobody() {
     assert_eq!(origin.count(), 24 * 40);
     stage.settles();
 }
+
+#[test]
+fn whoever_has_gone_leaves_the_queue_and_the_next_moves_up() {
+    let gate = Gate::default();
+    let (origin, _) = gated(&gate);
+    let stage = before([&origin]).service("max_connections = 1").start();
+    let mut clients: Vec<_> = (0..4).map(|_| stage.connect()).collect();
+    for (number, client) in (1..).zip(&mut clients) {
+        client.send(get("/"));
+        until("it is there", || origin.count() as u64 + stage.service.queued.total() == number);
+    }
+    clients.remove(1).reset();
+    clients.remove(1).reset();
+    until("they have left", || stage.service.queued.total() == 1);
+    gate.open();
+    for client in &mut clients {
+        assert_eq!(client.answer().text(), "a");
+    }
+    assert_eq!((origin.count(), stage.service.errors.total()), (2, 0));
+    stage.settles();
+}

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::stage::{Origin, before, until};
+use crate::stage::{Origin, before, until, until_within};
 use crate::wire::{chunked, get, ok, pattern, post};
 
 const MANY: usize = 10 * 1024 * 1024;
@@ -74,6 +75,41 @@ fn a_client_that_takes_nothing_of_its_answer_is_ended_when_it_was_idle_for_too_l
     stage.settles();
     let (got, _) = client.rest();
     assert!(got.len() < MANY, "{} bytes", got.len());
+}
+
+/// Within which every client is ended that takes its answer drop by drop.
+const ENDED: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_client_that_takes_its_answer_drop_by_drop_is_ended_and_a_slow_one_is_not() {
+    // More than all buffers on the way hold.
+    let origin = Origin::answering(|_| ok(vec![b'x'; 64 * 1024 * 1024]));
+    let stage = before([&origin]).start();
+    let started = Instant::now();
+    let read = |piece: usize, steps: u32| {
+        let mut client = stage.connect();
+        client.send(get("/"));
+        // How many of so many pieces it got, five in a second.
+        std::thread::spawn(move || {
+            let step = |number: &u32| {
+                until_within(ENDED, "it is time to read on", || {
+                    started.elapsed().as_millis() >= u128::from(number * 200)
+                });
+                let mut bytes = vec![0; piece];
+                std::io::Read::read_exact(&mut client.stream, &mut bytes).is_ok()
+            };
+            (0..steps).take_while(step).count()
+        })
+    };
+    let _trickling = read(1, 145);
+    // 10 kB/s, for longer than anyone is given who is slower than the limit.
+    let slow = read(2_000, 145);
+    until("both have their answers", || stage.in_flight() == 2);
+    until_within(ENDED, "one is ended", || stage.in_flight() == 1);
+    let ended = started.elapsed();
+    assert!(ended > Duration::from_secs(10), "{ended:?}");
+    assert_eq!(slow.join().unwrap(), 145);
+    stage.settles();
 }
 
 fn resident_bytes() -> usize {

@@ -335,6 +335,17 @@ impl Stage {
         runtime.block_on(async { tokio::time::timeout(PATIENCE, acknowledged).await }).unwrap();
     }
 
+    /// Publishes a table by which the http listener has these routes, with all instances taking requests.
+    pub(crate) fn publish_routes(&mut self, routes: &str) {
+        let text = format!(
+            "[[listener]]\nbind = [\"127.0.0.1:0\"]\nservice = \"app\"\n{routes}\n[service.app]\ninstances = [\"127.0.0.1:1\"]\n"
+        );
+        let listener = config::parse(&text).expect("the routes are valid").listeners.remove(0);
+        self.config.listeners[0].routes = listener.routes;
+        let states = vec![Availability::Takes; self.instances.len()];
+        self.publish(&states);
+    }
+
     pub(crate) fn in_flight(&self) -> u32 {
         self.instances.iter().map(|instance| instance.in_flight()).sum()
     }
@@ -361,10 +372,16 @@ impl Drop for Stage {
 
 /// Waits until it holds.
 #[track_caller]
-pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, holds: impl FnMut() -> bool) {
+    until_within(PATIENCE, what, holds);
+}
+
+/// Waits until it holds, for so long.
+#[track_caller]
+pub(crate) fn until_within(patience: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(start.elapsed() < PATIENCE, "still not: {what}");
+        assert!(start.elapsed() < patience, "still not: {what}");
         thread::park_timeout(Duration::from_millis(1));
     }
 }

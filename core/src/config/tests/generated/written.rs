@@ -76,7 +76,15 @@ fn write_access_log(text: &mut String, access_log: &AccessLog) {
 }
 
 fn write_limits(text: &mut String, limits: &Limits) {
-    let Limits { head_bytes, head_time, body_bytes, connections, body_rate, connections_per_client } = limits;
+    let Limits {
+        head_bytes,
+        head_time,
+        body_bytes,
+        connections,
+        body_rate,
+        answer_rate,
+        connections_per_client,
+    } = limits;
     text.push_str("[limits]\n");
     set(text, "head_bytes", format!("\"{head_bytes}B\""));
     set(text, "head_time", time(*head_time));
@@ -86,8 +94,9 @@ fn write_limits(text: &mut String, limits: &Limits) {
         quoted(body_bytes.map_or_else(|| "unlimited".to_owned(), |bytes| format!("{bytes}B"))),
     );
     set(text, "connections", connections);
-    let rate = body_rate.map_or_else(|| "off".to_owned(), |rate| RATE.text(rate));
-    set(text, "body_rate", quoted(rate));
+    for (key, rate) in [("body_rate", body_rate), ("answer_rate", answer_rate)] {
+        set(text, key, quoted(rate.map_or_else(|| "off".to_owned(), |rate| RATE.text(rate))));
+    }
     let per_client = connections_per_client.map_or_else(|| quoted("unlimited"), |most| most.to_string());
     set(text, "connections_per_client", per_client);
 }
@@ -174,7 +183,7 @@ fn write_service(text: &mut String, service: &Service) {
     } = service;
     let Timeout { connect, attempt, request, idle } = timeout;
     let Retry { attempts, budget_percent } = retry;
-    let Park { time: park_time, requests } = park;
+    let Park { time: park_time, requests, bytes } = park;
     let Queue { time: queue_time, requests: queued } = queue;
     let Drain { time: drain_time } = drain;
     writeln!(text, "[service.{name}]").unwrap();
@@ -191,7 +200,8 @@ fn write_service(text: &mut String, service: &Service) {
     set(text, "timeout.request", time(*request));
     set(text, "timeout.idle", time(*idle));
     set(text, "retry", format!("{{ attempts = {attempts}, budget = \"{budget_percent}%\" }}"));
-    set(text, "park", format!("{{ time = {}, requests = {requests} }}", time(*park_time)));
+    let park = format!("{{ time = {}, requests = {requests}, bytes = \"{bytes}B\" }}", time(*park_time));
+    set(text, "park", park);
     set(
         text,
         "max_connections",

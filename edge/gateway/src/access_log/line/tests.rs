@@ -61,7 +61,7 @@ fn a_line_tells_everything_and_what_is_unknown_is_null() {
         time: SystemTime::UNIX_EPOCH.elapsed().unwrap(),
         id: "",
         client: "::1",
-        note: &note,
+        note,
         listener: 0,
         route: None,
         service: None,

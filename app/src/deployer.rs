@@ -28,6 +28,9 @@ pub(crate) use begin::Founded;
 /// How many lines of a failed instance are kept with its deployment.
 pub(crate) const LAST_WORDS: usize = 10;
 
+/// Logs of the instances of so many deployments are kept.
+const LOGGED: usize = 10;
+
 /// What is to be done.
 #[derive(Debug)]
 pub(crate) enum Output {
@@ -41,6 +44,8 @@ pub(crate) enum Output {
     Forget(InstanceId),
     /// Hand in its last lines with [`Deployer::quoted`].
     Quote(InstanceId),
+    /// Of the service's logs only those of these revisions' instances are wanted.
+    Sweep { service: Arc<str>, revisions: BTreeSet<Arc<str>> },
     /// This happened: people want to know.
     Told { service: Arc<str>, text: String },
     /// What the next worker should know if the store is lost.
@@ -55,6 +60,8 @@ pub(crate) struct Deployer {
     /// What to add to the worker's time, so that it counts from 1970 and never jumps.
     since_1970: Duration,
     outputs: VecDeque<Output>,
+    /// Orders that are answered when they are stored.
+    waiting: Vec<operator::Waiting>,
     /// The worker is stopping: instances are no more its business.
     ended: bool,
 }
@@ -122,12 +129,14 @@ impl Deployer {
     /// The store has answered.
     pub(crate) fn stored(&mut self, now: Now, Done { service, version, result }: Done) {
         let time = self.time(now);
+        let trouble = result.err().map(|error| error.to_string());
+        self.answer(&service, version, trouble.as_deref());
         let Some(fleet) = self.fleets.iter_mut().find(|fleet| *fleet.service == *service) else { return };
-        let input = match result {
-            Ok(()) => Input::Stored(version),
-            Err(error) => {
-                tracing::error!(service, %error, "the deployment waits for its store");
-                Input::StoreFailed(error.to_string())
+        let input = match trouble {
+            None => Input::Stored(version),
+            Some(error) => {
+                tracing::error!(service, error, "the deployment waits for its store");
+                Input::StoreFailed(error)
             }
         };
         fleet.machine.handle(time, input);
@@ -268,11 +277,24 @@ impl Fleet {
         }
     }
 
+    /// The revisions whose logs somebody may still want to read.
+    fn told_of(&self, row: &Row) -> BTreeSet<Arc<str>> {
+        let lately = self.history.iter().rev().take(LOGGED).chain(&row.deployment);
+        let lately = lately.flat_map(|one| [Arc::clone(&one.from), Arc::clone(&one.to)]);
+        lately.chain([Arc::clone(&row.first), Arc::clone(&row.stable)]).chain(row.previous.clone()).collect()
+    }
+
     /// The history holds every deployment once, as it was last stored.
     fn remember(&mut self, row: &Row, outputs: &mut VecDeque<Output>) {
         let Some(deployment) = &row.deployment else { return };
         let Deployment { id, from, to, .. } = deployment;
         let before = self.history.iter().find(|one| one.id == *id);
+        if before.is_none() {
+            outputs.push_back(Output::Sweep {
+                service: Arc::clone(&self.service),
+                revisions: self.told_of(row),
+            });
+        }
         for event in deployment.events.iter().skip(before.map_or(0, |before| before.events.len())) {
             tracing::info!(service = %self.service, %from, %to, "deployment {id}: {}", event.text);
             let text = format!("{from} -> {to}: {}", event.text);

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use everup_admin::api::{EventKind, Explanation, InstanceState, Status};
 use everup_admin::{Command, Format, NotReady, Refusal};
 use everup_core::config::Config;
+use everup_core::deploy::Slot;
 use everup_core::ids::Generation;
 use everup_core::keeper::{ToKeeper, ToWorker};
 use everup_core::time::Time;
@@ -254,7 +255,7 @@ impl Worker {
             Err(Command::Ready { reply }) => drop(reply.send(self.ready())),
             Err(Command::Deploy { request, reply }) => {
                 let Self { deployer, controller, .. } = self;
-                drop(reply.send(deployer.on_request(now, request, controller)));
+                deployer.on_request(now, request, reply, controller);
             }
             Err(
                 Command::Drain { .. }
@@ -346,6 +347,11 @@ impl Worker {
                 controller.remove(now, &id);
             }
             Output::Quote(id) => deployer.quoted(now, &id, supervisor.last_lines(&id, LAST_WORDS)),
+            Output::Sweep { service, revisions } => {
+                let is_kept =
+                    |name: &str| revisions.iter().any(|revision| Slot::is_name(name, &service, revision));
+                supervisor.delete_logs(&service, |name| !is_kept(name));
+            }
             Output::Told { service, text } => journal.of_deployment(now.wall, &service, text),
             Output::Note { service, revisions } => controller.note_revisions(&service, revisions),
         }

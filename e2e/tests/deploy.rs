@@ -187,6 +187,25 @@ fn a_deployed_revision_is_what_the_next_everup_starts() {
 }
 
 #[test]
+fn a_deployment_in_which_everything_was_killed_is_finished_by_the_next_everup() {
+    let state = tempfile::tempdir().unwrap();
+    let start = || shop(2, "batch = 1").state(state.path());
+    let mut everup = start().start();
+    everup.wait_all_up();
+    assert_eq!(everup.verb(&["deploy", "shop", "v2", "--detach"]).code, Some(0));
+    everup.wait_until("a new one gets requests", |status| {
+        status.services[0].deployment.as_ref().is_some_and(|one| one.new.takes > 0)
+    });
+    let all = everup_e2e::descendants(everup.keeper().pid);
+    everup.keeper().kill();
+    all.iter().for_each(|process| process.kill());
+    drop(everup);
+    let mut everup = start().start();
+    everup.wait_until("it is over", |status| status.services[0].deployment.is_none());
+    until("only new ones are left", || is_all(&everup, "v2", 2));
+}
+
+#[test]
 fn a_store_that_cannot_be_opened_refuses_deployments_and_leaves_the_traffic_alone() {
     let state = tempfile::tempdir().unwrap();
     std::fs::write(state.path().join("deploys.redb"), "this is no store").unwrap();

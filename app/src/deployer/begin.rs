@@ -49,8 +49,14 @@ impl Deployer {
         let since_1970 = since_1970.saturating_sub(now.time.since(everup_core::time::Time::ZERO));
         let fleets = services.iter().filter(|service| service.run.is_some());
         let fleets = fleets.map(|service| Fleet::new(service, known.remove(&*service.name), notes, adopted));
-        let mut deployer =
-            Self { fleets: fleets.collect(), store, since_1970, outputs: VecDeque::new(), ended: false };
+        let mut deployer = Self {
+            fleets: fleets.collect(),
+            store,
+            since_1970,
+            outputs: VecDeque::new(),
+            waiting: Vec::new(),
+            ended: false,
+        };
         if let Err(why) = &deployer.store {
             deployer.fleets.iter_mut().for_each(|fleet| fleet.machine.freeze(why.clone()));
         }

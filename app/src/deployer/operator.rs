@@ -7,13 +7,61 @@ use everup_admin::api::{DeployAnswer, DeployRequest, DeployWish, PlanAnswer};
 use everup_core::config::DeployStrategy;
 use everup_core::deploy::{Begin, Order, Plan};
 
+use tokio::sync::oneshot;
+
 use super::{Deployer, Fleet};
 use crate::clock::Now;
 use crate::controller::Controller;
 
+/// Where an answer goes.
+pub(crate) type Reply = oneshot::Sender<Result<DeployAnswer, Refusal>>;
+
+/// An order that is not stored yet.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    service: String,
+    version: u64,
+    answer: DeployAnswer,
+    reply: Reply,
+}
+
 impl Deployer {
-    /// Carries out what was asked, and writes it down.
+    /// Carries out what was asked, and writes it down. An order is answered when it is stored: from then on it is carried
+    /// out, whoever dies.
     pub(crate) fn on_request(
+        &mut self,
+        now: Now,
+        request: DeployRequest,
+        reply: Reply,
+        controller: &Controller,
+    ) {
+        let service = request.service.clone();
+        let answer = self.carry_out(now, request, controller);
+        let fleet = self.fleets.iter().find(|fleet| *fleet.service == *service);
+        let version = fleet.map(|fleet| (fleet.machine.row().version, fleet.machine.durable().version));
+        match (answer, version) {
+            (Ok(answer @ DeployAnswer::Done(_)), Some((newest, durable))) if newest > durable => {
+                self.waiting.push(Waiting { service, version: newest, answer, reply });
+            }
+            // Whoever asked may be gone: then nobody needs the answer.
+            (answer, _) => drop(reply.send(answer)),
+        }
+    }
+
+    /// Answers what is stored now, or is not.
+    pub(super) fn answer(&mut self, service: &str, version: u64, trouble: Option<&str>) {
+        for one in self.waiting.extract_if(.., |one| one.service == service && one.version <= version) {
+            let answer = match trouble {
+                None => Ok(one.answer),
+                Some(why) => Err(Refusal::Conflict(format!(
+                    "it is not stored yet, and begins as soon as it is: {why}"
+                ))),
+            };
+            drop(one.reply.send(answer));
+        }
+    }
+
+    fn carry_out(
         &mut self,
         now: Now,
         request: DeployRequest,
@@ -29,6 +77,7 @@ impl Deployer {
         };
         let ordered = wish.as_order();
         let fleet = &mut self.fleets[index];
+        let order = |fleet: &mut Fleet, order| fleet.machine.order(time, order, &by);
         let answer = match wish {
             DeployWish::Show => return fleet.show(now, time, controller),
             DeployWish::History => return Ok(DeployAnswer::History(fleet.past(time))),
@@ -41,10 +90,10 @@ impl Deployer {
                     fleet.machine.begin(time, begin)
                 })
             }
-            DeployWish::Promote => fleet.machine.order(time, Order::Promote, &by),
-            DeployWish::Pause => fleet.machine.order(time, Order::Pause, &by),
-            DeployWish::Resume => fleet.machine.order(time, Order::Resume, &by),
-            DeployWish::Abort => fleet.machine.order(time, Order::Abort, &by),
+            DeployWish::Promote => order(fleet, Order::Promote),
+            DeployWish::Pause => order(fleet, Order::Pause),
+            DeployWish::Resume => order(fleet, Order::Resume),
+            DeployWish::Abort => order(fleet, Order::Abort),
             DeployWish::Rollback => fleet.roll_back(now, time, &by),
         };
         if let Ok(writer) = &self.store {

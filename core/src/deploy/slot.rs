@@ -29,6 +29,16 @@ impl Slot {
         }
     }
 
+    /// Whether an instance of a service's revision can have this name; bare names can be anybody's.
+    pub fn is_name(name: &str, service: &str, revision: &str) -> bool {
+        let number = name.strip_prefix(service).and_then(|rest| rest.strip_prefix('-'));
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        number.is_some_and(|rest| {
+            let of_revision = rest.strip_prefix(revision).and_then(|rest| rest.strip_prefix('-'));
+            is_number(rest) || of_revision.is_some_and(is_number)
+        })
+    }
+
     /// The place of an instance of this name that runs `revision`, if it has one.
     pub fn of(name: &str, revision: &str) -> Option<Self> {
         let (_, number) = name.rsplit_once('-')?;

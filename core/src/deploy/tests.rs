@@ -152,6 +152,11 @@ fn instances_of_the_first_revision_are_named_without_it_and_every_name_is_found_
         assert_eq!(slot.name("shop", "v1"), name);
         assert_eq!(Slot::of(name, revision), Some(slot));
     }
+    for (name, is) in
+        [("shop-3", true), ("shop-v2-1", true), ("shop-v3-1", false), ("shop-v2-", false), ("x-v2-1", false)]
+    {
+        assert_eq!(Slot::is_name(name, "shop", "v2"), is, "{name}");
+    }
     assert_eq!(Slot::of("shop-0", "v1"), None);
     assert_eq!(Slot::of("shop", "v1"), None);
 }

@@ -127,6 +127,17 @@ impl Supervisor {
     /// Knows it no more. It must have no process.
     pub fn remove(&mut self, id: &InstanceId) {
         self.instances.remove(id);
+        self.rotator.forget(log::path(&self.logs, id));
+    }
+
+    /// Deletes the log files of a service's instances that are not known now and that `is_old` by their names.
+    pub fn delete_logs(&self, service: &str, is_old: impl Fn(&str) -> bool) {
+        let is_known =
+            |name: &str| self.instances.keys().any(|id| *id.service == *service && *id.instance == *name);
+        let is_old = |name: &str| !is_known(name) && is_old(name);
+        if let Err(error) = log::delete(&self.logs.join(service), is_old) {
+            tracing::warn!(service, %error, "old log files cannot be deleted");
+        }
     }
 
     /// Takes over a process that runs already. `restarts` is what the last worker remembered, or 0. One that is not

@@ -1,5 +1,5 @@
 //! Whole deployments in random worlds: instances that start, come up, die and hang as they like, data-plane threads that
-//! acknowledge late, a disk that fails, workers that are killed anywhere, operators who order anything. After every step
+//! acknowledge late, a disk that fails, workers and keepers that are killed anywhere, operators who order anything. After every step
 //! the invariants are looked at, and in the end everything must be all-old or all-new.
 //!
 //! `EVERUP_SIM_SEEDS=n` runs the seeds 0 to n - 1 (150 unless told), `EVERUP_SIM_SEED=s` that one alone.
@@ -318,9 +318,14 @@ impl World {
         }
     }
 
-    /// The worker is killed: machine, threads and what was on its way to the disk are gone, processes stay.
-    fn crash(&mut self) {
-        self.note("the worker is killed".into());
+    /// The worker is killed: machine, threads and what was on its way to the disk are gone, processes stay. Those go, too,
+    /// if the keeper is killed with it.
+    fn crash(&mut self, keeper_too: bool) {
+        self.note(format!("the worker is killed, the keeper too: {keeper_too}"));
+        if keeper_too {
+            self.real.clear();
+            self.proved.clear();
+        }
         if self.one_in(2)
             && let Some(row) = self.storing.pop_front()
         {
@@ -362,7 +367,8 @@ impl World {
 
     fn disturb(&mut self) {
         match self.draw(60) {
-            0 | 1 => self.crash(),
+            0 => self.crash(false),
+            1 => self.crash(true),
             2 => {
                 self.disk_works = !self.disk_works;
                 self.note(format!("the disk works: {}", self.disk_works));

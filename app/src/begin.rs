@@ -4,11 +4,12 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use everup_admin::{Command, Commands, serve_admin, serve_metrics};
 use everup_core::config::{self, Config, Limits, LogTo, TraceParent};
 use everup_core::keeper::{SocketRole, ToKeeper};
-use everup_gateway::{AccessLog, Gateway, ListenerSockets, Setup, open_access_log};
+use everup_gateway::{Acceptor, AccessLog, Gateway, ListenerSockets, Setup, open_access_log};
 use everup_instance::Supervisor;
 use everup_link::{Adopted, Inherited, Link, Sockets, receive_start};
 use tokio::sync::mpsc;
@@ -26,6 +27,7 @@ use crate::shutdown::Shutdown;
 use crate::state_file::{self, StateFile};
 use crate::status::{Identity, listener_status};
 use crate::sticky_key;
+use crate::tls_files::TlsFiles;
 use crate::worker::{Presenter, Worker};
 
 /// A worker that serves. Must be called within a tokio runtime, on which the admin API runs.
@@ -38,17 +40,16 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     let config = parse(&config_text)?;
     let now = clock.now();
     let notes = known(notes_text.as_deref(), state, now);
-    let sorted = Sorted::new(&config, sockets)?;
+    let tls_files = TlsFiles::open(&config, Path::new(&config_path), restarts > 0)?;
+    let sorted = Sorted::new(&config, sockets, &tls_files.acceptors())?;
     let seed = seed()?;
 
     let mut controller = Controller::new(&config, sorted.threads, &notes, now);
+    controller.set_connectors(tls_files.connectors());
     let mut supervisor = Supervisor::new(state.join("log"), seed, &config.services)?;
     let (done, stored) = mpsc::unbounded_channel();
     let founded = Founded { state, services: &config.services, notes: &notes, adopted: &adopted, done };
-    let mut deployer = Deployer::new(now, founded, &mut supervisor, &mut controller);
-    adopt(now, &adopted, &notes, &mut supervisor, &mut controller);
-    deployer.adopt(now, &controller);
-    controller.begin_outliers(now);
+    let mut deployer = take_over(now, founded, &mut supervisor, &mut controller);
 
     let setup = Setup {
         sockets: sorted.listeners,
@@ -72,7 +73,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     };
     serve(sorted.admin, sorted.metrics, sender)?;
     let line = say_ready(link)?;
-    tell_restart(restarts, adopted.len());
+    tell_of_restart(restarts, adopted.len());
     Ok(Worker {
         journal: Journal::new(controller.services(), controller.generation(), restarts, now.wall),
         clock,
@@ -92,6 +93,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         presenter,
         greeted: restarts > 0,
         next_sample: now.time,
+        tls_files,
         verdicts,
         noticed,
         commands,
@@ -99,22 +101,26 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     })
 }
 
-/// Processes from before this worker, with what is known of them.
-fn adopt(
+/// Has everybody know the processes from before this worker, with what is known of them.
+fn take_over(
     now: Now,
-    adopted: &[Adopted],
-    notes: &Notes,
+    founded: Founded<'_>,
     supervisor: &mut Supervisor,
     controller: &mut Controller,
-) {
+) -> Deployer {
+    let (adopted, notes) = (founded.adopted, founded.notes);
+    let mut deployer = Deployer::new(now, founded, supervisor, controller);
     for Adopted { id, pid, port, revision } in adopted {
         let earlier = notes.restored(id, Some(*pid)).restarts;
         supervisor.adopt(now.time, id, *pid, *port, revision, earlier);
     }
     supervisor.instances().for_each(|process| controller.adopt(process, notes));
+    deployer.adopt(now, controller);
+    controller.begin_outliers(now);
+    deployer
 }
 
-fn tell_restart(restarts: u32, adopted: usize) {
+fn tell_of_restart(restarts: u32, adopted: usize) {
     if restarts > 0 {
         tracing::warn!(restarts, adopted, "this worker took the place of one that died");
     }
@@ -191,14 +197,15 @@ struct Sorted {
 }
 
 impl Sorted {
-    fn new(config: &Config, sockets: Vec<Sockets>) -> Result<Self, AppError> {
+    fn new(config: &Config, sockets: Vec<Sockets>, tls: &[Option<Arc<Acceptor>>]) -> Result<Self, AppError> {
         let addresses = config.listeners.iter().map(|_| Vec::new()).collect();
         let mut sorted =
             Self { listeners: Vec::new(), addresses, threads: 1, admin: Vec::new(), metrics: None };
         for Sockets { role, address, descriptors } in sockets {
             match role {
                 SocketRole::Listener { listener, bind: _ } => {
-                    sorted.listener(config, listener, &address, descriptors)?
+                    sorted.listener(config, listener, &address, descriptors)?;
+                    sorted.listeners.last_mut().expect("it was just added").tls = tls[listener].clone();
                 }
                 SocketRole::Admin => sorted.admin.extend(descriptors),
                 SocketRole::Metrics => sorted.metrics = Some((address, descriptors)),
@@ -219,7 +226,7 @@ impl Sorted {
         let local: SocketAddr = address.parse().map_err(|_| wrong())?;
         self.threads = self.threads.max(fds.len());
         self.addresses[listener].push(address.to_owned());
-        self.listeners.push(ListenerSockets { listener, protocol: settings.protocol, local, fds });
+        self.listeners.push(ListenerSockets { listener, protocol: settings.protocol, local, tls: None, fds });
         Ok(())
     }
 }

@@ -16,8 +16,8 @@ use everup_core::health::{Reason, Verdict, outlier};
 use everup_core::ids::{Generation, InstanceId};
 use everup_core::instance::Phase;
 use everup_core::time::Time;
-use everup_gateway::{GatewayEvent, Snapshot};
-use everup_health::{VerdictChange, Watch};
+use everup_gateway::{Connector, GatewayEvent, Snapshot};
+use everup_health::{Tls, VerdictChange, Watch};
 use everup_instance::Change;
 use tokio::sync::oneshot;
 
@@ -116,6 +116,13 @@ impl Controller {
         controller
     }
 
+    /// What instances are connected to with, by service. To be told before anything else.
+    pub(crate) fn set_connectors(&mut self, connectors: Vec<Option<Arc<Connector>>>) {
+        for (service, connector) in self.services.iter_mut().zip(connectors) {
+            service.connector = connector;
+        }
+    }
+
     /// Begins anew in the place of a controller that failed: nothing is kept but the counters, which the data plane
     /// uses still, and that generations only grow.
     pub(crate) fn renew(&mut self, config: &config::Config, notes: &Notes, now: Now) {
@@ -123,6 +130,7 @@ impl Controller {
         for (service, old) in renewed.services.iter_mut().zip(&self.services) {
             service.shared = Arc::clone(&old.shared);
             service.have_those_of(old, notes, now);
+            service.connector.clone_from(&old.connector);
             for (instance, old) in service.instances.iter_mut().zip(&old.instances) {
                 instance.shared = Arc::clone(&old.shared);
                 instance.ejections_total = old.ejections_total;
@@ -245,13 +253,13 @@ impl Controller {
     }
 
     /// What has to be finished before the data plane may end: requests, also those that wait, and relays of services
-    /// behind tcp listeners. WebSockets end whenever they like and are not waited for.
+    /// behind tcp and tls-passthrough listeners. WebSockets end whenever they like and are not waited for.
     pub(crate) fn to_be_finished(&self) -> u64 {
         let of_service = |(index, service): (usize, &Service)| {
             let is_relayed = self
                 .listeners
                 .iter()
-                .any(|one| one.protocol == config::Protocol::Tcp && one.service == Some(index));
+                .any(|one| one.protocol.relays() && one.services().any(|service| service == index));
             let of_instance = |instance: &Instance| {
                 let tunnels = if is_relayed { 0 } else { instance.shared.tunnels() };
                 u64::from(instance.shared.in_flight().saturating_sub(tunnels))
@@ -505,11 +513,16 @@ impl TryFrom<Command> for Order {
 /// is known to have been there. One that was just started must pass `rise` in a row.
 fn watch(service: &Service, instance: &Instance) -> Option<Watch> {
     let check = &service.settings.health;
+    let address = instance.address()?;
     Some(Watch {
         id: instance.id.clone(),
-        address: instance.address()?,
+        address,
         check: check.clone(),
         send_proxy: service.settings.send_proxy,
+        tls: service.connector.as_ref().map(|connector| Tls {
+            current: connector.current(),
+            server_name: connector.server_name(address.ip()),
+        }),
         initial: instance.verdict.clone(),
         joins_after: if instance.is_run_by_us() { check.rise } else { 1 },
     })

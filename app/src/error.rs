@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use everup_admin::AdminError;
-use everup_gateway::GatewayError;
+use everup_gateway::{GatewayError, TlsError};
 use everup_health::HealthError;
 use everup_instance::InstanceError;
 use everup_link::LinkError;
@@ -37,6 +37,9 @@ pub enum AppError {
     /// The data plane cannot start.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
+    /// The operator's: the certificates of a listener cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Health checks cannot start.
     #[error(transparent)]
     Health(#[from] HealthError),

@@ -82,6 +82,7 @@ fn in_words(failure: Failure, written: bool, answered: bool) -> &'static str {
         Failure::ConnectRefused => "refused the connection",
         Failure::ConnectFailed => "could not be connected to",
         Failure::ConnectTimeout => "did not take the connection within timeout.connect",
+        Failure::HandshakeFailed => "did not agree on TLS with everup",
         Failure::Lost if answered => "broke off in the middle of its answer",
         Failure::Lost if written => "broke off before it had answered",
         Failure::Lost => "closed the connection before it was sent anything",

@@ -27,6 +27,7 @@ mod state_file;
 mod status;
 mod sticky_key;
 mod table;
+mod tls_files;
 mod worker;
 
 pub use error::AppError;

@@ -44,11 +44,12 @@ pub(crate) fn page(
     page.sample("everup_build_info", &[("version", VERSION)], 1);
     page.family("everup_connections", Kind::Gauge, "Client connections open now.");
     page.sample("everup_connections", &[], connections);
-    let TurnedAway { proxy_header, per_client } = turned_away;
+    let TurnedAway { proxy_header, per_client, tls } = turned_away;
     let name = "everup_connections_turned_away_total";
     page.family(name, Kind::Counter, "Client connections that were closed instead of served.");
     page.sample(name, &[("reason", "proxy-header")], proxy_header);
     page.sample(name, &[("reason", "per-client")], per_client);
+    page.sample(name, &[("reason", "tls")], tls);
     page.family("everup_table_generation", Kind::Gauge, "Number of the routing table in force.");
     page.sample("everup_table_generation", &[], generation);
     page.family("everup_worker_restarts_total", Kind::Counter, "Workers that died and were replaced.");
@@ -99,7 +100,11 @@ fn per_service(page: &mut Page, services: &[Service]) {
 
 fn per_route(page: &mut Page, wall: Duration, routes: &[Arc<RouteShared>]) {
     let name = "everup_route_requests_total";
-    page.family(name, Kind::Counter, "Requests that a route of an http listener took.");
+    page.family(
+        name,
+        Kind::Counter,
+        "Requests that a route took; connections, on a tls-passthrough listener.",
+    );
     for route in routes {
         page.sample(name, &labels(route), route.requests());
     }

@@ -11,7 +11,7 @@ use everup_core::config;
 use everup_core::health::{Reason, Verdict, outlier};
 use everup_core::ids::InstanceId;
 use everup_core::instance::Phase;
-use everup_gateway::{Availability, InstanceShared, ServiceShared};
+use everup_gateway::{Availability, Connector, InstanceShared, ServiceShared};
 use everup_instance::Change;
 
 use crate::notes::{Ejected, Note, Notes, Restored};
@@ -21,6 +21,8 @@ use crate::notes::{Ejected, Note, Notes, Restored};
 pub(crate) struct Service {
     pub(crate) settings: Arc<config::Service>,
     pub(crate) shared: Arc<ServiceShared>,
+    /// What connections to its instances are secured with; None: nothing.
+    pub(crate) connector: Option<Arc<Connector>>,
     /// In a fixed order, because tables name instances by index; those that everup runs come and go with deployments.
     pub(crate) instances: Vec<Instance>,
     /// Decides who is ejected; None: nobody ever is. `outliers.rs` talks to it.
@@ -135,7 +137,8 @@ impl Service {
             }
         };
         let shared = Arc::new(ServiceShared::new(threads));
-        Self { settings: Arc::new(settings), shared, instances, outliers: None, maglev: None, began: None }
+        let settings = Arc::new(settings);
+        Self { settings, shared, connector: None, instances, outliers: None, maglev: None, began: None }
     }
 
     /// Notes who has come to take requests, and so starts slowly: who took some before, and who comes when the service

@@ -89,6 +89,7 @@ pub(crate) fn listener_status(
     let protocol = match listener.protocol {
         Protocol::Http => "http",
         Protocol::Tcp => "tcp",
+        Protocol::TlsPassthrough => "tls-passthrough",
     };
     let service = listener.service.map(|index| services[index].settings.name.to_string());
     ListenerStatus { protocol: protocol.to_owned(), addresses, routes: listener.routes.len(), service }

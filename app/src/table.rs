@@ -6,7 +6,6 @@ use std::sync::Arc;
 use everup_core::balance::maglev;
 use everup_core::config;
 use everup_core::ids::Generation;
-use everup_core::route;
 use everup_gateway::{Availability, InstanceTable, ListenerTable, ServiceTable, Snapshot};
 
 use crate::service::{Instance, Service};
@@ -19,13 +18,7 @@ pub(crate) fn snapshot(
 ) -> Snapshot {
     Snapshot {
         generation,
-        listeners: listeners
-            .iter()
-            .map(|listener| ListenerTable {
-                accept_proxy: listener.accept_proxy.clone(),
-                routes: route::Table::new(listener),
-            })
-            .collect(),
+        listeners: listeners.iter().map(ListenerTable::new).collect(),
         services: services.iter_mut().map(service_table).collect(),
     }
 }
@@ -35,6 +28,7 @@ fn service_table(service: &mut Service) -> ServiceTable {
         name: Arc::clone(&service.settings.name),
         settings: Arc::clone(&service.settings),
         shared: Arc::clone(&service.shared),
+        connector: service.connector.clone(),
         instances: service.instances.iter().map(instance_table).collect(),
         maglev: None,
     };

@@ -37,6 +37,7 @@ use crate::rates::Rates;
 use crate::shutdown::{Shutdown, Step};
 use crate::state_file::StateFile;
 use crate::status::{self, Identity, LOG_LINES, Moment};
+use crate::tls_files::TlsFiles;
 
 /// What the operator at the terminal may be told.
 #[derive(Debug)]
@@ -99,6 +100,7 @@ pub(crate) struct Worker {
     pub(crate) presenter: Presenter,
     pub(crate) greeted: bool,
     pub(crate) next_sample: Time,
+    pub(crate) tls_files: TlsFiles,
     pub(crate) verdicts: mpsc::UnboundedReceiver<VerdictChange>,
     pub(crate) noticed: mpsc::UnboundedReceiver<GatewayEvent>,
     pub(crate) commands: mpsc::Receiver<Command>,
@@ -274,6 +276,7 @@ impl Worker {
         self.deployer.wake(now);
         if now.time >= self.next_sample {
             self.next_sample = now.time + SAMPLE;
+            self.tls_files.look();
             for (service, rates) in self.controller.services().iter().zip(&mut self.rates) {
                 rates.sample(now.time, service.shared.requests.total(), || service.shared.latency.total());
             }

@@ -6,12 +6,14 @@
 //! by whoever uses it.
 
 mod access_log;
+mod certificate;
 mod cross;
 mod deploy;
 mod drain;
 mod edits;
 mod health;
 mod instance;
+mod instance_tls;
 mod kind;
 mod limits;
 mod listener;
@@ -43,13 +45,15 @@ use std::ops::Range;
 use toml::de::DeTable;
 
 pub use access_log::{AccessLog, LogTo};
+pub use certificate::CertificateFiles;
 pub use deploy::{Approve, Deploy, DeployStrategy, OnFail, Portion};
 pub use drain::Drain;
 pub use edits::{Edits, FieldEdits, Prefix};
 pub use health::{Check, Health};
 pub use instance::FixedInstance;
+pub use instance_tls::InstanceTls;
 pub use limits::Limits;
-pub use listener::{Listener, Protocol};
+pub use listener::{Listener, ListenerRedirect, Protocol};
 pub use log::Log;
 pub use node::Node;
 pub use outlier::Outlier;

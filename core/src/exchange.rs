@@ -29,6 +29,8 @@ pub enum Failure {
     ConnectFailed,
     /// Connecting took longer than `timeout.connect`.
     ConnectTimeout,
+    /// The connection was there, and TLS was not agreed on.
+    HandshakeFailed,
     /// The connection ended before the answer's head was whole.
     Lost,
     /// A connection that had been used before ended without a byte of an answer, or before a byte of the request was
@@ -101,10 +103,11 @@ impl Exchange {
         match failure {
             Failure::RequestTimeout => Decision::Answer(504),
             _ if !repeatable => Decision::Answer(status_for(failure)),
-            Failure::ConnectRefused | Failure::ConnectFailed | Failure::ConnectTimeout => {
-                Decision::Retry { reuse: false }
-            }
-            Failure::JudgedDown => Decision::Retry { reuse: false },
+            Failure::ConnectRefused
+            | Failure::ConnectFailed
+            | Failure::ConnectTimeout
+            | Failure::HandshakeFailed
+            | Failure::JudgedDown => Decision::Retry { reuse: false },
             // It takes connections and ends them at once, as relays do whose target is gone: as good as refused. What costs
             // nothing must not be tried there over and over.
             Failure::Lost if !progress.written => Decision::Retry { reuse: false },
@@ -138,6 +141,7 @@ fn status_for(failure: Failure) -> u16 {
         Failure::AttemptTimeout | Failure::RequestTimeout | Failure::ConnectTimeout => 504,
         Failure::ConnectRefused
         | Failure::ConnectFailed
+        | Failure::HandshakeFailed
         | Failure::Lost
         | Failure::Stale
         | Failure::JudgedDown

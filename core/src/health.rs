@@ -24,6 +24,8 @@ pub enum Reason {
     ConnectRefused,
     /// Connecting failed otherwise or took too long.
     ConnectFailed(String),
+    /// It took the connection, and TLS was not agreed on.
+    HandshakeFailed(String),
     /// A probe got no answer in time.
     ProbeTimeout,
     /// A probe was answered with this status (wanted: 200-399).
@@ -39,6 +41,7 @@ impl std::fmt::Display for Reason {
         match self {
             Self::ConnectRefused => write!(f, "connection refused"),
             Self::ConnectFailed(why) => write!(f, "cannot connect: {why}"),
+            Self::HandshakeFailed(why) => write!(f, "TLS handshake failed: {why}"),
             Self::ProbeTimeout => write!(f, "probe timed out"),
             Self::ProbeStatus(status) => write!(f, "probe answered {status}"),
             Self::ProbeFailed(why) => write!(f, "probe failed: {why}"),

@@ -7,6 +7,8 @@
 
 pub mod affinity;
 pub mod balance;
+pub mod certificate;
+pub mod client_hello;
 pub mod config;
 pub mod deploy;
 pub mod exchange;

@@ -95,10 +95,40 @@ pub fn write_v1(out: &mut Vec<u8>, ends: Option<Ends>) {
     v1::write(out, ends.map(Ends::of_one_family));
 }
 
-/// Writes a header of version 2. `ends` None: the connection is the sender's own (LOCAL). A `unique_id` longer than
-/// [`UNIQUE_ID_BYTES`], and an empty one, is left out.
-pub fn write_v2(out: &mut Vec<u8>, ends: Option<Ends>, unique_id: &[u8]) {
-    v2::write(out, ends.map(Ends::of_one_family), unique_id);
+/// What a header of version 2 tells beyond the ends. What is empty is left out, and text beyond 255 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fields<'a> {
+    /// Names the connection or its request; at most [`UNIQUE_ID_BYTES`].
+    pub unique_id: &'a [u8],
+    /// The host that the client wants (SNI).
+    pub authority: &'a str,
+    /// The protocol that was agreed on (ALPN).
+    pub protocol: &'a [u8],
+    /// The client speaks TLS with the sender.
+    pub tls: Option<Tls<'a>>,
+}
+
+/// The client's TLS, which ends at the sender.
+#[derive(Clone, Copy, Debug)]
+pub struct Tls<'a> {
+    /// The version as OpenSSL calls it, `TLSv1.3`.
+    pub version: &'a str,
+    /// The certificate that the client has proved to own.
+    pub certificate: Option<Shown<'a>>,
+}
+
+/// A client's certificate, which was verified.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    /// It was shown over this connection, not over an earlier one of its session.
+    pub in_this_connection: bool,
+    /// Its subject's common name.
+    pub common_name: &'a str,
+}
+
+/// Writes a header of version 2. `ends` None: the connection is the sender's own (LOCAL), of which nothing is told.
+pub fn write_v2(out: &mut Vec<u8>, ends: Option<Ends>, fields: Fields<'_>) {
+    v2::write(out, ends.map(Ends::of_one_family), fields);
 }
 
 impl Ends {

@@ -12,11 +12,13 @@ use crate::http::request::Request;
 pub use edits::{Edits, location};
 
 mod edits;
+mod index;
 
 /// The routes of one listener.
 #[derive(Clone, Debug)]
 pub struct Table {
     routes: Vec<(Route, Option<Arc<Edits>>)>,
+    index: index::Index,
     default: Option<usize>,
     listener: String,
     reads_requests: bool,
@@ -28,9 +30,10 @@ impl Table {
         let prepared = |route: &Route| (route.clone(), Edits::prepare(&route.edits).map(Arc::new));
         Self {
             routes: listener.routes.iter().map(prepared).collect(),
+            index: index::Index::new(&listener.routes),
             default: listener.service,
             listener: listener.bind.first().map_or_else(String::new, ToString::to_string),
-            reads_requests: listener.protocol == Protocol::Http,
+            reads_requests: matches!(listener.protocol, Protocol::Http | Protocol::TlsPassthrough),
         }
     }
 
@@ -47,12 +50,9 @@ impl Table {
         }
         let host = request.host.map_or("", without_port);
         let path = request.path();
-        let mut routes = self.routes.iter().enumerate();
-        let Some((index, (route, edits))) =
-            routes.find(|(_, (route, _))| matches(route, host, path, request))
-        else {
-            return by_default();
-        };
+        let takes = |index: usize| has_headers(&self.routes[index].0, request);
+        let Some(index) = self.index.first(host, path, takes) else { return by_default() };
+        let (route, edits) = &self.routes[index];
         let goes = match (&route.redirect, route.service) {
             (Some(redirect), _) => Some(Goes::Redirect(redirect)),
             (None, service) => service.map(|service| Goes::To { service, edits: edits.as_ref() }),
@@ -71,6 +71,17 @@ impl Table {
         let routes = self.routes.iter().map(|(route, _)| (name(route), route.service));
         let default = self.default.map(|service| (DEFAULT.to_owned(), Some(service)));
         routes.chain(default).filter(|_| self.reads_requests)
+    }
+
+    /// Where a connection goes whose client wants this host, and by which route; None for the default. What a route asks for
+    /// beyond the host is not looked at.
+    pub fn lookup_host(&self, host: Option<&str>) -> Option<(usize, Option<usize>)> {
+        let mut routes = self.routes.iter().enumerate();
+        let found = routes.find(|(_, (route, _))| matches_host(route, host.unwrap_or_default()));
+        match found {
+            Some((index, (route, _))) => route.service.map(|service| (service, Some(index))),
+            None => self.default.map(|service| (service, None)),
+        }
     }
 
     /// How many routes there are.
@@ -125,30 +136,27 @@ pub enum Goes<'t> {
     Redirect(&'t Redirect),
 }
 
-fn matches(route: &Route, host: &str, path: &str, request: &Request<'_, '_>) -> bool {
-    let host_matches = match &route.host {
+fn matches_host(route: &Route, host: &str) -> bool {
+    match &route.host {
         None => true,
         // Nearly every client sends lower case; comparing that first is one comparison of memory.
         Some(HostPattern::Exact(wanted)) => host == wanted || host.eq_ignore_ascii_case(wanted),
         Some(HostPattern::Suffix(suffix)) => host.len().checked_sub(suffix.len()).is_some_and(|start| {
             start > 0 && host.as_bytes()[start..].eq_ignore_ascii_case(suffix.as_bytes())
         }),
-    };
-    let path_matches = match &route.path {
-        None => true,
-        Some(PathPattern::Prefix(prefix)) => path.starts_with(prefix.as_str()),
-        Some(PathPattern::Exact(wanted)) => path == wanted,
-    };
-    host_matches
-        && path_matches
-        && route.headers.iter().all(|(name, value)| {
-            let mut given = request.headers.iter();
-            given.any(|(key, text)| key.eq_ignore_ascii_case(name) && text == value.as_bytes())
-        })
+    }
+}
+
+/// Whether every header of the route is there with its value.
+fn has_headers(route: &Route, request: &Request<'_, '_>) -> bool {
+    route.headers.iter().all(|(name, value)| {
+        let mut given = request.headers.iter();
+        given.any(|(key, text)| key.eq_ignore_ascii_case(name) && text == value.as_bytes())
+    })
 }
 
 /// `Example.com.:8080` -> `Example.com`, `[::1]:80` -> `[::1]`.
-fn without_port(host: &str) -> &str {
+pub fn without_port(host: &str) -> &str {
     let bytes = host.as_bytes();
     // A bracket only stands in an IPv6 address, and then first.
     let searched =

@@ -14,6 +14,7 @@ pub(super) fn judge(reading: &mut Reading, listeners_known: bool) {
         refuse_unused_services(reading);
     }
     refuse_requests_over_tcp(reading);
+    refuse_tls_within_tls(reading);
 }
 
 fn refuse_shared_addresses(reading: &mut Reading) {
@@ -69,8 +70,19 @@ fn refuse_requests_over_tcp(reading: &mut Reading) {
         over_tcp.filter_map(|service| Some((service.name.clone(), service.http_only.clone()?))).collect();
     for (name, span) in told {
         let message = format!(
-            "service {name} is used by a tcp listener, where there are no cookies and no header fields"
+            "service {name} is used by a tcp or tls-passthrough listener, where there are no cookies and no header fields"
         );
         reading.mistake(span, message, "needs http", "use by = \"ip\"");
+    }
+}
+
+fn refuse_tls_within_tls(reading: &mut Reading) {
+    let passed_through = reading.services.iter().filter(|service| service.passthrough);
+    let told: Vec<_> =
+        passed_through.filter_map(|service| Some((service.name.clone(), service.tls.clone()?))).collect();
+    for (name, span) in told {
+        let message = format!("service {name} has `tls` and is used by a tls-passthrough listener");
+        let hint = "leave `tls` out, or give the listener certificates and protocol = \"http\"";
+        reading.mistake(span, message, "clients bring TLS of their own", hint);
     }
 }

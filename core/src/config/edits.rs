@@ -49,7 +49,8 @@ const FRAMING: [&str; 9] = [
 ];
 
 /// What everup itself tells the instance.
-const OURS: [&str; 4] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id"];
+const OURS: [&str; 5] =
+    ["x-client-cert-subject", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id"];
 
 /// The longest value: a whole head has 16 KiB by default.
 const VALUE_BYTES: usize = 4096;

@@ -91,8 +91,12 @@ pub(super) struct Named {
     pub(super) span: Range<usize>,
     /// A listener or a route names it.
     pub(super) used: bool,
-    /// Where the first tcp listener that names it does so.
+    /// A tcp or a tls-passthrough listener names it.
     pub(super) tcp: bool,
+    /// A tls-passthrough listener names it.
+    pub(super) passthrough: bool,
+    /// Where its `tls` is.
+    pub(super) tls: Option<Range<usize>>,
     /// Where its stickiness is asked for, if that needs requests to look at.
     pub(super) http_only: Option<Range<usize>>,
 }
@@ -157,6 +161,8 @@ impl Reading {
                 span: key.span(),
                 used: false,
                 tcp: false,
+                passthrough: false,
+                tls: None,
                 http_only: None,
             })
             .collect();

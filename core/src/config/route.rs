@@ -201,7 +201,7 @@ fn is_ipv6(text: &str) -> bool {
 }
 
 /// RFC 1123 section 2.1, and `_`, which is in use.
-fn judge_host_name(name: &str) -> Result<(), Refusal> {
+pub(super) fn judge_host_name(name: &str) -> Result<(), Refusal> {
     if name.is_empty() || name.len() > 253 {
         return Err(Refusal::new("1 to 253 characters", "write a host name"));
     }
@@ -272,6 +272,12 @@ pub(super) fn refuse_unreachable(routes: &[Route], table: &Table<'_>, reading: &
             reading.mistake(written[later].span(), message, label, hint);
         }
     }
+}
+
+/// It asks for nothing that only a request has, and changes nothing.
+pub(super) fn is_by_host_only(route: &Route) -> bool {
+    let Route { host: _, path, headers, service: _, redirect, edits } = route;
+    path.is_none() && headers.is_empty() && redirect.is_none() && *edits == Edits::default()
 }
 
 /// Every request that `inner` matches, `outer` matches too.

@@ -8,6 +8,7 @@ use super::deploy::{self, Deploy};
 use super::drain::Drain;
 use super::health::{self, Health};
 use super::instance::{self, FixedInstance};
+use super::instance_tls::{self, InstanceTls};
 use super::kind::{choice, duration, integer, list, optional, or_word, word};
 use super::nearest::nearest;
 use super::outlier::{self, Outlier};
@@ -58,9 +59,14 @@ section! {
             default unset "every request is balanced on its own",
             because "stickiness makes shares uneven: only for services that keep something for a user";
         /// The PROXY header that each connection to an instance begins with: it tells the instance the client's address. A
-        /// connection then serves one request (or one tcp connection) only, for it speaks for one client.
+        /// connection then serves one request (or one tcp connection) only, for it speaks for one client. `v2` also tells the
+        /// request's id and what is known of the client's TLS.
         send_proxy: SendProxy = choice(SEND_PROXY, &[]), default "off",
             because "an instance that does not expect a header takes it for a broken request";
+        /// TLS to the instances; `{}` is enough where the system's authorities have signed for their addresses.
+        tls: Option<InstanceTls> = optional(table(instance_tls::build)),
+            default unset "connections to instances are not secured",
+            because "a network of your own may not need it; every new connection costs a handshake";
         /// everup starts the instances itself.
         run: Option<Run> = optional(table(run::build)),
             default unset "none: there must be `instances`",
@@ -114,6 +120,8 @@ pub struct Service {
     pub sticky: Option<Sticky>,
     /// What connections to instances begin with.
     pub send_proxy: SendProxy,
+    /// What connections to instances are secured with; None: nothing.
+    pub tls: Option<InstanceTls>,
     /// everup starts the instances itself.
     pub run: Option<Run>,
     /// How a revision is replaced by another one.
@@ -179,6 +187,7 @@ pub(super) fn build(written: Written, table: &Table<'_>, reading: &mut Reading) 
         outlier,
         sticky,
         send_proxy,
+        tls,
         run,
         deploy,
     } = written;
@@ -186,6 +195,11 @@ pub(super) fn build(written: Written, table: &Table<'_>, reading: &mut Reading) 
     judge_name(name, reading);
     require_instances(table, reading);
     judge_instances(balance, table, reading);
+    if tls.is_some()
+        && let Some(named) = reading.services.iter_mut().find(|service| service.name == name)
+    {
+        named.tls = Some(table.key_span("tls"));
+    }
     let instances = instances.unwrap_or_default();
     let name = Arc::from(name);
     Some(Service {
@@ -203,6 +217,7 @@ pub(super) fn build(written: Written, table: &Table<'_>, reading: &mut Reading) 
         outlier,
         sticky,
         send_proxy,
+        tls,
         run,
         deploy,
     })

@@ -97,6 +97,21 @@ service = "shop"
 instances = ["10.0.0.1:80"]
 "#;
 
+fn usual_deploy() -> Deploy {
+    Deploy {
+        strategy: DeployStrategy::Rolling,
+        batch: Portion::Share(25),
+        max_unavailable: Portion::Count(0),
+        surge: None,
+        pause_between: Duration::from_secs(2),
+        min_healthy: Duration::from_secs(3),
+        start_timeout: Duration::from_secs(60),
+        keep_previous: None,
+        on_fail: OnFail::Rollback,
+        approve: Approve::Auto,
+    }
+}
+
 #[test]
 fn what_is_not_written_has_the_documented_default() {
     let seconds = Duration::from_secs;
@@ -109,6 +124,7 @@ fn what_is_not_written_has_the_documented_default() {
         body_rate: Some(1024),
         answer_rate: Some(1024),
         connections_per_client: None,
+        handshakes: 2000,
     };
     let timeout = Duration::from_millis(500);
     let service = Service {
@@ -139,19 +155,9 @@ fn what_is_not_written_has_the_documented_default() {
         }),
         sticky: None,
         send_proxy: SendProxy::Off,
+        tls: None,
         run: None,
-        deploy: Deploy {
-            strategy: DeployStrategy::Rolling,
-            batch: Portion::Share(25),
-            max_unavailable: Portion::Count(0),
-            surge: None,
-            pause_between: seconds(2),
-            min_healthy: seconds(3),
-            start_timeout: seconds(60),
-            keep_previous: None,
-            on_fail: OnFail::Rollback,
-            approve: Approve::Auto,
-        },
+        deploy: usual_deploy(),
     };
     let bind = vec!["127.0.0.1:8080".parse().unwrap()];
     let listener = Listener {
@@ -160,6 +166,10 @@ fn what_is_not_written_has_the_documented_default() {
         accept_proxy: Vec::new(),
         service: Some(0),
         routes: Vec::new(),
+        tls: Vec::new(),
+        client_ca: None,
+        redirect: None,
+        hsts: None,
     };
     let access_log = AccessLog { to: LogTo::Off, query: false };
     let trace = Trace { parent: TraceParent::Forward };
@@ -256,7 +266,7 @@ fn in_section(path: &str, line: &str) -> String {
     match path.as_str() {
         "" => format!("{line}\n"),
         "[[service.shop.instances]]" => format!("[service.shop]\ninstances = [{{ {line} }}]\n"),
-        "[[listener.route]]" => format!("[[listener]]\n{path}\n{line}\n"),
+        "[[listener.route]]" | "[[listener.tls]]" => format!("[[listener]]\n{path}\n{line}\n"),
         _ if path.starts_with("[listener.route.") => {
             format!("[[listener]]\n[[listener.route]]\n{path}\n{line}\n")
         }

@@ -4,10 +4,11 @@ use super::*;
 
 const NOW: Duration = Duration::from_secs(100);
 
-const FAILURES: [Failure; 9] = [
+const FAILURES: [Failure; 10] = [
     Failure::ConnectRefused,
     Failure::ConnectFailed,
     Failure::ConnectTimeout,
+    Failure::HandshakeFailed,
     Failure::Lost,
     Failure::Stale,
     Failure::JudgedDown,
@@ -70,6 +71,7 @@ fn an_idempotent_request_is_tried_elsewhere_after_anything_but_its_own_timeout()
             Failure::ConnectRefused
             | Failure::ConnectFailed
             | Failure::ConnectTimeout
+            | Failure::HandshakeFailed
             | Failure::Lost
             | Failure::Stale
             | Failure::JudgedDown

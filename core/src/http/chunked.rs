@@ -176,6 +176,7 @@ impl Name {
     fn may_trail(&self) -> bool {
         let name = &self.bytes[..self.length];
         !name.starts_with(b"x-forwarded-")
+            && !super::head::is_claimed(name)
             && !NOT_IN_TRAILERS.iter().any(|forbidden| forbidden.as_bytes() == name)
     }
 }

@@ -31,6 +31,15 @@ impl HeadEdits {
         self.left_out.iter().any(|edited| is_same(edited.as_bytes(), name.as_bytes()))
     }
 
+    /// Whether a line of the field `name` is added.
+    pub(super) fn writes(&self, name: &str) -> bool {
+        let is_it = |line: &[u8]| {
+            let (field, rest) = line.split_at_checked(name.len()).unwrap_or_default();
+            field.eq_ignore_ascii_case(name.as_bytes()) && rest.starts_with(b":")
+        };
+        self.lines.split(|&byte| byte == b'\n').any(is_it)
+    }
+
     pub(super) fn lines(&self) -> &[u8] {
         &self.lines
     }

@@ -29,12 +29,14 @@ pub struct Origin<'a> {
     pub fallback_host: &'a str,
     /// A new `traceparent`, in place of what the client sent.
     pub trace_parent: Option<&'a str>,
+    /// The subject of the certificate that the client has proved to own.
+    pub certificate_subject: Option<&'a str>,
 }
 
 /// Appends the request's head as the instance gets it to `out`. The body's framing is unchanged.
 ///
 /// X-Forwarded-For is appended to what the client sent (the instance trusts the last entry); X-Forwarded-Proto and
-/// -Host are replaced, for a client could otherwise claim any.
+/// -Host and X-Client-Cert-Subject are replaced, for a client could otherwise claim any.
 pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, buffer: &[u8], origin: Origin<'_>) {
     changed_request(out, request, buffer, origin, Changes::default());
 }
@@ -142,6 +144,9 @@ fn add_ours(
         line(out, "X-Forwarded-Host", &[named.as_bytes()]);
         host = before_line_end(out, named);
     }
+    if let Some(subject) = origin.certificate_subject {
+        line(out, "X-Client-Cert-Subject", &[subject.as_bytes()]);
+    }
     if let Some(parent) = origin.trace_parent {
         line(out, "traceparent", &[parent.as_bytes()]);
     }
@@ -178,6 +183,8 @@ pub struct Answer<'a> {
     pub confirm_keep_alive: bool,
     /// A Set-Cookie value of ours.
     pub set_cookie: Option<&'a str>,
+    /// A Strict-Transport-Security value of ours, for answers that have none.
+    pub hsts: Option<&'a str>,
 }
 
 /// Whether the head can go to the client byte for byte.
@@ -186,6 +193,7 @@ pub fn response_is_untouched(response: &Response<'_, '_>, answer: Answer<'_>) ->
         && !answer.close
         && !answer.confirm_keep_alive
         && answer.set_cookie.is_none()
+        && answer.hsts.is_none()
         && response.version == Version::Http11
         && answer.client == Version::Http11
 }
@@ -233,7 +241,20 @@ pub fn edited_response(
     if let Some(cookie) = answer.set_cookie {
         line(out, "Set-Cookie", &[cookie.as_bytes()]);
     }
+    if let Some(hsts) = answer.hsts
+        && !has_hsts(response, edits)
+    {
+        line(out, HSTS, &[hsts.as_bytes()]);
+    }
     out.extend_from_slice(b"\r\n");
+}
+
+const HSTS: &str = "Strict-Transport-Security";
+
+/// Whether the instance or the route has its say about https already.
+fn has_hsts(response: &Response<'_, '_>, edits: Option<&HeadEdits>) -> bool {
+    let edited = |judge: fn(&HeadEdits, &str) -> bool| edits.is_some_and(|edits| judge(edits, HSTS));
+    edited(HeadEdits::writes) || response.headers.first(HSTS).is_some() && !edited(HeadEdits::leave_out)
 }
 
 /// What happens to a header line.

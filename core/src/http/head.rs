@@ -85,7 +85,7 @@ pub(super) struct Fields<'b> {
     pub(super) host: Option<&'b [u8]>,
     pub(super) expect_continue: bool,
     pub(super) request_id: Option<&'b [u8]>,
-    /// X-Forwarded-For, -Proto, -Host or X-Request-Id is there.
+    /// Something is there that [`is_claimed`].
     pub(super) forwarded: bool,
     pub(super) trailer: bool,
     pub(super) trace_parent: Parent,
@@ -134,7 +134,7 @@ impl<'b> Fields<'b> {
             16 if is(name, b"proxy-connection") => self.hop_by_hop = true,
             16 if is(name, b"x-forwarded-host") => self.forwarded = true,
             17 if is(name, b"x-forwarded-proto") => self.forwarded = true,
-            12 | 15..=17 if name[0] | 0x20 == b'x' && is_claimed(name) => self.forwarded = true,
+            12 | 15..=17 | 21 if name[0] | 0x20 == b'x' && is_claimed(name) => self.forwarded = true,
             17 if is(name, b"transfer-encoding") => {
                 if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(Malformed::TransferEncoding);
@@ -195,7 +195,8 @@ pub(super) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Whether a field is one that we set, in any case and with either dash: many applications get `X_Forwarded_For` and
 /// `X-Forwarded-For` as one variable (CGI, WSGI), and a client must not say who it is.
 pub(super) fn is_claimed(name: &[u8]) -> bool {
-    const OURS: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
+    const OURS: [&str; 5] =
+        ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id", "x-client-cert-subject"];
     OURS.iter().any(|ours| is_same(ours.as_bytes(), name))
 }
 

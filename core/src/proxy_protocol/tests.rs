@@ -168,7 +168,7 @@ fn headers_of_ones_own_are_unknown_and_local() {
     write_v1(&mut out, None);
     assert_eq!(out, b"PROXY UNKNOWN\r\n");
     out.clear();
-    write_v2(&mut out, None, b"id");
+    write_v2(&mut out, None, named(b"id"));
     assert_eq!(out, v2(0x20, 0x00, &[]));
 }
 
@@ -187,9 +187,47 @@ fn an_id_that_is_too_long_is_left_out() {
     for (id, bytes) in [(0, 28), (1, 32), (UNIQUE_ID_BYTES, 31 + UNIQUE_ID_BYTES), (UNIQUE_ID_BYTES + 1, 28)]
     {
         let mut out = Vec::new();
-        write_v2(&mut out, some, &vec![b'i'; id]);
+        write_v2(&mut out, some, named(&vec![b'i'; id]));
         assert_eq!(whole(&out).bytes, bytes);
     }
+}
+
+fn named(unique_id: &[u8]) -> Fields<'_> {
+    Fields { unique_id, ..Fields::default() }
+}
+
+#[test]
+fn what_is_known_of_a_clients_tls_is_told() {
+    let some = Some(ends("192.0.2.1:56324", "203.0.113.7:443"));
+    let written = |tls| {
+        let mut out = Vec::new();
+        let fields = Fields { unique_id: b"id", authority: "a.b", protocol: b"http/1.1", tls };
+        write_v2(&mut out, some, fields);
+        assert_eq!(whole(&out).bytes, out.len());
+        out
+    };
+    let known = [&FOUR[..], b"\x01\0\x08http/1.1", b"\x02\0\x03a.b", b"\x05\0\x02id"].concat();
+    assert_eq!(written(None), v2(0x21, 0x11, &known));
+    let without = Tls { version: "TLSv1.2", certificate: None };
+    let field = b"\x20\0\x0f\x01\0\0\0\x01\x21\0\x07TLSv1.2";
+    assert_eq!(written(Some(without)), v2(0x21, 0x11, &[&known[..], field].concat()));
+    for (in_this_connection, client) in [(true, 7), (false, 5)] {
+        let shown = Shown { in_this_connection, common_name: "alice" };
+        let tls = Tls { version: "TLSv1.3", certificate: Some(shown) };
+        let field = [&b"\x20\0\x17"[..], &[client], b"\0\0\0\0\x21\0\x07TLSv1.3\x22\0\x05alice"].concat();
+        assert_eq!(written(Some(tls)), v2(0x21, 0x11, &[&known[..], &field].concat()));
+    }
+}
+
+#[test]
+fn text_that_is_too_long_is_left_out() {
+    let mut out = Vec::new();
+    let long = "a".repeat(256);
+    let shown = Shown { in_this_connection: true, common_name: &long };
+    let tls = Some(Tls { version: "TLSv1.3", certificate: Some(shown) });
+    let fields = Fields { unique_id: b"", authority: &long, protocol: long.as_bytes(), tls };
+    write_v2(&mut out, Some(ends("192.0.2.1:1", "192.0.2.2:2")), fields);
+    assert_eq!(whole(&out).bytes, 16 + 12 + 3 + 5 + 3 + 7);
 }
 
 /// However much is there, it is the beginning of what it turns out to be, or that already.
@@ -221,7 +259,7 @@ proptest! {
             let mut bytes = Vec::new();
             match version {
                 1 => write_v1(&mut bytes, Some(expected)),
-                _ => write_v2(&mut bytes, Some(expected), &id),
+                _ => write_v2(&mut bytes, Some(expected), named(&id)),
             }
             let length = bytes.len();
             prop_assert!(version == 2 || length <= V1_BYTES);

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::checksum::crc32c;
-use super::{Ends, Header, Malformed, Parsed};
+use super::{Ends, Fields, Header, Malformed, Parsed, Tls};
 
 /// The longest header that is read. The largest field in use, a client's certificate, is seldom beyond 2 KiB; what is
 /// accepted must be held until it is whole.
@@ -20,8 +20,22 @@ const FIXED_BYTES: usize = 16;
 const LOCAL: u8 = 0x20;
 const PROXY: u8 = 0x21;
 
+const TYPE_ALPN: u8 = 0x01;
+const TYPE_AUTHORITY: u8 = 0x02;
 const TYPE_CHECKSUM: u8 = 0x03;
 const TYPE_UNIQUE_ID: u8 = 0x05;
+const TYPE_SSL: u8 = 0x20;
+/// Within a field of [`TYPE_SSL`].
+const SUBTYPE_VERSION: u8 = 0x21;
+const SUBTYPE_CN: u8 = 0x22;
+
+/// The client speaks TLS with us; it has shown a certificate over this connection; within this session.
+const CLIENT_SSL: u8 = 0x01;
+const CLIENT_CERT_CONN: u8 = 0x02;
+const CLIENT_CERT_SESS: u8 = 0x04;
+
+/// The longest text that is written into a field; a longer one is left out.
+const TEXT_BYTES: usize = 255;
 
 /// What the addresses are.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -127,32 +141,63 @@ fn judge_fields(header: &[u8], begin: usize) -> Result<(), Malformed> {
 }
 
 /// Both ends are of one family.
-pub(super) fn write(out: &mut Vec<u8>, ends: Option<Ends>, unique_id: &[u8]) {
+pub(super) fn write(out: &mut Vec<u8>, ends: Option<Ends>, fields: Fields<'_>) {
     out.extend_from_slice(SIGNATURE);
     let Some(Ends { source, destination }) = ends else {
         return out.extend_from_slice(&[LOCAL, 0x00, 0, 0]);
     };
-    let unique_id = if unique_id.len() > UNIQUE_ID_BYTES { &[] } else { unique_id };
-    let field = if unique_id.is_empty() { 0 } else { 3 + unique_id.len() };
-    let (family, addresses) = if source.is_ipv4() { (0x11, 12) } else { (0x21, 36) };
-    out.extend_from_slice(&[PROXY, family]);
-    out.extend_from_slice(&length(addresses + field));
-    for end in [source, destination] {
-        match end.ip() {
-            IpAddr::V4(address) => out.extend_from_slice(&address.octets()),
-            IpAddr::V6(address) => out.extend_from_slice(&address.octets()),
+    out.extend_from_slice(&[PROXY, if source.is_ipv4() { 0x11 } else { 0x21 }]);
+    with_length(out, |out| {
+        for end in [source, destination] {
+            match end.ip() {
+                IpAddr::V4(address) => out.extend_from_slice(&address.octets()),
+                IpAddr::V6(address) => out.extend_from_slice(&address.octets()),
+            }
         }
-    }
-    for end in [source, destination] {
-        out.extend_from_slice(&end.port().to_be_bytes());
-    }
-    if !unique_id.is_empty() {
-        out.push(TYPE_UNIQUE_ID);
-        out.extend_from_slice(&length(unique_id.len()));
-        out.extend_from_slice(unique_id);
+        for end in [source, destination] {
+            out.extend_from_slice(&end.port().to_be_bytes());
+        }
+        write_fields(out, fields);
+    });
+}
+
+fn write_fields(out: &mut Vec<u8>, fields: Fields<'_>) {
+    let Fields { unique_id, authority, protocol, tls } = fields;
+    field(out, TYPE_ALPN, protocol, TEXT_BYTES);
+    field(out, TYPE_AUTHORITY, authority.as_bytes(), TEXT_BYTES);
+    field(out, TYPE_UNIQUE_ID, unique_id, UNIQUE_ID_BYTES);
+    let Some(Tls { version, certificate }) = tls else { return };
+    let (client, verify, name) = match certificate {
+        None => (CLIENT_SSL, 1_u32, ""),
+        Some(shown) => {
+            let now = if shown.in_this_connection { CLIENT_CERT_CONN } else { 0 };
+            (CLIENT_SSL | CLIENT_CERT_SESS | now, 0, shown.common_name)
+        }
+    };
+    out.push(TYPE_SSL);
+    with_length(out, |out| {
+        out.push(client);
+        // Zero: there is a certificate, and it was verified (section 2.2.6).
+        out.extend_from_slice(&verify.to_be_bytes());
+        field(out, SUBTYPE_VERSION, version.as_bytes(), TEXT_BYTES);
+        field(out, SUBTYPE_CN, name.as_bytes(), TEXT_BYTES);
+    });
+}
+
+/// An empty value is left out, and one that is longer than `most`.
+fn field(out: &mut Vec<u8>, kind: u8, value: &[u8], most: usize) {
+    if (1..=most).contains(&value.len()) {
+        out.push(kind);
+        with_length(out, |out| out.extend_from_slice(value));
     }
 }
 
-fn length(bytes: usize) -> [u8; 2] {
-    u16::try_from(bytes).expect("addresses and a bounded id are far below 64 KiB").to_be_bytes()
+/// What `write` writes, with its length before it.
+fn with_length(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let at = out.len();
+    out.extend_from_slice(&[0, 0]);
+    write(out);
+    let length =
+        u16::try_from(out.len() - at - 2).expect("addresses and a few short fields are far below 64 KiB");
+    out[at..at + 2].copy_from_slice(&length.to_be_bytes());
 }

@@ -4,14 +4,34 @@ use super::*;
 use crate::config::Protocol;
 use crate::http::{Parsed, Storage, request};
 
+#[test]
+fn a_connection_goes_by_the_host_that_its_client_wants() {
+    let route =
+        |host: Option<HostPattern>, service| Route { host, service: Some(service), ..Route::default() };
+    let exact = |host: &str| Some(HostPattern::Exact(host.to_owned()));
+    let table =
+        table(vec![route(exact("a.example"), 0), route(Some(HostPattern::Suffix(".example".to_owned())), 1)]);
+    for (host, wanted) in [
+        (Some("a.example"), (0, Some(0))),
+        (Some("b.a.example"), (1, Some(1))),
+        (Some("example"), (9, None)),
+        (None, (9, None)),
+    ] {
+        assert_eq!(table.lookup_host(host), Some(wanted), "{host:?}");
+    }
+}
+
 fn table(routes: Vec<Route>) -> Table {
-    let accept_proxy = Vec::new();
     Table::new(&Listener {
         bind: Vec::new(),
         protocol: Protocol::Http,
-        accept_proxy,
+        accept_proxy: Vec::new(),
         service: Some(9),
         routes,
+        tls: Vec::new(),
+        client_ca: None,
+        redirect: None,
+        hsts: None,
     })
 }
 

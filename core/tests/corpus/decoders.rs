@@ -4,18 +4,22 @@
 //! of the corpus and with small changes of them. They look for faults; what is right in detail the unit tests say.
 
 use everup_core::affinity::Ticket;
+use everup_core::certificate;
+use everup_core::client_hello::{self, HELLO_BYTES, Parsed as Greeted};
 use everup_core::config;
 use everup_core::http::chunked::ChunkScanner;
 use everup_core::http::{Framing, Malformed, Parsed, Storage, Version, forward, request, response};
 use everup_core::keeper::{ToKeeper, ToWorker};
-use everup_core::proxy_protocol::{self, Parsed as Proxied};
+use everup_core::proxy_protocol::{self, Fields, Parsed as Proxied};
 
 /// Decodes bytes and panics when a promise is broken.
 pub(crate) type Decoder = fn(&[u8]);
 
 /// The decoders, by the name of their fuzz target and corpus.
-pub(crate) const ALL: [(&str, Decoder); 7] = [
+pub(crate) const ALL: [(&str, Decoder); 9] = [
+    ("certificate", certificate_der),
     ("chunked", chunked),
+    ("client_hello", client_hello),
     ("config", config_text),
     ("http_request", http_request),
     ("http_response", http_response),
@@ -44,6 +48,7 @@ fn http_request(bytes: &[u8]) {
         scheme: "http",
         request_id: "id",
         fallback_host: "fallback.example",
+        certificate_subject: None,
         trace_parent: None,
     };
     forward::request(&mut sent, &taken, bytes, origin);
@@ -82,6 +87,7 @@ fn http_response(bytes: &[u8]) {
             close: false,
             confirm_keep_alive: false,
             set_cookie: None,
+            hsts: None,
         };
         forward::response(&mut sent, &taken, bytes, answer);
 
@@ -147,6 +153,40 @@ fn config_text(bytes: &[u8]) {
     }
 }
 
+/// What is read fits a header line, a map of names and a field of text.
+fn certificate_der(bytes: &[u8]) {
+    let Some(certificate) = certificate::read(bytes) else { return };
+    assert!(certificate.subject.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+    assert!(certificate.names.iter().all(|name| name.is_ascii() && name.to_ascii_lowercase() == *name));
+    assert!(certificate.common_name.is_none_or(|name| !name.contains(char::is_control)));
+}
+
+/// However the bytes arrive, the message is the same, and nobody has to wait for more than there may be.
+fn client_hello(bytes: &[u8]) {
+    let parsed = client_hello::parse(bytes);
+    let mut needed = 0;
+    for end in 0..bytes.len() {
+        let early = client_hello::parse(&bytes[..end]);
+        match early {
+            Ok(Greeted::Partial { needed: more }) => {
+                assert!(more > end && more >= needed && more <= HELLO_BYTES);
+                needed = more;
+            }
+            early => {
+                assert_eq!(early, parsed, "at {end}");
+                assert!(end >= needed || early.is_err(), "whole at {end}, though {needed} were wanted");
+                return;
+            }
+        }
+    }
+    let Ok(Greeted::Whole(hello)) = parsed else { return };
+    assert!(bytes.len() <= HELLO_BYTES);
+    if let Some(name) = hello.server_name {
+        assert!(!name.is_empty() && name.len() <= 253 && name.to_ascii_lowercase() == name);
+    }
+    assert!(hello.protocols.iter().all(|protocol| (1..=255).contains(&protocol.len())));
+}
+
 /// One ticket has one form.
 fn ticket(bytes: &[u8]) {
     if let Ok(ticket) = Ticket::decode(bytes) {
@@ -178,7 +218,8 @@ fn proxy_header(bytes: &[u8]) {
     let Some(ends) = header.ends else { return };
     let (mut v1, mut v2) = (Vec::new(), Vec::new());
     proxy_protocol::write_v1(&mut v1, Some(ends));
-    proxy_protocol::write_v2(&mut v2, Some(ends), b"id");
+    let fields = Fields { unique_id: b"id", authority: "a.example", ..Fields::default() };
+    proxy_protocol::write_v2(&mut v2, Some(ends), fields);
     let read = |sent: &[u8]| match proxy_protocol::parse(sent) {
         Ok(Proxied::Whole(read)) if read.bytes == sent.len() => read.ends,
         other => panic!("we send what we would refuse: {other:?}"),

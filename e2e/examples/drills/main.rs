@@ -7,15 +7,27 @@ use std::process::ExitCode;
 
 use everup_e2e::chance;
 
+use python::Python;
+
+mod clients;
 mod differential;
+mod faults;
+mod flat;
 mod instances;
 mod origin;
 mod overload;
 mod promise;
+mod python;
+mod websocket;
 mod worker;
 
 const USAGE: &str = "\
 usage: drills instances [SECONDS]   instances killed, stopped, frozen and started again (120)
+       drills faults [SECONDS]      all that an instance can do wrong, fixed and run by everup (240)
+       drills websocket             WebSockets through everup beside direct ones (needs python3 and its package index)
+       drills clients               the tests of requests, redis-py and pymemcache, directly and through everup (needs
+                                    python3 and its package index, redis-server, memcached)
+       drills flat [CONNECTIONS]    1,000 routes, 1,000 instances, idle connections: lookups and memory (10000)
        drills worker [KILLS]        the worker killed under load (20)
        drills overload [SECONDS]    twice the load that a service can carry (20)
        drills cookies               a million forged cookies
@@ -26,6 +38,11 @@ The seed is printed; EVERUP_SEED repeats a run.";
 /// Byte strings of which a sample is recorded.
 const RECORDED: u64 = 100_000;
 
+/// How long a sample drills.
+const SAMPLE_SECONDS: u64 = 20;
+/// One case out of so many: a number that the lists of cases have no rhythm of.
+const SAMPLE_OF_CASES: usize = 7;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -34,7 +51,8 @@ fn main() -> ExitCode {
             let kept = differential::run(RECORDED, chance::seed(), Some(path));
             return if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
-        ["origin", port, name, book] => return origin::serve(port, name, book),
+        ["origin", port, name, directory] => return origin::serve(port, name, directory),
+        ["sample", name] => return sample(name),
         [name] => (*name, None),
         [name, number] => (*name, number.parse().ok()),
         _ => ("", None),
@@ -43,9 +61,28 @@ fn main() -> ExitCode {
     println!("seed {seed:x}\n");
     let kept = match name {
         "instances" => instances::run(number.unwrap_or(120), seed),
+        "faults" => faults::run(number.unwrap_or(240), seed, true),
+        "websocket" => websocket::run(&Python::with(&["websockets"]), 1),
+        "clients" => clients::run(),
         "overload" => overload::run(number.unwrap_or(20)),
+        "flat" => flat::run(number.unwrap_or(10_000)),
         "worker" => worker::run(number.unwrap_or(20)),
         "differential" => differential::run(number.unwrap_or(200_000), seed, None),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What `./test` runs: some seconds of a drill, without the promises about time, which a busy machine breaks.
+fn sample(name: &str) -> ExitCode {
+    let seed = chance::seed();
+    println!("seed {seed:x}\n");
+    let kept = match name {
+        "faults" => faults::run(SAMPLE_SECONDS, seed, false),
+        "websocket" => websocket::run(&Python::system(), SAMPLE_OF_CASES),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -55,6 +55,7 @@ pub struct Load {
     body: Option<Vec<u8>>,
     cookies: bool,
     timeout: Duration,
+    id_header: Option<String>,
 }
 
 impl Load {
@@ -74,6 +75,7 @@ impl Load {
             body: None,
             cookies: false,
             timeout: Duration::from_secs(10),
+            id_header: None,
         })
     }
 
@@ -118,6 +120,12 @@ impl Load {
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.into(), value.into()));
         self
+    }
+
+    /// Another header that carries each request's id, such as the one by which a gateway's log names it.
+    #[must_use]
+    pub fn id_header(self, name: &str) -> Self {
+        Self { id_header: Some(name.into()), ..self }
     }
 
     /// Another `Host` than the URL's.
@@ -172,8 +180,8 @@ impl Load {
         }
         let token = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         let value = |text: &str| text.bytes().all(|byte| byte >= b' ' && byte != 0x7f);
-        if !token(&self.method) {
-            return Err(DrillError::Head(self.method.clone()));
+        if let Some(name) = [&self.method].into_iter().chain(&self.id_header).find(|name| !token(name)) {
+            return Err(DrillError::Head(name.clone()));
         }
         let broken = self.headers.iter().find(|(name, text)| !token(name) || !value(text));
         match broken {
@@ -187,6 +195,9 @@ impl Load {
         let host = self.host.as_ref().unwrap_or(&self.target.host);
         let mut head =
             format!("{} {} HTTP/1.1\r\nHost: {host}\r\n{DRILL_ID}: {id}\r\n", self.method, self.target.path);
+        if let Some(name) = &self.id_header {
+            head += &format!("{name}: {id}\r\n");
+        }
         for (name, value) in &self.headers {
             head += &format!("{name}: {value}\r\n");
         }

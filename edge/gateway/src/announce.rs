@@ -29,7 +29,7 @@ pub(crate) fn announce(
     match send_proxy {
         SendProxy::Off => {}
         SendProxy::V1 => proxy_protocol::write_v1(&mut header, ends),
-        SendProxy::V2 => proxy_protocol::write_v2(&mut header, ends, request_id.as_bytes()),
+        SendProxy::V2 => proxy_protocol::write_v2(&mut header, ends, client.proxy_fields(request_id)),
     }
     // A new connection's kernel buffer holds far more than the few hundred bytes of a header.
     let written = instance.try_write(&header, &[]);

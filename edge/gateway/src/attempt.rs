@@ -13,13 +13,12 @@ use std::time::Duration;
 
 use everup_core::config::{Balance, SendProxy, Timeout};
 use everup_core::exchange::Failure;
-use everup_core::health::Reason;
 use everup_core::http::body::Body;
 use everup_core::http::response::{self, Response};
 use everup_core::http::{Framing, Parsed, Version, forward};
 
-use crate::announce::announce;
 use crate::client::{Client, Incoming};
+use crate::dial::{Dial, dial};
 use crate::judge;
 use crate::local::Local;
 use crate::pool::Reuse;
@@ -77,8 +76,9 @@ struct Attempt<'a> {
     answered: bool,
     /// The connection was used before, and not a byte came on it since.
     stale: bool,
-    /// It was ended by a reset, which is an end like any other but for a body that lasts until then.
-    was_reset: bool,
+    /// It was ended in another way than by the instance's word that this is the end: by a reset, or within TLS without
+    /// close_notify. Which is an end like any other but for a body that lasts until then.
+    was_broken: bool,
     /// The instance keeps the client waiting: does that still wait?
     looks_at_client: bool,
 }
@@ -135,7 +135,7 @@ pub(crate) async fn run(
         written,
         answered,
         stale,
-        was_reset: false,
+        was_broken: false,
         looks_at_client: false,
     };
     let mut held = Vec::new();
@@ -164,48 +164,10 @@ async fn connect(
     {
         return Ok((stream, true));
     }
-    let limit = incoming.service.settings.timeout.connect;
-    let mut stream = dial(local, client, instance, limit, until.saturating_sub(local.now())).await?;
-    announce(local, client, send_proxy, incoming.request_id(), &mut stream)?;
+    let (service, request_id) = (&incoming.service, incoming.request_id());
+    let left = until.saturating_sub(local.now());
+    let stream = dial(local, client, Dial { service, instance, request_id, left }).await?;
     Ok((stream, false))
-}
-
-/// A new connection to the instance, within `limit`; a failure is reported to health. If less time is `left` for the
-/// request, that it ran out says nothing about the instance.
-pub(crate) async fn dial(
-    local: &Local,
-    client: &Client,
-    instance: &Instance,
-    limit: Duration,
-    left: Duration,
-) -> Result<Stream, Failure> {
-    client.watch.set_deadline(None);
-    let connected = tokio::time::timeout(limit.min(left), Stream::connect(instance.table.address)).await;
-    let (failure, reason) = match connected {
-        Ok(Ok(stream)) if local.table().takes(instance.key()) => return Ok(stream),
-        // Judged down or taken out while we connected: nothing was written, so the newer table decides.
-        Ok(Ok(_)) => return Err(Failure::JudgedDown),
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-            (Failure::ConnectRefused, Reason::ConnectRefused)
-        }
-        // Our own want says nothing about the instance; another attempt may find a connection in a pool.
-        Ok(Err(error)) if is_our_want(&error) => return Err(Failure::ConnectFailed),
-        Ok(Err(error)) => (Failure::ConnectFailed, Reason::ConnectFailed(error.to_string())),
-        Err(_) if left < limit => return Err(Failure::RequestTimeout),
-        Err(_) => {
-            let reason = format!("no connection within {} ms", limit.as_millis());
-            (Failure::ConnectTimeout, Reason::ConnectFailed(reason))
-        }
-    };
-    local.report(instance, reason);
-    Err(failure)
-}
-
-/// No descriptors, ports or memory left on this side.
-fn is_our_want(error: &std::io::Error) -> bool {
-    use rustix::io::Errno;
-    let wants = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM, Errno::AGAIN];
-    wants.iter().any(|want| error.raw_os_error() == Some(want.raw_os_error()))
 }
 
 impl Attempt<'_> {
@@ -323,7 +285,7 @@ impl Attempt<'_> {
         Ok(match read.await? {
             Ok(Ok(read)) => Ok(read),
             Ok(Err(_)) => {
-                self.was_reset = true;
+                self.was_broken = true;
                 Ok(0)
             }
             Err(end) => Err(self.pump_ended(end)),
@@ -343,7 +305,7 @@ impl Attempt<'_> {
             read.map(Ok)
         });
         let read = read.await?;
-        self.was_reset |= matches!(read, Ok(Err(_)));
+        self.was_broken |= matches!(read, Ok(Err(_)));
         Ok(read.map(|read| read.unwrap_or(0)))
     }
 
@@ -393,6 +355,7 @@ impl Attempt<'_> {
             close: false,
             confirm_keep_alive: false,
             set_cookie: None,
+            hsts: None,
         };
         let mut out = self.local.buffers.take();
         forward::response(&mut out, head, bytes, plain);
@@ -414,13 +377,15 @@ impl Attempt<'_> {
             && self.pump.is_done();
         let Incoming { service, wish, .. } = &*self.incoming;
         sticky::learn(self.local, service, self.instance, head.headers);
-        let secure = self.client.secure;
+        let secure = self.client.is_secure();
         let cookie = sticky::set_cookie(self.local, service, *wish, self.instance, head.headers, secure);
+        let hsts = self.client.hsts(self.local);
         let wanted = forward::Answer {
             client: self.incoming.version,
             close: !keep_client,
             confirm_keep_alive: keep_client && self.incoming.version == Version::Http10,
             set_cookie: cookie.as_deref(),
+            hsts: hsts.as_deref(),
         };
         let mut body = Body::new(head.framing);
         let rest = &bytes[head.head_bytes..];
@@ -483,8 +448,11 @@ impl Attempt<'_> {
             }
             let read = self.read().await?;
             if read == 0 {
-                // An instance that answers before it has read the whole request may reset what it closes.
-                let is_whole = !self.was_reset || !self.pump.has_arrived();
+                // An instance that answers before it has read the whole request may reset what it closes. Not so within
+                // TLS: anybody on the way can end a connection, but only the instance can say that it ends (RFC 9112
+                // section 9.8).
+                let may_reset = self.upstream.is_plain() && !self.pump.has_arrived();
+                let is_whole = !self.was_broken || may_reset;
                 if matches!(answer.body, Body::UntilClose) && is_whole {
                     break;
                 }
@@ -551,6 +519,7 @@ impl Attempt<'_> {
             close: false,
             confirm_keep_alive: false,
             set_cookie: None,
+            hsts: None,
         };
         let mut out = self.local.buffers.take();
         forward::response(&mut out, head, bytes, plain);
@@ -596,13 +565,15 @@ impl Attempt<'_> {
     /// Waits until the client's kernel has taken everything.
     async fn flush(&mut self) -> Step<()> {
         let mut at = 0;
-        while at < self.unsent.len() {
+        let mut waited = false;
+        while at < self.unsent.len() || !self.client.stream.is_flushed() {
+            waited = true;
             let unsent = std::mem::take(&mut self.unsent);
             let pushed = self.push(|cx, stream| stream.poll_write(cx, &unsent[at..])).await;
             self.unsent = unsent;
             at += pushed.map_err(|signal| self.not_taken(signal))?;
         }
-        if at > 0 {
+        if waited {
             self.unsent.clear();
             self.pump.on_held_up(self.local.coarse_now());
             if !self.answered {

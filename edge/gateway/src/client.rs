@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everup_core::balance::ip_hash;
-use everup_core::config::Redirect;
+use everup_core::certificate::{self, Certificate};
+use everup_core::config::{ListenerRedirect, Redirect};
 use everup_core::http::body::Body;
 use everup_core::http::request::{self, Request};
 use everup_core::http::response::Asked;
 use everup_core::http::{Framing, Parsed, Version, forward};
-use everup_core::proxy_protocol::Ends;
+use everup_core::proxy_protocol::{Ends, Fields, Shown, Tls};
 use everup_core::route::{self, Edits, Goes};
 
 use crate::exchange;
@@ -24,9 +25,11 @@ use crate::per_client::{self, Entry};
 use crate::proxied;
 use crate::reply;
 use crate::service::Service;
+use crate::snapshot::ListenerTable;
 use crate::sticky::{self, Wish};
 use crate::stream::Stream;
 use crate::tell;
+use crate::tls::{self, Session};
 use crate::trail::{Note, Noted, Trail};
 use crate::turned_away::Reason;
 use crate::watch::{Signal, Watched};
@@ -55,11 +58,13 @@ pub(crate) struct Client {
     announced_destination: Option<SocketAddr>,
     /// The client's address as text.
     pub(crate) address: String,
+    /// The certificate that the client has shown.
+    certificate: Option<Certificate>,
+    /// The host that it wants, where its TLS passes through.
+    pub(crate) passes_to: Option<String>,
     pub(crate) hash: u64,
     /// Counts it for its client as long as it lives.
     _place: Option<per_client::Place>,
-    /// It speaks TLS with us.
-    pub(crate) secure: bool,
     /// Read already, but belonging to what comes after the current request.
     pub(crate) carry: Vec<u8>,
     idle: Duration,
@@ -171,9 +176,15 @@ enum Arrived {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, peer: SocketAddr) {
+pub(crate) async fn serve(
+    local: Rc<Local>,
+    stream: Stream,
+    listener: usize,
+    peer: SocketAddr,
+    tls: Option<tls::Accepting>,
+) {
     let mut client = Client::new(&local, stream, listener, peer);
-    match client.enter(&local).await {
+    match client.enter(&local, tls).await {
         Entered::Served => {}
         Entered::TooMany => return client.turn_away(&local).await,
         Entered::Closed => return,
@@ -209,13 +220,32 @@ impl Client {
             source,
             announced_destination: None,
             address: source.ip().to_string(),
+            certificate: None,
+            passes_to: None,
             hash: ip_hash::client_hash(source.ip()),
             _place: None,
-            secure: false,
             carry: Vec::new(),
             idle: IDLE_TIME,
             served: false,
         }
+    }
+
+    /// Whether the client speaks TLS with us.
+    pub(crate) fn is_secure(&self) -> bool {
+        !self.stream.is_plain()
+    }
+
+    /// The version of TLS that the client speaks with us, `1.2` or `1.3`.
+    pub(crate) fn tls_version(&self) -> Option<&'static str> {
+        self.stream.tls().and_then(Session::version)
+    }
+
+    /// The Strict-Transport-Security that its answers need.
+    pub(crate) fn hsts(&self, local: &Local) -> Option<Arc<str>> {
+        if !self.is_secure() {
+            return None;
+        }
+        local.table().snapshot.listeners.get(self.listener).and_then(|listener| listener.hsts.clone())
     }
 
     /// Whom the connection is for, by its PROXY header.
@@ -232,8 +262,9 @@ impl Client {
         self.announced_destination.map_or_else(|| self.stream.local_address().map(canonical), Ok)
     }
 
-    /// What comes before the first request: finds out who the client is, and whether it may have another connection.
-    pub(crate) async fn enter(&mut self, local: &Local) -> Entered {
+    /// What comes before the first request: finds out who the client is, and whether it may have another connection;
+    /// then TLS, in which it can also be told that it may not.
+    pub(crate) async fn enter(&mut self, local: &Local, tls: Option<tls::Accepting>) -> Entered {
         let table = local.table();
         let listener = table.snapshot.listeners.get(self.listener);
         let expected =
@@ -242,6 +273,13 @@ impl Client {
         if expected && !proxied::take_header(local, self).await {
             return Entered::Closed;
         }
+        let entered = self.take_place(local);
+        let Some(tls) = tls.filter(|_| entered != Entered::Closed) else { return entered };
+        if self.shake_hands(local, tls).await { entered } else { Entered::Closed }
+    }
+
+    /// Counts it for its client.
+    fn take_place(&mut self, local: &Local) -> Entered {
         let Some(per_client) = &local.shared.per_client else { return Entered::Served };
         let (place, entered) = match per_client.enter(self.source.ip()) {
             Entry::Admitted(place) => (Some(place), Entered::Served),
@@ -254,6 +292,42 @@ impl Client {
             local.shared.turned_away.count(Reason::PerClient, self.source.ip(), why);
         }
         entered
+    }
+
+    /// What was read with the PROXY header belongs to the handshake.
+    async fn shake_hands(&mut self, local: &Local, accepting: tls::Accepting) -> bool {
+        let ahead = std::mem::take(&mut self.carry);
+        let Self { stream, watch, source, .. } = self;
+        if !accepting.shake_hands(local, stream, watch, source.ip(), ahead).await {
+            return false;
+        }
+        let certificate = self.stream.tls().and_then(Session::peer_certificate);
+        // What the TLS library has verified and we cannot read has a subject all the same: an unknown one.
+        self.certificate = certificate.map(|der| certificate::read(der).unwrap_or_default());
+        true
+    }
+
+    /// What a PROXY header tells of it, beyond its address.
+    pub(crate) fn proxy_fields<'a>(&'a self, request_id: &'a str) -> Fields<'a> {
+        let unique_id = request_id.as_bytes();
+        let Some(session) = self.stream.tls() else {
+            let authority = self.passes_to.as_deref().unwrap_or_default();
+            return Fields { unique_id, authority, ..Fields::default() };
+        };
+        let certificate = self.certificate.as_ref().map(|certificate| Shown {
+            in_this_connection: !session.is_resumed(),
+            common_name: certificate.common_name.as_deref().unwrap_or_default(),
+        });
+        let version = match session.version() {
+            Some("1.2") => "TLSv1.2",
+            _ => "TLSv1.3",
+        };
+        Fields {
+            unique_id,
+            authority: session.wanted_host(),
+            protocol: session.protocol(),
+            tls: Some(Tls { version, certificate }),
+        }
     }
 
     /// Tells a client that it has too many connections. Not longer than that takes.
@@ -393,8 +467,9 @@ impl Client {
         slot: &mut Option<Incoming>,
     ) -> Result<usize, Refusal> {
         let table = local.table();
-        let routes = table.snapshot.listeners.get(self.listener).map(|listener| &listener.routes);
-        let (index, edits, route) = match routes.and_then(|routes| routes.lookup_route(request)) {
+        let listener = table.snapshot.listeners.get(self.listener);
+        let (index, edits, route) = match listener.and_then(|listener| listener.routes.lookup_route(request))
+        {
             Some((Goes::To { service, edits }, route)) => (Some(service), edits.map(Arc::clone), route),
             Some((Goes::Redirect(redirect), route)) => {
                 let counted =
@@ -404,8 +479,7 @@ impl Client {
             None => (None, None, None),
         };
         let found = index.and_then(|index| table.services.get(index));
-        let unserved = || unserved(local, request, 404, "no route leads from here to a service");
-        let service = Rc::clone(found.ok_or_else(unserved)?);
+        let service = Rc::clone(found.ok_or_else(|| no_route(local, request, listener))?);
         let limit = local.limits.body_bytes.unwrap_or(u64::MAX);
         let too_large = || Refusal {
             asked: noted(local, request),
@@ -431,7 +505,7 @@ impl Client {
         let used = request.head_bytes + taken;
         out.extend_from_slice(&rest[..taken]);
         *slot = Some(Incoming {
-            wish: sticky::wish(local, &service, request, self.secure),
+            wish: sticky::wish(local, &service, request, self.is_secure()),
             service,
             edits,
             out,
@@ -473,9 +547,10 @@ impl Client {
             (local.makes_trace_parents && !request.is_traced()).then(|| local.new_trace_parent(&mut room));
         let origin = forward::Origin {
             client: &self.address,
-            scheme: "http",
+            scheme: if self.is_secure() { "https" } else { "http" },
             request_id,
             fallback_host: &service.settings.name,
+            certificate_subject: self.certificate.as_ref().map(|certificate| &*certificate.subject),
             trace_parent,
         };
         let changes = forward::Changes {
@@ -512,21 +587,26 @@ impl Client {
         keep: bool,
     ) -> (After, u64) {
         let mut out = local.buffers.take();
-        reply::write(&mut out, status, why, request_id, head, !keep);
+        let extra = self.hsts_line(local);
+        reply::write(&mut out, status, why, request_id, &extra, (head, !keep));
         self.send(local, out, keep).await
     }
 
     /// Sends the client elsewhere.
     async fn redirect(&mut self, local: &Local, status: u16, location: &str, keep: bool) -> (After, u64) {
         let mut out = local.buffers.take();
-        reply::write_redirect(&mut out, status, location, !keep);
+        reply::write_redirect(&mut out, status, location, &self.hsts_line(local), !keep);
         self.send(local, out, keep).await
+    }
+
+    fn hsts_line(&self, local: &Local) -> String {
+        self.hsts(local).map_or_else(String::new, |hsts| format!("Strict-Transport-Security: {hsts}\r\n"))
     }
 
     async fn send(&mut self, local: &Local, out: Vec<u8>, keep: bool) -> (After, u64) {
         self.watch.set_deadline(Some(local.coarse_now() + self.idle));
         let mut at = 0;
-        while at < out.len() {
+        while at < out.len() || !self.stream.is_flushed() {
             let Self { stream, watch, .. } = self;
             match watch.wait(|cx| stream.poll_write(cx, &out[at..])).await {
                 Ok(Ok(written)) => at += written,
@@ -549,6 +629,19 @@ impl Client {
                 Ok(0) | Err(_) => return,
             }
         }
+    }
+}
+
+/// What no route takes is sent to https, or not found.
+fn no_route(local: &Local, request: &Request<'_, '_>, listener: Option<&ListenerTable>) -> Refusal {
+    let redirect = listener.and_then(|listener| listener.redirect);
+    let location = redirect.zip(request.host).map(|(ListenerRedirect::Https, host)| {
+        let target = if request.target == "*" { "/" } else { request.target };
+        format!("https://{}{target}", route::without_port(host))
+    });
+    match location {
+        Some(_) => Refusal { location, ..unserved(local, request, 308, "") },
+        None => unserved(local, request, 404, "no route leads from here to a service"),
     }
 }
 

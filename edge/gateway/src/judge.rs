@@ -39,6 +39,7 @@ pub(crate) fn on_failure(
         Failure::ConnectRefused
         | Failure::ConnectFailed
         | Failure::ConnectTimeout
+        | Failure::HandshakeFailed
         | Failure::Stale
         | Failure::JudgedDown => false,
     };

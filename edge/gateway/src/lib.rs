@@ -12,11 +12,13 @@ mod announce;
 mod attempt;
 mod buffers;
 mod client;
+mod dial;
 mod exchange;
 mod judge;
 mod local;
 mod measure;
 mod park;
+mod passthrough;
 mod per_client;
 mod pool;
 mod proxied;
@@ -36,6 +38,7 @@ mod tale;
 mod tcp;
 mod tell;
 mod thread;
+mod tls;
 mod trail;
 mod turned_away;
 mod watch;
@@ -62,6 +65,7 @@ pub use snapshot::{
     Snapshot, StatusClasses,
 };
 pub use tale::{Event, Phases, REMEMBERED, REMEMBERED_TIME, Tale, Verdict, What};
+pub use tls::{Acceptor, Connector, Files, InstanceFiles, TlsError};
 pub use turned_away::TurnedAway;
 
 /// Everything the data plane needs to start.
@@ -92,6 +96,8 @@ pub struct ListenerSockets {
     pub protocol: Protocol,
     /// The address.
     pub local: SocketAddr,
+    /// What its connections are secured with; None: nothing.
+    pub tls: Option<Arc<Acceptor>>,
     /// Listening, non-blocking, one per thread.
     pub fds: Vec<OwnedFd>,
 }
@@ -150,6 +156,7 @@ pub(crate) struct Shared {
     /// From when all threads count time, so that what one notes another can read.
     pub(crate) epoch: Instant,
     pub(crate) connections: AtomicUsize,
+    pub(crate) handshakes: AtomicUsize,
     pub(crate) dropped_events: AtomicUsize,
     pub(crate) turned_away: turned_away::Counters,
     /// None: a client may have any number of connections.
@@ -163,6 +170,7 @@ impl Shared {
         Self {
             epoch: Instant::now(),
             connections: AtomicUsize::new(0),
+            handshakes: AtomicUsize::new(0),
             dropped_events: AtomicUsize::new(0),
             turned_away: turned_away::Counters::default(),
             per_client: connections_per_client.map(PerClient::new),
@@ -313,12 +321,13 @@ fn split_sockets(
     threads: usize,
 ) -> Result<Vec<Vec<thread::ThreadSocket>>, GatewayError> {
     let mut per_thread: Vec<Vec<thread::ThreadSocket>> = (0..threads).map(|_| Vec::new()).collect();
-    for ListenerSockets { listener, protocol, local, fds } in sockets {
+    for ListenerSockets { listener, protocol, local, tls, fds } in sockets {
         if fds.len() != threads {
             return Err(GatewayError::Sockets { listener, found: fds.len(), threads });
         }
         for (set, fd) in per_thread.iter_mut().zip(fds) {
-            set.push(thread::ThreadSocket { listener, protocol, local, fd });
+            let tls = tls.clone();
+            set.push(thread::ThreadSocket { listener, protocol, local, tls, fd });
         }
     }
     Ok(per_thread)

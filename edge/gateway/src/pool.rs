@@ -43,7 +43,7 @@ impl Pool {
     /// A usable connection, if there is one.
     pub(crate) fn take(&self, now: Duration, reuse: Reuse) -> Option<Stream> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { stream, since }) = idle.pop() {
+        while let Some(Idle { mut stream, since }) = idle.pop() {
             let usable = match reuse {
                 Reuse::Any => stream.is_quiet(),
                 Reuse::Fresh if now.saturating_sub(since) > FRESH_TIME => {
@@ -70,8 +70,8 @@ impl Pool {
 
     /// Closes what is old or was closed by the instance.
     pub(crate) fn prune(&self, now: Duration) {
-        let fine = |idle: &Idle| now.saturating_sub(idle.since) < IDLE_TIME && idle.stream.is_quiet();
-        self.idle.borrow_mut().retain(fine);
+        let fine = |idle: &mut Idle| now.saturating_sub(idle.since) < IDLE_TIME && idle.stream.is_quiet();
+        self.idle.borrow_mut().retain_mut(fine);
     }
 
     /// Says whether the instance gets requests. If not, all are closed, and those that come back will be.

@@ -105,6 +105,9 @@ impl Flow {
                 continue;
             }
             if self.ended {
+                if to.poll_flush(cx).is_pending() {
+                    return Poll::Pending;
+                }
                 to.finish_writing();
                 self.finished = true;
                 return Poll::Ready(Ok(()));

@@ -5,7 +5,15 @@
 const RETRY_AFTER: &str = "Retry-After: 1\r\n";
 
 /// Appends a whole answer to `out`. `head`: the request was HEAD, so the body is left out.
-pub(crate) fn write(out: &mut Vec<u8>, status: u16, why: &str, request_id: &str, head: bool, close: bool) {
+/// `extra`: whole header lines.
+pub(crate) fn write(
+    out: &mut Vec<u8>,
+    status: u16,
+    why: &str,
+    request_id: &str,
+    extra: &str,
+    (head, close): (bool, bool),
+) {
     let reason = reason_phrase(status);
     let id_line =
         if request_id.is_empty() { String::new() } else { format!("X-Request-Id: {request_id}\r\n") };
@@ -17,19 +25,19 @@ pub(crate) fn write(out: &mut Vec<u8>, status: u16, why: &str, request_id: &str,
         format!("{status} {reason}: {why}\nrequest id: {request_id}\n")
     };
     let text = format!(
-        "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n{retry_after}{id_line}Content-Length: {}\r\n{connection}\r\n{}",
+        "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n{retry_after}{id_line}{extra}Content-Length: {}\r\n{connection}\r\n{}",
         body.len(),
         if head { "" } else { &body },
     );
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Appends a whole answer that sends the client to `location`, which must be visible ASCII.
-pub(crate) fn write_redirect(out: &mut Vec<u8>, status: u16, location: &str, close: bool) {
+/// Appends a whole answer that sends the client to `location`, which must be visible ASCII. `extra`: whole header lines.
+pub(crate) fn write_redirect(out: &mut Vec<u8>, status: u16, location: &str, extra: &str, close: bool) {
     let connection = if close { "Connection: close\r\n" } else { "" };
     let reason = reason_phrase(status);
     let text = format!(
-        "HTTP/1.1 {status} {reason}\r\nLocation: {location}\r\nContent-Length: 0\r\n{connection}\r\n"
+        "HTTP/1.1 {status} {reason}\r\nLocation: {location}\r\n{extra}Content-Length: 0\r\n{connection}\r\n"
     );
     out.extend_from_slice(text.as_bytes());
 }

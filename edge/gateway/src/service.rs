@@ -13,6 +13,7 @@ use everup_core::exchange::Budget;
 
 use crate::pool::Pool;
 use crate::snapshot::{Availability, InstanceTable, ServiceShared, ServiceTable, Snapshot};
+use crate::tls::Connector;
 
 /// One table as one thread uses it.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub(crate) struct Service {
     pub(crate) settings: Arc<config::Service>,
     pub(crate) shared: Arc<ServiceShared>,
     pub(crate) instances: Vec<Rc<Instance>>,
+    pub(crate) connector: Option<Arc<Connector>>,
     /// Backups serve, because no other instance takes requests.
     pub(crate) backups_serve: bool,
     /// Some instance does not count its whole weight yet.
@@ -138,7 +140,8 @@ impl Service {
         state.budget.borrow_mut().set_percent(table.settings.retry.budget_percent);
         let (settings, shared) = (Arc::clone(&table.settings), Arc::clone(&table.shared));
         let backups_serve = serving.is_some_and(Rank::is_backup);
-        let service = Self { settings, shared, instances, backups_serve, warming: Cell::new(false), state };
+        let (connector, warming) = (table.connector.clone(), Cell::new(false));
+        let service = Self { settings, shared, instances, connector, backups_serve, warming, state };
         service.warm(Instant::now());
         service
     }

@@ -19,6 +19,7 @@ use everup_observe::{Counter, Gauge, Histogram, PerThread};
 
 use crate::measure::Durations;
 use crate::queue::WaitingRoom;
+use crate::tls::Connector;
 
 /// One generation of the routing table.
 #[derive(Debug)]
@@ -38,6 +39,23 @@ pub struct ListenerTable {
     pub accept_proxy: Vec<Network>,
     /// Request -> service.
     pub routes: route::Table,
+    /// Where what no route takes is sent.
+    pub redirect: Option<config::ListenerRedirect>,
+    /// The Strict-Transport-Security of answers that have none.
+    pub hsts: Option<Arc<str>>,
+}
+
+impl ListenerTable {
+    /// The table of a listener as configured.
+    pub fn new(listener: &config::Listener) -> Self {
+        let hsts = listener.hsts.map(|time| format!("max-age={}", time.as_secs()).into());
+        Self {
+            accept_proxy: listener.accept_proxy.clone(),
+            routes: route::Table::new(listener),
+            redirect: listener.redirect,
+            hsts,
+        }
+    }
 }
 
 /// One service.
@@ -49,6 +67,8 @@ pub struct ServiceTable {
     pub settings: Arc<config::Service>,
     /// Its counters; the same in every generation.
     pub shared: Arc<ServiceShared>,
+    /// What connections to its instances are secured with; None: nothing.
+    pub connector: Option<Arc<Connector>>,
     /// Its instances, also those that take nothing now.
     pub instances: Vec<InstanceTable>,
     /// The table of `balance = "maglev"` for [`ServiceTable::candidates`]. Without it every thread fills its own, which

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use everup_core::exchange::{Decision, Exchange, Progress};
 
-use crate::announce::announce;
-use crate::attempt;
 use crate::client::{Client, Entered};
+use crate::dial::{Dial, dial};
 use crate::local::{Local, RequestId};
 use crate::park::{self, WaitOver};
 use crate::queue;
@@ -21,21 +20,27 @@ use crate::stream::Stream;
 /// Relays a connection to its end.
 pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, peer: SocketAddr) {
     let mut client = Client::new(&local, stream, listener, peer);
-    if client.enter(&local).await != Entered::Served {
+    if client.enter(&local, None).await != Entered::Served {
         return;
     }
     let table = local.table();
     let index = table.snapshot.listeners.get(listener).and_then(|listener| listener.routes.default_service());
     let Some(service) = index.and_then(|index| table.services.get(index)).map(Rc::clone) else { return };
     drop(table);
-    let started = local.now();
-    service.on_request(started);
-    service.shared.requests.cell(local.thread).add(1);
-    let idle = service.settings.timeout.idle;
-    let Some(found) = find_instance(&local, &client, service).await else { return };
-    relay_to(&local, &mut client, found, idle).await;
+    relay(&local, &mut client, service).await;
     // It may still be talking: closing at once would take from it what it has not read yet.
     client.linger(&local).await;
+}
+
+/// Relays what was read already and whatever comes, to an instance of the service. False: there was none, and nothing was
+/// relayed.
+pub(crate) async fn relay(local: &Local, client: &mut Client, service: Rc<Service>) -> bool {
+    service.on_request(local.now());
+    service.shared.requests.cell(local.thread).add(1);
+    let idle = service.settings.timeout.idle;
+    let Some(found) = find_instance(local, client, service).await else { return false };
+    relay_to(local, client, found, idle).await;
+    true
 }
 
 async fn relay_to(
@@ -72,15 +77,10 @@ async fn find_instance(
             }
         };
         let (instance, began) = (in_flight.instance(), local.now());
-        let limit = service.settings.timeout.connect;
-        let connected = attempt::dial(local, client, instance, limit, Duration::MAX).await;
-        let send_proxy = service.settings.send_proxy;
-        let announced = connected.and_then(|mut stream| {
-            let mut id = RequestId::default();
-            announce(local, client, send_proxy, local.new_request_id(&mut id), &mut stream)?;
-            Ok(stream)
-        });
-        let failure = match announced {
+        let mut id = RequestId::default();
+        let request_id = local.new_request_id(&mut id);
+        let to = Dial { service: &service, instance, request_id, left: Duration::MAX };
+        let failure = match dial(local, client, to).await {
             Ok(stream) => {
                 // All that is known of a connection's latency.
                 instance.table.shared.observe(local.now(), local.now().saturating_sub(began));

@@ -17,9 +17,11 @@ use tokio::sync::{mpsc, watch as channel};
 use crate::access_log::Log;
 use crate::client;
 use crate::local::{Given, Local};
+use crate::passthrough;
 use crate::seal::Seal;
 use crate::stream::Stream;
 use crate::tcp;
+use crate::tls::{self, Accepting, Acceptor};
 use crate::watch::SWEEP;
 use crate::{GatewayEvent, Orders, Shared};
 
@@ -36,6 +38,7 @@ pub(crate) struct ThreadSocket {
     pub(crate) listener: usize,
     pub(crate) protocol: Protocol,
     pub(crate) local: SocketAddr,
+    pub(crate) tls: Option<Arc<Acceptor>>,
     pub(crate) fd: OwnedFd,
 }
 
@@ -145,13 +148,14 @@ async fn sweep(local: Rc<Local>) {
 }
 
 async fn accept(local: Rc<Local>, socket: ThreadSocket) {
-    let ThreadSocket { listener, protocol, local: address, fd } = socket;
+    let ThreadSocket { listener, protocol, local: address, tls, fd } = socket;
     let accepting = match TcpListener::from_std(StdListener::from(fd)) {
         Ok(accepting) => accepting,
         Err(error) => return tracing::error!("cannot accept on {address}: {error}"),
     };
     loop {
-        if local.shared.connections.load(Ordering::Relaxed) >= local.limits.connections {
+        let connections = local.shared.connections.load(Ordering::Relaxed);
+        if connections >= local.limits.connections || tls.is_some() && tls::is_full(&local) {
             // At the limit new connections wait in the kernel's queue.
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
@@ -161,11 +165,13 @@ async fn accept(local: Rc<Local>, socket: ThreadSocket) {
                 let local = Rc::clone(&local);
                 let stream = Stream::accepted(tcp);
                 let place = Place::take(&local);
+                let tls = tls.as_ref().map(|acceptor| Accepting::new(&local, acceptor));
                 tokio::task::spawn_local(async move {
                     let _place = place;
                     match protocol {
-                        Protocol::Http => client::serve(local, stream, listener, peer).await,
+                        Protocol::Http => client::serve(local, stream, listener, peer, tls).await,
                         Protocol::Tcp => tcp::serve(local, stream, listener, peer).await,
+                        Protocol::TlsPassthrough => passthrough::serve(local, stream, listener, peer).await,
                     }
                 });
             }

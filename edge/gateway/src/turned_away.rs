@@ -17,6 +17,8 @@ pub(crate) enum Reason {
     ProxyHeader,
     /// Its client has `limits.connections_per_client` already.
     PerClient,
+    /// No TLS was agreed on, or its first message leads nowhere.
+    Tls,
 }
 
 /// How many connections were turned away since the start.
@@ -26,6 +28,8 @@ pub struct TurnedAway {
     pub proxy_header: u64,
     /// For `limits.connections_per_client`.
     pub per_client: u64,
+    /// For a TLS handshake that failed, or a first message that leads nowhere.
+    pub tls: u64,
 }
 
 /// The counters. Shared by all threads; touched only when a connection is turned away.
@@ -33,6 +37,7 @@ pub struct TurnedAway {
 pub(crate) struct Counters {
     proxy_header: Counter,
     per_client: Counter,
+    tls: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +52,7 @@ impl Counters {
         let counter = match reason {
             Reason::ProxyHeader => &self.proxy_header,
             Reason::PerClient => &self.per_client,
+            Reason::Tls => &self.tls,
         };
         let count = counter.count.fetch_add(1, Ordering::Relaxed) + 1;
         let mut told = counter.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,6 +69,7 @@ impl Counters {
         TurnedAway {
             proxy_header: self.proxy_header.count.load(Ordering::Relaxed),
             per_client: self.per_client.count.load(Ordering::Relaxed),
+            tls: self.tls.count.load(Ordering::Relaxed),
         }
     }
 }

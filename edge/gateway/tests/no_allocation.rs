@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use everup_core::config;
 use everup_core::ids::{Generation, InstanceId};
-use everup_core::route;
 use everup_gateway::{
     AccessLog, Availability, Gateway, InstanceShared, InstanceTable, ListenerSockets, ListenerTable,
     ServiceShared, ServiceTable, Setup, Snapshot,
@@ -119,19 +118,22 @@ fn gateway(access_log: Option<AccessLog>) -> (Gateway, SocketAddr) {
         instances: instances.collect(),
         settings: Arc::clone(&settings),
         shared: Arc::new(ServiceShared::new(1)),
+        connector: None,
         maglev: None,
     };
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.set_nonblocking(true).expect("sockets can be non-blocking");
     let local = listener.local_addr().expect("it is bound");
-    let sockets =
-        ListenerSockets { listener: 0, protocol: config::Protocol::Http, local, fds: vec![listener.into()] };
+    let sockets = ListenerSockets {
+        listener: 0,
+        protocol: config::Protocol::Http,
+        local,
+        tls: None,
+        fds: vec![listener.into()],
+    };
     let snapshot = Snapshot {
         generation: Generation(1),
-        listeners: vec![ListenerTable {
-            accept_proxy: Vec::new(),
-            routes: route::Table::new(&config.listeners[0]),
-        }],
+        listeners: vec![ListenerTable::new(&config.listeners[0])],
         services: vec![service],
     };
     let setup = Setup {

@@ -113,7 +113,7 @@ impl Driver {
     }
 
     fn watch(&mut self, watch: Watch) {
-        let Watch { id, address, check, send_proxy, initial, joins_after } = watch;
+        let Watch { id, address, check, send_proxy, tls, initial, joins_after } = watch;
         self.unwatch(&id);
         let machine = Machine::new(self.now(), &check, joins_after, initial, seed(&id));
         let target = Arc::new(Target {
@@ -121,6 +121,7 @@ impl Driver {
             address,
             check: check.check,
             send_proxy,
+            tls,
             timeout: check.timeout,
         });
         self.watched.insert(id.clone(), Watched { machine, target, alarm: None, probe: None });

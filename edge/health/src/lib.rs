@@ -8,16 +8,29 @@
 #![warn(missing_docs)]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use arc_swap::ArcSwapOption;
 use everup_core::config;
 use everup_core::health::{Reason, Verdict};
 use everup_core::ids::InstanceId;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::sync::mpsc;
 
 mod driver;
 mod probe;
 mod starvation;
+
+/// TLS to an instance, the same that requests go by.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Whom to believe and what to show; None inside: that cannot be found out now.
+    pub current: Arc<ArcSwapOption<ClientConfig>>,
+    /// Whose certificate the instance must show.
+    pub server_name: ServerName<'static>,
+}
 
 /// An instance to be watched.
 #[derive(Clone, Debug)]
@@ -30,6 +43,8 @@ pub struct Watch {
     pub check: config::Health,
     /// The PROXY header that its connections begin with.
     pub send_proxy: config::SendProxy,
+    /// What its connections are secured with; None: nothing.
+    pub tls: Option<Tls>,
     /// What is believed until there is news; not told again.
     pub initial: Verdict,
     /// Passes in a row that make an unknown instance Up for the first time.

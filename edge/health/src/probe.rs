@@ -12,9 +12,11 @@ use everup_core::health::machine::Outcome;
 use everup_core::ids::InstanceId;
 use everup_core::proxy_protocol;
 use rustix::io::Errno;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
+use crate::Tls;
 use crate::starvation::Starvation;
 
 mod command;
@@ -27,6 +29,7 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     pub(crate) check: Check,
     pub(crate) send_proxy: SendProxy,
+    pub(crate) tls: Option<Tls>,
     pub(crate) timeout: Duration,
 }
 
@@ -97,15 +100,39 @@ async fn within<T>(
     Err(TimedOut::Us)
 }
 
-/// Connects: the whole tcp check, the beginning of the http check. An instance that expects a PROXY header gets one that
-/// says that we speak for ourselves, or it would take the check for a broken connection.
-async fn connect(target: &Target) -> Result<TcpStream, Trouble> {
+/// A connection to an instance, with or without TLS.
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+/// Connects: the whole tcp check, the beginning of the http check. Both go as far as requests do: with TLS where the service
+/// wants that.
+async fn connect(target: &Target) -> Result<Box<dyn Wire>, Trouble> {
+    let stream = connect_and_announce(target).await?;
+    let Some(Tls { current, server_name }) = &target.tls else { return Ok(Box::new(stream)) };
+    let failed = |why: String| Trouble::Theirs(Reason::HandshakeFailed(why));
+    // A worker without these files reaches no instance; what stood in the way is in the log.
+    let config = current
+        .load_full()
+        .ok_or_else(|| failed("the files of the service's `tls` do not work".to_owned()))?;
+    match TlsConnector::from(config).connect(server_name.clone(), stream).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(failed("the instance closed the connection".to_owned()))
+        }
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+/// An instance that expects a PROXY header gets one that says that we speak for ourselves, or it would take the check for a
+/// broken connection.
+async fn connect_and_announce(target: &Target) -> Result<TcpStream, Trouble> {
     let mut stream = connect_to(target.address).await?;
     let mut header = Vec::new();
     match target.send_proxy {
         SendProxy::Off => return Ok(stream),
         SendProxy::V1 => proxy_protocol::write_v1(&mut header, None),
-        SendProxy::V2 => proxy_protocol::write_v2(&mut header, None, b""),
+        SendProxy::V2 => proxy_protocol::write_v2(&mut header, None, proxy_protocol::Fields::default()),
     }
     let written = stream.write_all(&header).await;
     written.map_err(|error| Trouble::Theirs(Reason::ProbeFailed(error.to_string())))?;

@@ -113,12 +113,21 @@ fn listener_that_uses_every_service(count: usize) -> Listener {
         Route { path, service: Some(service), ..Route::default() }
     };
     let routes = (0..count).map(route).collect();
+    Listener { bind: vec![local(0)], routes, ..plain() }
+}
+
+/// A listener for plain http.
+fn plain() -> Listener {
     Listener {
-        bind: vec![local(0)],
+        bind: Vec::new(),
         protocol: Protocol::Http,
         accept_proxy: Vec::new(),
         service: None,
-        routes,
+        routes: Vec::new(),
+        tls: Vec::new(),
+        client_ca: None,
+        redirect: None,
+        hsts: None,
     }
 }
 
@@ -157,25 +166,26 @@ fn limits() -> impl Strategy<Value = Limits> {
     let body = option::of(1u64..=1 << 40);
     let rate = option::of(1u64..=1 << 30);
     let per_client = option::of(1usize..=10_000_000);
-    (1024usize..=1 << 20, ms(100..=600_000), body, 1usize..=10_000_000, (rate.clone(), rate), per_client)
-        .prop_map(
-            |(
-                head_bytes,
-                head_time,
-                body_bytes,
-                connections,
-                (body_rate, answer_rate),
-                connections_per_client,
-            )| Limits {
-                head_bytes,
-                head_time,
-                body_bytes,
-                connections,
-                body_rate,
-                answer_rate,
-                connections_per_client,
-            },
-        )
+    let most = (1usize..=10_000_000, 1usize..=1_000_000);
+    (1024usize..=1 << 20, ms(100..=600_000), body, most, (rate.clone(), rate), per_client).prop_map(
+        |(
+            head_bytes,
+            head_time,
+            body_bytes,
+            (connections, handshakes),
+            (body_rate, answer_rate),
+            connections_per_client,
+        )| Limits {
+            head_bytes,
+            head_time,
+            body_bytes,
+            connections,
+            body_rate,
+            answer_rate,
+            connections_per_client,
+            handshakes,
+        },
+    )
 }
 
 const NETWORKS: [&str; 4] = ["10.0.0.0/8", "192.0.2.7", "2001:db8::/32", "::1"];
@@ -186,15 +196,28 @@ fn listener(services: usize) -> impl Strategy<Value = Listener> {
     let networks = || networks().prop_map(|all| all.iter().map(|one| one.parse().unwrap()).collect());
     let tcp = (bind(), networks(), 0..services).prop_map(|(bind, accept_proxy, service)| {
         let service = Some(service);
-        Listener { bind, protocol: Protocol::Tcp, accept_proxy, service, routes: Vec::new() }
+        Listener { bind, protocol: Protocol::Tcp, accept_proxy, service, ..plain() }
     });
     let http = (bind(), networks(), 0..services, option::of(route(services))).prop_map(
         |(bind, accept_proxy, service, route)| {
             let routes = route.into_iter().collect();
-            Listener { bind, protocol: Protocol::Http, accept_proxy, service: Some(service), routes }
+            Listener { bind, accept_proxy, service: Some(service), routes, ..plain() }
         },
     );
-    prop_oneof![tcp, http]
+    let path = || "[a-z/.]{1,20}".prop_map(PathBuf::from);
+    let pair = (path(), path()).prop_map(|(certificate, key)| CertificateFiles { certificate, key });
+    let https = (bind(), 0..services, vec(pair, 1..3), option::of(path()), option::of(ms(0..=60_000)));
+    let https = https.prop_map(|(bind, service, tls, client_ca, hsts)| Listener {
+        bind,
+        service: Some(service),
+        tls,
+        client_ca,
+        hsts,
+        ..plain()
+    });
+    let https_only = Some(ListenerRedirect::Https);
+    let redirecting = bind().prop_map(move |bind| Listener { bind, redirect: https_only, ..plain() });
+    prop_oneof![tcp, http, https, redirecting]
 }
 
 fn route(services: usize) -> impl Strategy<Value = Route> {
@@ -279,7 +302,7 @@ fn service() -> impl Strategy<Value = Service> {
     let send_proxy = prop::sample::select(&[SendProxy::Off, SendProxy::V1, SendProxy::V2][..]);
     let queue = (ms(0..=600_000), 0usize..=1_000_000).prop_map(|(time, requests)| Queue { time, requests });
     let limits = (option::of(1u32..=1_000_000), queue, ms(0..=3_600_000));
-    let sticky = (option::of(sticky()), send_proxy);
+    let sticky = (option::of(sticky()), send_proxy, option::of(instance_tls()));
     (instances(), timeout(), retry, park, limits, drain, (health(), outlier), sticky).prop_map(
         |(
             (balance, instances, run, deploy),
@@ -292,7 +315,7 @@ fn service() -> impl Strategy<Value = Service> {
             sticky,
         )| {
             let (max_connections, queue, slow_start) = limits;
-            let (sticky, send_proxy) = sticky;
+            let (sticky, send_proxy, tls) = sticky;
             Service {
                 name: "".into(),
                 balance,
@@ -308,11 +331,21 @@ fn service() -> impl Strategy<Value = Service> {
                 outlier,
                 sticky,
                 send_proxy,
+                tls,
                 run,
                 deploy,
             }
         },
     )
+}
+
+fn instance_tls() -> impl Strategy<Value = InstanceTls> {
+    let path = || "[a-z/.]{1,20}".prop_map(PathBuf::from);
+    (option::of(path()), option::of("[a-z]{1,9}(\\.[a-z0-9_]{1,9}){0,3}x"), option::of((path(), path())))
+        .prop_map(|(ca, server_name, pair)| {
+            let (certificate, key) = pair.unzip();
+            InstanceTls { ca, server_name, certificate, key }
+        })
 }
 
 fn sticky() -> impl Strategy<Value = Sticky> {

@@ -11,6 +11,7 @@ const ORIGIN: Origin<'_> = Origin {
     request_id: "id-1",
     fallback_host: "fallback",
     trace_parent: None,
+    certificate_subject: None,
 };
 
 const OURS: &str = "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: h\r\nX-Request-Id: id-1\r\n\r\n";
@@ -34,13 +35,23 @@ fn forwarded(head: &str, changes: Changes<'_>) -> String {
 }
 
 fn answered(head: &str, client: Version, set_cookie: Option<&str>, edits: &HeadEdits) -> String {
+    let answer = Answer { client, close: false, confirm_keep_alive: false, set_cookie, hsts: None };
+    written(head, answer, edits)
+}
+
+fn answered_over_tls(head: &str, edits: &HeadEdits) -> String {
+    let (client, hsts) = (Version::Http11, Some("max-age=9"));
+    let answer = Answer { client, close: false, confirm_keep_alive: false, set_cookie: None, hsts };
+    written(head, answer, edits)
+}
+
+fn written(head: &str, answer: Answer<'_>, edits: &HeadEdits) -> String {
     let mut storage = Storage::new();
     let asked = Asked { head: false, upgrade: false };
     let Ok(Parsed::Whole(response)) = response::parse(head.as_bytes(), &mut storage, asked) else {
         panic!("{head:?} is not a whole head")
     };
     let mut out = Vec::new();
-    let answer = Answer { client, close: false, confirm_keep_alive: false, set_cookie };
     forward::edited_response(&mut out, &response, head.as_bytes(), answer, Some(edits));
     String::from_utf8(out).expect("the head was text")
 }
@@ -51,6 +62,23 @@ fn fields_are_set_added_and_left_out() {
     let head = "GET / HTTP/1.1\r\nHost: h\r\nx-a: theirs\r\nX-B: one\r\nX-C: 1\r\nX_A: theirs\r\nx_c: 2\r\nZ: z\r\n\r\n";
     let wanted = format!("GET / HTTP/1.1\r\nHost: h\r\nX-B: one\r\nZ: z\r\nX-A: ours\r\nX-B: two\r\n{OURS}");
     assert_eq!(forwarded(head, Changes { edits: Some(&edits), ..Changes::default() }), wanted);
+}
+
+#[test]
+fn the_route_and_the_instance_come_before_our_word_about_https() {
+    let head = |line: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{line}\r\n");
+    let theirs = "Strict-Transport-Security: max-age=1\r\n";
+    let set = edits(&[("strict-transport-security", "max-age=2")], &[], &[]);
+    let remove = edits(&[], &[], &["Strict-Transport-Security"]);
+    let none = edits(&[], &[], &[]);
+    for (line, edits, wanted) in [
+        ("", &none, "Strict-Transport-Security: max-age=9\r\n"),
+        (theirs, &none, theirs),
+        (theirs, &set, "strict-transport-security: max-age=2\r\n"),
+        (theirs, &remove, "Strict-Transport-Security: max-age=9\r\n"),
+    ] {
+        assert_eq!(answered_over_tls(&head(line), edits), head(wanted), "{line:?} {edits:?}");
+    }
 }
 
 #[test]

@@ -12,11 +12,12 @@ const ORIGIN: Origin<'_> = Origin {
     scheme: "http",
     request_id: "id-1",
     fallback_host: "fallback",
+    certificate_subject: None,
     trace_parent: None,
 };
 
 const KEEP: Answer<'_> =
-    Answer { client: Version::Http11, close: false, confirm_keep_alive: false, set_cookie: None };
+    Answer { client: Version::Http11, close: false, confirm_keep_alive: false, set_cookie: None, hsts: None };
 
 fn forwarded(head: &str) -> String {
     let mut storage = Storage::new();

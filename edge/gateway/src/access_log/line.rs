@@ -14,6 +14,8 @@ pub(crate) struct Entry<'a> {
     /// Empty: it has none.
     pub(crate) id: &'a str,
     pub(crate) client: &'a str,
+    /// The version of TLS that the client speaks with us.
+    pub(crate) tls: Option<&'static str>,
     pub(crate) note: Note<'a>,
     pub(crate) listener: usize,
     pub(crate) route: Option<usize>,
@@ -43,13 +45,15 @@ impl Default for Second {
 
 /// Appends the line.
 pub(super) fn write(out: &mut Vec<u8>, second: &mut Second, entry: &Entry<'_>) {
-    let Entry { time, id, client, note, listener, route, service, instance, .. } = *entry;
+    let Entry { time, id, client, tls, note, listener, route, service, instance, .. } = *entry;
     out.extend_from_slice(b"{\"time\":\"");
     write_time(out, second, time);
     out.extend_from_slice(b"\",\"id\":");
     text_or_null(out, id.as_bytes());
     out.extend_from_slice(b",\"client\":");
     text_or_null(out, client.as_bytes());
+    out.extend_from_slice(b",\"tls\":");
+    text_or_null(out, tls.unwrap_or_default().as_bytes());
     out.extend_from_slice(b",\"method\":");
     text_or_null(out, note.method());
     out.extend_from_slice(b",\"host\":");

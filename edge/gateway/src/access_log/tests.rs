@@ -13,6 +13,7 @@ fn write(log: &Log, id: &str) {
         time: Duration::from_secs(1),
         id,
         client: "10.0.0.1",
+        tls: None,
         note,
         listener: 0,
         route: None,

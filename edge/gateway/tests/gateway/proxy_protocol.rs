@@ -1,6 +1,6 @@
 //! The PROXY protocol in and out: whom a client is taken for, and what an instance is told.
 
-use everup_core::proxy_protocol::{Ends, Header, Parsed, parse, write_v1, write_v2};
+use everup_core::proxy_protocol::{Ends, Fields, Header, Parsed, parse, write_v1, write_v2};
 
 use crate::stage::{Origin, Stage, Visit, before, until};
 use crate::wire::{End, Wire, get, ok, post};
@@ -28,7 +28,7 @@ fn the_client_is_whom_the_header_names() {
     let origin = teller();
     let stage = before([&origin]).listener(BALANCER).start();
     let mut binary = Vec::new();
-    write_v2(&mut binary, Some(ends()), b"some id");
+    write_v2(&mut binary, Some(ends()), Fields { unique_id: b"some id", ..Fields::default() });
     for header in [LINE.as_bytes(), &binary] {
         let mut client = stage.connect();
         client.send([header, get("/").as_bytes()].concat());
@@ -54,7 +54,7 @@ fn a_balancer_that_speaks_for_itself_is_the_client() {
     let stage = before([&origin]).listener(BALANCER).start();
     let (mut unknown, mut local) = (Vec::new(), Vec::new());
     write_v1(&mut unknown, None);
-    write_v2(&mut local, None, b"");
+    write_v2(&mut local, None, Fields::default());
     for header in [unknown, local] {
         let mut client = stage.connect();
         client.send(header);

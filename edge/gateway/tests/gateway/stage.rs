@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 
 use everup_core::config::{self, Config};
 use everup_core::ids::{Generation, InstanceId};
-use everup_core::route;
 use everup_gateway::{
-    AccessLog, Availability, Gateway, GatewayEvent, InstanceShared, InstanceTable, ListenerSockets,
-    ListenerTable, ServiceShared, ServiceTable, Setup, Snapshot,
+    AccessLog, Availability, Connector, Files, Gateway, GatewayEvent, InstanceFiles, InstanceShared,
+    InstanceTable, ListenerSockets, ListenerTable, ServiceShared, ServiceTable, Setup, Snapshot,
 };
 use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc;
@@ -115,6 +114,9 @@ pub(crate) struct Stage {
     pub(crate) tcp: SocketAddr,
     pub(crate) service: Arc<ServiceShared>,
     pub(crate) instances: Vec<Arc<InstanceShared>>,
+    /// The certificates of the http listener.
+    pub(crate) files: Option<Files>,
+    pub(crate) behind: Option<InstanceFiles>,
     events: mpsc::UnboundedReceiver<GatewayEvent>,
     config: Config,
     generation: u64,
@@ -136,7 +138,11 @@ pub(crate) struct Setting {
 
 /// A gateway in front of these instances, not yet started.
 pub(crate) fn before<'a>(origins: impl IntoIterator<Item = &'a Origin>) -> Setting {
-    let addresses: Vec<_> = origins.into_iter().map(|origin| origin.address).collect();
+    before_addresses(origins.into_iter().map(|origin| origin.address).collect())
+}
+
+/// The same in front of whatever listens there.
+pub(crate) fn before_addresses(addresses: Vec<SocketAddr>) -> Setting {
     Setting {
         states: vec![Availability::Takes; addresses.len()],
         addresses,
@@ -231,8 +237,13 @@ impl Setting {
             instances.join(", ")
         );
         let config = config::parse(&text).unwrap_or_else(|mistakes| panic!("{mistakes:#?} in\n{text}"));
-        let (http, address) = sockets(0, config::Protocol::Http, threads);
+        let (mut http, address) = sockets(0, config.listeners[0].protocol, threads);
         let (tcp_sockets, tcp) = sockets(1, config::Protocol::Tcp, threads);
+        let https = Some(&config.listeners[0]).filter(|listener| !listener.tls.is_empty());
+        let files = https.map(|listener| Files::open(listener, "/".as_ref(), false).unwrap());
+        let behind = config.services[0].tls.as_ref();
+        let behind = behind.map(|tls| InstanceFiles::open(tls, "/".as_ref(), false).unwrap());
+        http.tls = files.as_ref().map(Files::acceptor);
         let setup = Setup {
             limits: config.limits.clone(),
             access_log,
@@ -245,10 +256,21 @@ impl Setting {
         let service = Arc::new(ServiceShared::new(threads));
         let instances: Vec<_> = addresses.iter().map(|_| Arc::new(InstanceShared::new(threads))).collect();
         let all: Vec<usize> = (0..instances.len()).collect();
-        let first = snapshot(&config, &service, &instances, 1, &all, &states);
+        let first = snapshot(&config, &service, &instances, 1, &all, &states, connector(&behind));
         let (events_in, events) = mpsc::unbounded_channel();
         let gateway = Gateway::start(setup, first, events_in).unwrap();
-        Stage { gateway: Some(gateway), address, tcp, service, instances, events, config, generation: 1 }
+        Stage {
+            gateway: Some(gateway),
+            address,
+            tcp,
+            service,
+            instances,
+            files,
+            behind,
+            events,
+            config,
+            generation: 1,
+        }
     }
 }
 
@@ -264,7 +286,11 @@ fn sockets(listener: usize, protocol: config::Protocol, threads: usize) -> (List
         socket.into()
     });
     let fds = fds.collect();
-    (ListenerSockets { listener, protocol, local, fds }, local)
+    (ListenerSockets { listener, protocol, local, tls: None, fds }, local)
+}
+
+fn connector(files: &Option<InstanceFiles>) -> Option<Arc<Connector>> {
+    files.as_ref().map(InstanceFiles::connector)
 }
 
 fn snapshot(
@@ -274,6 +300,7 @@ fn snapshot(
     generation: u64,
     members: &[usize],
     states: &[Availability],
+    connector: Option<Arc<Connector>>,
 ) -> Snapshot {
     let settings = Arc::new(config.services[0].clone());
     let instance = |(&index, &state): (&usize, &Availability)| InstanceTable {
@@ -290,17 +317,13 @@ fn snapshot(
         instances: members.iter().zip(states).map(instance).collect(),
         settings: Arc::clone(&settings),
         shared: Arc::clone(service),
+        connector,
         maglev: None,
     };
     let listeners = config.listeners.iter();
     Snapshot {
         generation: Generation(generation),
-        listeners: listeners
-            .map(|one| ListenerTable {
-                accept_proxy: one.accept_proxy.clone(),
-                routes: route::Table::new(one),
-            })
-            .collect(),
+        listeners: listeners.map(ListenerTable::new).collect(),
         services: vec![app],
     }
 }
@@ -328,7 +351,15 @@ impl Stage {
     /// The same with only these instances in the table.
     pub(crate) fn publish_members(&mut self, members: &[usize], states: &[Availability]) {
         self.generation += 1;
-        let table = snapshot(&self.config, &self.service, &self.instances, self.generation, members, states);
+        let table = snapshot(
+            &self.config,
+            &self.service,
+            &self.instances,
+            self.generation,
+            members,
+            states,
+            connector(&self.behind),
+        );
         self.gateway().publish(table);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let acknowledged = self.gateway().acknowledged(Generation(self.generation));

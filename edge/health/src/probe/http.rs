@@ -3,29 +3,38 @@
 //! (is there a whole head with a sound status line?) and small in everything.
 
 use everup_core::health::Reason;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use super::{Target, Trouble, connect};
+use super::{Target, Trouble, Wire, connect};
 
 /// A head longer than this fails the check.
 const HEAD_BYTES: usize = 16 * 1024;
 
 pub(super) async fn check(target: &Target, path: &str) -> Result<(), Trouble> {
     let mut stream = connect(target).await?;
-    let address = target.address;
+    // With TLS an instance may refuse a Host that its certificate is not for (RFC 9110 section 15.5.20).
+    let host = match target.tls.as_ref().map(|tls| &tls.server_name) {
+        Some(ServerName::DnsName(name)) => name.as_ref().to_owned(),
+        _ => target.address.to_string(),
+    };
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: everup-health\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: everup-health\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );
-    stream.write_all(request.as_bytes()).await.map_err(|error| failed(&error.to_string()))?;
-    match final_status(&mut stream).await? {
+    let sent = async {
+        stream.write_all(request.as_bytes()).await?;
+        // TLS keeps what the kernel does not take at once.
+        stream.flush().await
+    };
+    sent.await.map_err(|error| failed(&error.to_string()))?;
+    match final_status(&mut *stream).await? {
         200..=399 => Ok(()),
         status => Err(Trouble::Theirs(Reason::ProbeStatus(status))),
     }
 }
 
 /// The status of the first head that is not interim (1xx, RFC 9110 section 15.2).
-async fn final_status(stream: &mut TcpStream) -> Result<u16, Trouble> {
+async fn final_status(stream: &mut dyn Wire) -> Result<u16, Trouble> {
     let mut buffer = Vec::with_capacity(1024);
     loop {
         while let Some(length) = head_length(&buffer) {

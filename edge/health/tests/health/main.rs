@@ -5,5 +5,6 @@ mod instances;
 mod verdicts;
 
 mod commands;
+mod secured;
 mod sockets;
 mod under_load;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use everup_core::config::{Check, Health, SendProxy};
 use everup_core::health::Verdict;
 use everup_core::ids::InstanceId;
-use everup_health::{HealthHandle, VerdictChange, Watch, spawn};
+use everup_health::{HealthHandle, Tls, VerdictChange, Watch, spawn};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::error::TryRecvError;
 
@@ -50,7 +50,14 @@ impl Verdicts {
         send_proxy: SendProxy,
         initial: Verdict,
     ) {
-        self.handle.watch(Watch { id: id(instance), address, check, send_proxy, initial, joins_after: 1 });
+        let id = id(instance);
+        self.handle.watch(Watch { id, address, check, send_proxy, tls: None, initial, joins_after: 1 });
+    }
+
+    /// The same with TLS; nothing is known of the instance.
+    pub(crate) fn watch_secured(&self, instance: &str, address: SocketAddr, check: Health, tls: Tls) {
+        let (id, initial, send_proxy) = (id(instance), Verdict::Unknown, SendProxy::Off);
+        self.handle.watch(Watch { id, address, check, send_proxy, tls: Some(tls), initial, joins_after: 1 });
     }
 
     /// The next change, whoever's it is.

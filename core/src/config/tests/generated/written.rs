@@ -81,6 +81,7 @@ fn write_limits(text: &mut String, limits: &Limits) {
         head_time,
         body_bytes,
         connections,
+        handshakes,
         body_rate,
         answer_rate,
         connections_per_client,
@@ -94,6 +95,7 @@ fn write_limits(text: &mut String, limits: &Limits) {
         quoted(body_bytes.map_or_else(|| "unlimited".to_owned(), |bytes| format!("{bytes}B"))),
     );
     set(text, "connections", connections);
+    set(text, "handshakes", handshakes);
     for (key, rate) in [("body_rate", body_rate), ("answer_rate", answer_rate)] {
         set(text, key, quoted(rate.map_or_else(|| "off".to_owned(), |rate| RATE.text(rate))));
     }
@@ -102,10 +104,11 @@ fn write_limits(text: &mut String, limits: &Limits) {
 }
 
 fn write_listener(text: &mut String, listener: &Listener, services: &[Service]) {
-    let Listener { bind, protocol, accept_proxy, service, routes } = listener;
+    let Listener { bind, protocol, accept_proxy, service, routes, tls, client_ca, redirect, hsts } = listener;
     let protocol = match protocol {
         Protocol::Http => "http",
         Protocol::Tcp => "tcp",
+        Protocol::TlsPassthrough => "tls-passthrough",
     };
     let name = |index: usize| quoted(&services[index].name);
     text.push_str("[[listener]]\n");
@@ -113,6 +116,14 @@ fn write_listener(text: &mut String, listener: &Listener, services: &[Service]) 
     set(text, "protocol", quoted(protocol));
     set(text, "accept_proxy", list(accept_proxy));
     set_if(text, "service", service.map(name));
+    set_if(text, "client_ca", client_ca.as_deref().map(path));
+    set_if(text, "redirect", redirect.map(|ListenerRedirect::Https| quoted("https")));
+    set_if(text, "hsts", hsts.map(time));
+    for CertificateFiles { certificate, key } in tls {
+        text.push_str("[[listener.tls]]\n");
+        set(text, "certificate", path(certificate));
+        set(text, "key", path(key));
+    }
     for Route { host, path, headers, service, redirect, edits } in routes {
         text.push_str("[[listener.route]]\n");
         set_if(text, "host", host.as_ref().map(host_text));
@@ -178,6 +189,7 @@ fn write_service(text: &mut String, service: &Service) {
         outlier,
         sticky,
         send_proxy,
+        tls,
         run,
         deploy,
     } = service;
@@ -215,16 +227,27 @@ fn write_service(text: &mut String, service: &Service) {
     if let Some(sticky) = sticky {
         write_sticky(text, sticky);
     }
-    let send_proxy = match send_proxy {
-        SendProxy::Off => "off",
-        SendProxy::V1 => "v1",
-        SendProxy::V2 => "v2",
-    };
-    set(text, "send_proxy", quoted(send_proxy));
+    set(text, "send_proxy", send_proxy_text(*send_proxy));
+    if let Some(InstanceTls { ca, server_name, certificate, key }) = tls {
+        text.push_str("tls = { ");
+        let paths = [("ca", ca), ("certificate", certificate), ("key", key)];
+        let paths = paths.into_iter().filter_map(|(name, file)| Some((name, path(file.as_deref()?))));
+        let name = server_name.as_ref().map(|name| ("server_name", quoted(name)));
+        let keys: Vec<_> = paths.chain(name).map(|(name, value)| format!("{name} = {value}")).collect();
+        let _ = writeln!(text, "{} }}", keys.join(", "));
+    }
     if let Some(run) = run {
         write_run(text, name, run);
         write_deploy(text, name, deploy);
     }
+}
+
+fn send_proxy_text(send_proxy: SendProxy) -> String {
+    quoted(match send_proxy {
+        SendProxy::Off => "off",
+        SendProxy::V1 => "v1",
+        SendProxy::V2 => "v2",
+    })
 }
 
 fn write_deploy(text: &mut String, name: &str, deploy: &Deploy) {

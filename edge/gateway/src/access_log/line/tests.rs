@@ -61,6 +61,7 @@ fn a_line_tells_everything_and_what_is_unknown_is_null() {
         time: SystemTime::UNIX_EPOCH.elapsed().unwrap(),
         id: "",
         client: "::1",
+        tls: None,
         note,
         listener: 0,
         route: None,
@@ -79,7 +80,7 @@ fn a_line_tells_everything_and_what_is_unknown_is_null() {
     let (_, rest) = line.split_once("Z\",").unwrap();
     assert_eq!(
         rest,
-        "\"id\":null,\"client\":\"::1\",\"method\":null,\"host\":null,\"path\":null,\"listener\":1,\"route\":null,\
+        "\"id\":null,\"client\":\"::1\",\"tls\":null,\"method\":null,\"host\":null,\"path\":null,\"listener\":1,\"route\":null,\
          \"service\":null,\"instance\":null,\"table\":3,\"attempts\":0,\"status\":400,\"bytes_in\":0,\"bytes_out\":0,\
          \"ms\":0,\"parked_ms\":0,\"queued_ms\":0,\"tried_ms\":0,\"connect_ms\":0,\"first_byte_ms\":0,\"last_byte_ms\":0,\
          \"verdict\":\"refused\"}\n"

@@ -3,19 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use everup_core::config;
 use everup_core::deploy::{Given, Machine, Row, Slot};
 use everup_core::ids::{Generation, InstanceId};
 use everup_instance::Supervisor;
 use everup_link::Adopted;
-use everup_store::{Done, Known, Store, Writer};
+use everup_store::{Done, Known, Store, StoreError, Writer};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Deployer, Fleet, seen, slot};
 use crate::clock::Now;
-use crate::controller::Controller;
+use crate::controller::{Controller, DRAIN_LOOK};
 use crate::notes::{Notes, Revisions};
 
 /// What it begins with.
@@ -38,7 +38,7 @@ impl Deployer {
         controller: &mut Controller,
     ) -> Self {
         let Founded { state, services, notes, adopted, done } = founded;
-        let (store, mut known) = match open(state, done) {
+        let (store, mut known) = match open(state, done, adopted.is_empty()) {
             Ok((writer, known)) => (Ok(writer), known),
             Err(why) => {
                 tracing::error!("{why}: nothing can be deployed, and what runs goes on as it is");
@@ -117,8 +117,25 @@ impl Deployer {
     }
 }
 
-fn open(state: &Path, done: UnboundedSender<Done>) -> Result<(Writer, BTreeMap<String, Known>), String> {
-    let (store, known) = Store::open(state).map_err(|error| error.to_string())?;
+/// How long a new everup waits for the last one's worker to let go of the store.
+const LET_GO: Duration = Duration::from_secs(5);
+
+/// `may_wait`: nothing runs that could be served meanwhile.
+fn open(
+    state: &Path,
+    done: UnboundedSender<Done>,
+    may_wait: bool,
+) -> Result<(Writer, BTreeMap<String, Known>), String> {
+    let mut left = if may_wait { LET_GO } else { Duration::ZERO };
+    let (store, known) = loop {
+        match Store::open(state) {
+            Err(StoreError::InUse { .. }) if !left.is_zero() => {
+                left = left.saturating_sub(DRAIN_LOOK);
+                std::thread::sleep(DRAIN_LOOK);
+            }
+            opened => break opened.map_err(|error| error.to_string())?,
+        }
+    };
     // Without a worker nobody waits for the answer.
     let tell = move |one| drop(done.send(one));
     let writer = Writer::spawn(store, tell).map_err(|error| format!("the store has no thread: {error}"))?;

@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 
 use everup_core::deploy::{Deployment, Row};
 use redb::backends::FileBackend;
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+};
 
 pub use writer::{Done, Writer};
 
@@ -46,6 +48,12 @@ pub enum StoreError {
         path: PathBuf,
         /// The reason.
         why: String,
+    },
+    /// Another process has it: the worker of an everup that is just ending.
+    #[error("{path} is in use by another process")]
+    InUse {
+        /// The file.
+        path: PathBuf,
     },
     /// It is of a newer everup.
     #[error("{path} was written by a newer everup (format {found}, this one knows {FORMAT})")]
@@ -92,9 +100,12 @@ impl Store {
         let path = state.join("deploys.redb");
         let open = |why: String| StoreError::Open { path: path.clone(), why };
         let file = private(&path).map_err(|error| open(error.to_string()))?;
-        let file = FileBackend::new(file).map_err(|error| open(error.to_string()))?;
-        let database = Database::builder().create_with_backend(file);
-        let database = database.map_err(|error| open(error.to_string()))?;
+        let refused = |error| match error {
+            DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.clone() },
+            error => open(error.to_string()),
+        };
+        let file = FileBackend::new(file).map_err(refused)?;
+        let database = Database::builder().create_with_backend(file).map_err(refused)?;
         let store = Self { database };
         let found = store.prepare()?;
         if found > FORMAT {

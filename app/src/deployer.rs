@@ -4,6 +4,7 @@
 
 mod begin;
 mod operator;
+mod reload;
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,7 +17,7 @@ use everup_core::health::Verdict;
 use everup_core::ids::{Generation, InstanceId};
 use everup_core::instance::Phase;
 use everup_core::time::Time;
-use everup_store::{Done, Writer};
+use everup_store::{Done, Known, Writer};
 
 use crate::clock::Now;
 use crate::controller::Controller;
@@ -62,6 +63,10 @@ pub(crate) struct Deployer {
     outputs: VecDeque<Output>,
     /// Orders that are answered when they are stored.
     waiting: Vec<operator::Waiting>,
+    /// What is known of services that are not in the configuration, or not any more.
+    gone: BTreeMap<String, Known>,
+    /// The services are changing: nothing begins.
+    reloading: bool,
     /// The worker is stopping: instances are no more its business.
     ended: bool,
 }

@@ -11,7 +11,6 @@ use everup_core::instance::Phase;
 use everup_observe::Buckets;
 
 use crate::clock::Now;
-use crate::rates::Rates;
 use crate::service::{Instance, Service};
 
 /// What of the status does not change while the worker lives.
@@ -38,26 +37,19 @@ pub(crate) struct Moment {
 /// How many log lines of an instance in trouble are told.
 pub(crate) const LOG_LINES: usize = 5;
 
-/// The services, each with its rates.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Services<'a> {
-    pub(crate) all: &'a [Service],
-    pub(crate) rates: &'a [Rates],
-}
-
 /// The whole status. `last_lines` reads an instance's log, `deployment` tells what is being deployed to a service.
 pub(crate) fn status(
     identity: &Identity,
     moment: Moment,
-    services: Services<'_>,
+    services: &[Service],
     last_lines: impl Fn(&InstanceId) -> Vec<String>,
     deployment: impl Fn(&Service) -> Option<DeploymentStatus>,
 ) -> Status {
     let Identity { node, config, keeper_pid, worker_restarts, metrics, listeners } = identity.clone();
     let Moment { now, generation, ready, stopping, connections } = moment;
-    let services = services.all.iter().zip(services.rates).map(|(one, rates)| {
+    let services = services.iter().map(|one| {
         let deployment = deployment(one);
-        ServiceStatus { deployment, ..service_status(one, rates, now, &last_lines) }
+        ServiceStatus { deployment, ..service_status(one, now, &last_lines) }
     });
     Status {
         node,
@@ -97,17 +89,17 @@ pub(crate) fn listener_status(
 
 fn service_status(
     service: &Service,
-    rates: &Rates,
     now: Now,
     last_lines: &impl Fn(&InstanceId) -> Vec<String>,
 ) -> ServiceStatus {
-    let Service { settings, shared, instances, .. } = service;
+    let Service { settings, shared, instances, rates, leaves, .. } = service;
     let requests = shared.requests.total();
     let recent = rates.recent(&shared.latency.total());
     let in_flight = instances.iter().map(|instance| u64::from(instance.shared.in_flight())).sum();
     ServiceStatus {
         name: settings.name.to_string(),
         balance: balance_word(settings.balance).to_owned(),
+        leaves: leaves.is_some(),
         requests_per_second: rates.requests_per_second(now.time, requests),
         in_flight,
         parked: shared.parked.total(),

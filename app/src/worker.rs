@@ -4,12 +4,13 @@
 //! A panic in the control code does not stop traffic: it is caught here, told loudly, and a new controller takes
 //! over from what was remembered, what the supervisor knows and the counters that the data plane uses.
 
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use everup_admin::api::{EventKind, Explanation, InstanceState, Status};
-use everup_admin::{Command, Format, NotReady, Refusal};
+use everup_admin::{Command, Commands, Format, NotReady, Refusal};
 use everup_core::config::Config;
 use everup_core::deploy::Slot;
 use everup_core::ids::Generation;
@@ -21,6 +22,7 @@ use everup_instance::Supervisor;
 use everup_link::{Link, LinkError};
 use everup_store::Done;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::begin::begin;
 use crate::clock::{Clock, Now};
@@ -33,7 +35,7 @@ use crate::keeper_line::KeeperLine;
 use crate::metrics;
 use crate::notes::Notes;
 use crate::orphans::Orphans;
-use crate::rates::Rates;
+use crate::reload::{Asked, Opened, Reloads};
 use crate::shutdown::{Shutdown, Step};
 use crate::state_file::StateFile;
 use crate::status::{self, Identity, LOG_LINES, Moment};
@@ -89,10 +91,14 @@ pub(crate) struct Worker {
     /// The instances that a keeper left when it went.
     pub(crate) orphans: Option<Orphans>,
     pub(crate) shutdown: Shutdown,
+    pub(crate) reloads: Reloads,
+    /// What is open where.
+    pub(crate) opened: Vec<Opened>,
+    /// For servers that begin later.
+    pub(crate) api: Commands,
+    pub(crate) metrics_servers: Vec<JoinHandle<()>>,
     /// What happened, for people.
     pub(crate) journal: Journal,
-    /// One per service.
-    pub(crate) rates: Vec<Rates>,
     /// What the next worker would know.
     pub(crate) remembered: Option<String>,
     /// Where the next everup will find it.
@@ -113,7 +119,7 @@ enum News {
     Verdict(VerdictChange),
     Noticed(GatewayEvent),
     Acknowledged(Generation),
-    Keeper(Result<Option<ToWorker>, LinkError>),
+    Keeper(Result<Option<(ToWorker, Vec<OwnedFd>)>, LinkError>),
     Command(Command),
     Stored(Done),
     Tick,
@@ -161,13 +167,20 @@ impl Worker {
     fn recover(&mut self) {
         let now = self.clock.now();
         let notes = Notes::read(self.remembered.as_deref());
+        self.give_up_reload();
         self.controller.renew(&self.config, &notes, now);
         let Self { supervisor, controller, .. } = self;
         supervisor.instances().for_each(|process| controller.adopt(process, &notes));
+        let unknown = supervisor.instances().map(|process| process.id).filter(|id| !controller.knows(id));
+        unknown.collect::<Vec<_>>().iter().for_each(|id| supervisor.dismiss(now.time, id));
         controller.begin_outliers(now);
         controller.watch_all();
         let floor = Generation(self.controller.generation().0 + 1);
         self.deployer.recover(now, &mut self.controller, floor);
+        if !self.reloads.is_under_way() {
+            let Self { deployer, controller, supervisor, config, .. } = self;
+            deployer.settle(now, &config.services, supervisor, controller);
+        }
         let text = "the controller failed inside and began anew; see the log";
         self.journal.of_everup(now.wall, EventKind::ControllerReplaced, text.to_owned());
     }
@@ -217,6 +230,7 @@ impl Worker {
             News::Acknowledged(generation) => {
                 self.controller.handle(now, Input::Acknowledged(generation));
                 self.deployer.acknowledged(now, generation);
+                self.look_at_reload(now);
             }
             News::Stored(done) => self.deployer.stored(now, done),
             News::Keeper(message) => self.on_keeper(now, message),
@@ -225,10 +239,14 @@ impl Worker {
         }
     }
 
-    fn on_keeper(&mut self, now: Now, message: Result<Option<ToWorker>, LinkError>) {
+    fn on_keeper(&mut self, now: Now, message: Result<Option<(ToWorker, Vec<OwnedFd>)>, LinkError>) {
         match message {
-            Ok(Some(ToWorker::Shutdown { hasten })) => self.begin_shutdown(now.time, hasten),
-            Ok(Some(message)) => self.supervisor.handle(now.time, &message),
+            Ok(Some((ToWorker::Shutdown { hasten }, _))) => self.begin_shutdown(now.time, hasten),
+            Ok(Some((message, descriptors))) => {
+                if let Some(message) = self.on_config(now, message, descriptors) {
+                    self.supervisor.handle(now.time, &message);
+                }
+            }
             Err(error @ (LinkError::Malformed(_) | LinkError::Truncated)) => {
                 tracing::error!(%error, "a message of the keeper was lost");
             }
@@ -253,6 +271,8 @@ impl Worker {
             Err(Command::Status { reply }) => drop(reply.send(self.status(now))),
             Err(Command::Events { after, reply }) => drop(reply.send(self.journal.after(after))),
             Err(Command::Explain { id, reply }) => drop(reply.send(self.explain(id))),
+            Err(Command::Plan { reply }) => self.ask_for_file(Asked::Plan(reply)),
+            Err(Command::Reload { reply }) => self.ask_for_file(Asked::Reload(reply)),
             Err(Command::Metrics { format, reply }) => drop(reply.send(self.metrics_page(format))),
             Err(Command::Ready { reply }) => drop(reply.send(self.ready())),
             Err(Command::Deploy { request, reply }) => {
@@ -277,9 +297,8 @@ impl Worker {
         if now.time >= self.next_sample {
             self.next_sample = now.time + SAMPLE;
             self.tls_files.look();
-            for (service, rates) in self.controller.services().iter().zip(&mut self.rates) {
-                rates.sample(now.time, service.shared.requests.total(), || service.shared.latency.total());
-            }
+            self.controller.sample(now.time);
+            self.look_at_reload(now);
             if let Some(notes) = &self.remembered {
                 self.state_file.offer(now, notes);
             }
@@ -342,6 +361,13 @@ impl Worker {
                     supervisor.add(id.clone(), settings, &revision);
                     controller.add(now, &id, &Notes::default(), takes);
                     supervisor.start(now.time, &id);
+                    // One that was being stopped has its process still.
+                    let mut processes = supervisor.instances().filter(|process| process.pid.is_some());
+                    if controller.has_no_process(&id)
+                        && let Some(process) = processes.find(|process| process.id == id)
+                    {
+                        controller.handle(now, Input::Changed(process));
+                    }
                 }
             }
             Output::Stop(id) => supervisor.stop(now.time, &id),
@@ -379,10 +405,11 @@ impl Worker {
             Output::ConnectFailed(id, reason) => self.health.connect_failed(id, reason),
             Output::BecameUp(id) => self.supervisor.became_up(now.time, &id),
             Output::Kill(id) => self.supervisor.kill(now.time, &id),
+            Output::Dismiss(id) => self.supervisor.dismiss(now.time, &id),
         }
     }
 
-    fn tell_keeper(&mut self, message: ToKeeper, descriptor: Option<std::os::fd::OwnedFd>) {
+    pub(crate) fn tell_keeper(&mut self, message: ToKeeper, descriptor: Option<OwnedFd>) {
         if let Some(line) = &mut self.line {
             line.send(message, descriptor);
         }
@@ -497,8 +524,7 @@ impl Worker {
         };
         let last_lines = |id: &_| self.supervisor.last_lines(id, LOG_LINES);
         let deployment = |service: &_| self.deployer.active(now, service);
-        let services = status::Services { all: self.controller.services(), rates: &self.rates };
-        status::status(&self.identity, moment, services, last_lines, deployment)
+        status::status(&self.identity, moment, self.controller.services(), last_lines, deployment)
     }
 
     fn explain(&self, id: String) -> Result<Explanation, Refusal> {
@@ -522,7 +548,7 @@ impl Worker {
 }
 
 /// Never ready when the keeper is gone.
-async fn of_keeper(line: &mut Option<KeeperLine>) -> Result<Option<ToWorker>, LinkError> {
+async fn of_keeper(line: &mut Option<KeeperLine>) -> Result<Option<(ToWorker, Vec<OwnedFd>)>, LinkError> {
     match line {
         Some(line) => line.receive().await,
         None => std::future::pending().await,

@@ -40,6 +40,7 @@ pub(crate) fn colour(kind: EventKind) -> Colour {
         }
         EventKind::Deployment => Colour::Yellow,
         EventKind::WorkerStarted
+        | EventKind::Reloaded
         | EventKind::Stopping
         | EventKind::Drained
         | EventKind::Weighed

@@ -1,13 +1,14 @@
 //! The `everup` binary: reads the command line and hands over to the verb. Every verb has its file in `verb/`.
 //!
-//! Exit codes: 0 done, 1 refused or failed (one line on stderr says why), 2 wrong usage; of a deployment that is watched
-//! also 3 rolled back, 4 held, 130 left.
+//! Exit codes: 0 done, 1 refused or failed (one line on stderr says why), 2 wrong usage, 4 held (done, but not by
+//! everyone yet); of a deployment that is watched also 3 rolled back, 4 held, 130 left.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod changes;
 mod diagnostics;
 mod events;
 mod find;
@@ -38,6 +39,10 @@ enum Verb {
     Run(verb::run::Args),
     /// Read a configuration file and tell every mistake in it
     Check(verb::check::Args),
+    /// Change to what the configuration file says now, without losing a request
+    Reload(verb::reload::Args),
+    /// Tell what a reload or a deployment would do, and which connections that touches
+    Plan(verb::plan::Args),
     /// Show listeners, services and instances, their states and the load
     Status(verb::status::Args),
     /// Watch services, instances and last events live, with keys to drain and undrain
@@ -53,8 +58,6 @@ enum Verb {
     Weight(verb::weight::Args),
     /// Replace what a service runs by another revision, without losing a request
     Deploy(verb::deploy::Args),
-    /// Tell what deploying a revision would do, and whether a request could be lost
-    Plan(verb::plan::Args),
     /// Let a deployment go on that waits for you or for the time to pass
     Promote(verb::order::Args),
     /// Let a deployment take no further step
@@ -82,6 +85,8 @@ fn main() -> ExitCode {
     let done = match CommandLine::parse().verb {
         Verb::Run(args) => verb::run::run(args),
         Verb::Check(args) => verb::check::run(args),
+        Verb::Reload(args) => verb::reload::run(args),
+        Verb::Plan(args) => verb::plan::run(args),
         Verb::Status(args) => verb::status::run(args),
         #[cfg(feature = "top")]
         Verb::Top(args) => verb::top::run(args),
@@ -90,7 +95,6 @@ fn main() -> ExitCode {
         Verb::Explain(args) => verb::explain::run(args),
         Verb::Weight(args) => verb::weight::run(args),
         Verb::Deploy(args) => verb::deploy::run(args),
-        Verb::Plan(args) => verb::plan::run(args),
         Verb::Promote(args) => verb::order::run("promote", args),
         Verb::Pause(args) => verb::order::run("pause", args),
         Verb::Resume(args) => verb::order::run("resume", args),

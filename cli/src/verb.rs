@@ -9,6 +9,7 @@ pub(crate) mod history;
 pub(crate) mod order;
 pub(crate) mod plan;
 pub(crate) mod reference;
+pub(crate) mod reload;
 pub(crate) mod run;
 pub(crate) mod sample_app;
 pub(crate) mod status;

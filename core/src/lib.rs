@@ -21,5 +21,6 @@ pub mod keeper;
 pub mod network;
 pub mod pace;
 pub mod proxy_protocol;
+pub mod reload;
 pub mod route;
 pub mod time;

@@ -11,16 +11,20 @@ fn shop(replicas: usize, more: &str) -> Start {
 }
 
 fn shop_with(service: &str, replicas: usize, more: &str) -> Start {
+    Everup::with(config(service, replicas, more))
+}
+
+fn config(service: &str, replicas: usize, more: &str) -> String {
     let script = "case {revision} in exits*) echo no data base; exit 7;; never*) sleep 1000;; \
                   dies*) {everup} sample-app --port {port} & sleep 3; kill -9 $!; exit 9;; esac; \
                   exec {everup} sample-app --port {port}";
     let pause = if more.contains("pause_between") { "" } else { "pause_between = \"100ms\"\n" };
-    Everup::with(format!(
+    format!(
         "[[listener]]\nbind = [\"127.0.0.1:0\"]\nservice = \"shop\"\n[service.shop]\n{service}\n\
          [service.shop.health]\nhttp = \"/healthz\"\ninterval = \"200ms\"\n[service.shop.run]\n\
          command = [\"/bin/sh\", \"-c\", '{script}']\nreplicas = {replicas}\n[service.shop.deploy]\n\
          min_healthy = \"300ms\"\n{pause}{more}\n"
-    ))
+    )
 }
 
 /// The revisions that answer, by instance.
@@ -272,4 +276,80 @@ fn the_quickstart_can_deploy_its_second_version() {
     assert!(plan.out.contains("zero-downtime: yes"), "{plan:?}");
     deploy(&everup, "v2", 0);
     assert!(get(everup.address(), "/whoami").text().contains("v2"));
+}
+
+/// The instances with their processes.
+fn processes(everup: &Everup) -> Vec<(String, Option<u32>)> {
+    let mut all: Vec<_> =
+        everup.service("shop").instances.into_iter().map(|one| (one.name, one.pid)).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn reloads_and_deployments_leave_each_other_alone() {
+    let settings = |requests: u32| format!("park = {{ requests = {requests} }}");
+    let mut everup = shop_with(&settings(1), 2, "batch = 1").start();
+    everup.wait_all_up();
+    let load = everup.load("/whoami").mode(Mode::Mixed).rate(100.0).start().unwrap();
+    deploy(&everup, "v2", 0);
+    let before = processes(&everup);
+    assert_eq!(who(&everup), ["shop-v2-1", "shop-v2-2"]);
+    let said = everup.reload(config(&settings(2), 2, "batch = 1"));
+    assert!(said.out.contains("service shop: park changed"), "{said:?}");
+    assert_eq!(processes(&everup), before, "a reload touches no instance");
+
+    // One more of what was deployed, and one less.
+    everup.reload(config(&settings(2), 3, "batch = 1"));
+    until("there are three", || is_all(&everup, "v2", 3));
+    everup.reload(config(&settings(2), 2, "batch = 1"));
+    until("there are two", || processes(&everup) == before);
+    everup.reload(config(&settings(2), 3, "batch = 1"));
+    until("there are three again", || is_all(&everup, "v2", 3));
+
+    // Another strategy holds for the next deployment, of which nothing is taken away while it is under way.
+    let blue_green = "strategy = \"blue-green\"\nkeep_previous = \"10m\"";
+    everup.reload(config(&settings(2), 3, blue_green));
+    deploy(&everup, "v3", 0);
+    let before = processes(&everup);
+    assert_eq!(before.len(), 6, "{before:?}");
+    everup.configure(config(&settings(2), 2, blue_green));
+    for verb in ["plan", "reload"] {
+        let said = everup.verb(&[verb]);
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.err.contains("service shop: `run.replicas` cannot be changed"), "{said:?}");
+    }
+    everup.reload(config(&settings(3), 3, blue_green));
+    assert_eq!(processes(&everup), before);
+    assert_eq!(everup.verb(&["promote", "shop"]).code, Some(0));
+    until("only the new ones are left", || is_all(&everup, "v3", 3));
+    everup.reload(config(&settings(3), 2, blue_green));
+    until("there are two again", || is_all(&everup, "v3", 2));
+    let ledger = load.stop().unwrap();
+    assert_eq!(ledger.lost(), 0, "{ledger}");
+}
+
+#[test]
+fn a_service_that_a_reload_brings_can_be_deployed_and_comes_back_as_it_was() {
+    let sample = everup_e2e::Sample::start("other");
+    let with = config("", 1, "batch = 1");
+    let without = format!(
+        "[[listener]]\nbind = [\"127.0.0.1:0\"]\nservice = \"other\"\n[service.other]\ninstances = [\"{}\"]\n",
+        sample.address()
+    );
+    let mut everup = Everup::with(without.clone()).start();
+    everup.wait_all_up();
+    everup.reload(with.clone());
+    until("it came up", || is_all(&everup, "v1", 1));
+    deploy(&everup, "v2", 0);
+    let process = everup.instance_process("shop-v2-1");
+    everup.reload(without);
+    until("it is gone", || !process.is_alive());
+    let refused = everup.verb(&["deploy", "shop", "v3"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    everup.reload(with);
+    until("what was deployed is back", || is_all(&everup, "v2", 1));
+    assert_eq!(who(&everup), ["shop-v2-1"]);
+    deploy(&everup, "v3", 0);
+    assert_eq!(get(everup.address(), "/whoami").status, 200);
 }

@@ -10,21 +10,21 @@ use super::Controller;
 use super::Output;
 use crate::clock::Now;
 use crate::notes::{Notes, Revisions};
-use crate::service::{Known, Service};
+use crate::service::{Instance, Service};
 
 impl Controller {
     /// An instance that everup runs is there from now on; nothing is known of it but what `notes` say. One that is there
     /// already stays as it is.
     pub(crate) fn add(&mut self, now: Now, id: &InstanceId, notes: &Notes, takes: bool) {
         let Some(s) = self.services.iter().position(|one| one.settings.name == id.service) else { return };
+        // It was about to be stopped, because its service had left the configuration.
+        self.departing.retain(|(_, departing)| departing != id);
         let service = &mut self.services[s];
         if service.instances.iter().any(|one| one.id == *id) {
             return;
         }
         let threads = service.shared.requests.cells().count();
-        let settings = Arc::clone(&service.settings);
-        let known = Known { service: &settings, threads, notes, wall: now.wall };
-        let mut instance = known.instance(&id.instance, (1, false), None);
+        let mut instance = Instance::run(id.clone(), threads, notes, now.wall);
         instance.standby = !takes;
         service.instances.push(instance);
         self.change(now, s);
@@ -57,6 +57,11 @@ impl Controller {
         self.look(now, s, None);
     }
 
+    /// Nobody deploys to it any more.
+    pub(crate) fn forget_revisions(&mut self, service: &str) {
+        self.notes_are_old |= self.revisions.remove(service).is_some();
+    }
+
     /// For the notes.
     pub(crate) fn note_revisions(&mut self, service: &Arc<str>, revisions: Revisions) {
         if self.revisions.get(service) != Some(&revisions) {
@@ -85,10 +90,8 @@ impl Service {
         if self.settings.run.is_none() {
             return;
         }
-        let settings = Arc::clone(&self.settings);
-        let known = Known { service: &settings, threads: 1, notes, wall: now.wall };
-        let again = old.instances.iter().map(|old| {
-            let mut instance = known.instance(&old.id.instance, (1, false), None);
+        let again = old.instances.iter().filter(|old| old.is_run_by_us()).map(|old| {
+            let mut instance = Instance::run(old.id.clone(), 1, notes, now.wall);
             instance.standby = old.standby;
             instance
         });

@@ -51,6 +51,8 @@ impl Deployer {
         let fleets = fleets.map(|service| Fleet::new(service, known.remove(&*service.name), notes, adopted));
         let mut deployer = Self {
             fleets: fleets.collect(),
+            gone: known,
+            reloading: false,
             store,
             since_1970,
             outputs: VecDeque::new(),
@@ -143,7 +145,12 @@ fn open(
 }
 
 impl Fleet {
-    fn new(service: &config::Service, known: Option<Known>, notes: &Notes, adopted: &[Adopted]) -> Self {
+    pub(super) fn new(
+        service: &config::Service,
+        known: Option<Known>,
+        notes: &Notes,
+        adopted: &[Adopted],
+    ) -> Self {
         let configured = service.run.as_ref().map_or("v1", |run| &run.revision);
         let (row, history) = match known {
             Some(Known { row, history }) => (row, history),

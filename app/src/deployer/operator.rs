@@ -77,6 +77,20 @@ impl Deployer {
         };
         let ordered = wish.as_order();
         let fleet = &mut self.fleets[index];
+        let begins = match wish {
+            DeployWish::Begin { .. } => true,
+            DeployWish::Rollback => fleet.machine.row().active().is_none(),
+            DeployWish::Show
+            | DeployWish::History
+            | DeployWish::Plan { .. }
+            | DeployWish::Promote
+            | DeployWish::Pause
+            | DeployWish::Resume
+            | DeployWish::Abort => false,
+        };
+        if begins && self.reloading {
+            return Err(Refusal::Conflict("a reload is under way: try again when it is done".to_owned()));
+        }
         let order = |fleet: &mut Fleet, order| fleet.machine.order(time, order, &by);
         let answer = match wish {
             DeployWish::Show => return fleet.show(now, time, controller),

@@ -1,21 +1,24 @@
-//! `everup plan SERVICE REVISION`: what a deployment would do, and whether a request could be lost.
+//! `everup plan`: what a reload would change, when, and which connections it touches. `everup plan SERVICE REVISION`: what a
+//! deployment would do, and whether a request could be lost. Nothing is changed by either.
 
 use std::fmt::Write;
 use std::process::ExitCode;
 
 use everup_admin::api::PlanAnswer;
 
+use crate::changes;
 use crate::find::{self, Find};
 
-/// What would be deployed.
+/// What would be reloaded or deployed.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The service, as the configuration names it
-    service: String,
+    /// Of a deployment: the service. Without one, what a reload would change
+    #[arg(requires = "revision")]
+    service: Option<String>,
     /// The revision; it replaces {revision} in the service's `command`
-    revision: String,
+    revision: Option<String>,
     /// rolling or blue-green, instead of the configured strategy
-    #[arg(long, value_name = "STRATEGY")]
+    #[arg(long, value_name = "STRATEGY", requires = "revision")]
     strategy: Option<String>,
     /// Print the answer as JSON
     #[arg(long)]
@@ -24,12 +27,37 @@ pub(crate) struct Args {
     find: Find,
 }
 
-/// Changes nothing.
+/// Exit 1 if the file has mistakes.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { service, revision, strategy, json, find } = args;
-    let plan = find::block_on(async {
-        Ok(find.connect().await?.plan(&service, &revision, strategy.as_deref()).await?)
-    })?;
+    match (service, revision) {
+        (Some(service), Some(revision)) => {
+            of_deployment(&service, &revision, strategy.as_deref(), json, find)
+        }
+        (None | Some(_), _) => of_reload(json, find),
+    }
+}
+
+fn of_reload(json: bool, find: Find) -> anyhow::Result<ExitCode> {
+    let answer = find::block_on(async { Ok(find.connect().await?.plan().await) })?;
+    match answer {
+        Ok(plan) if json => println!("{}", serde_json::to_string(&plan)?),
+        Ok(plan) if plan.changes.is_empty() => println!("a reload would change nothing"),
+        Ok(plan) => print!("{}{}", changes::table(&plan.changes), changes::summary(&plan.changes)),
+        Err(error) => return changes::refused(error, json),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn of_deployment(
+    service: &str,
+    revision: &str,
+    strategy: Option<&str>,
+    json: bool,
+    find: Find,
+) -> anyhow::Result<ExitCode> {
+    let plan =
+        find::block_on(async { Ok(find.connect().await?.plan_deploy(service, revision, strategy).await?) })?;
     if json {
         println!("{}", serde_json::to_string(&plan)?);
     } else {

@@ -203,6 +203,12 @@ impl Machine {
         }
     }
 
+    /// The service has other settings from now on. The number of instances must not change during a deployment.
+    pub fn give(&mut self, now: Time, given: Given) {
+        self.given = given;
+        self.turn(now);
+    }
+
     /// The store cannot be used: whatever runs goes on as it is, and nothing is deployed.
     pub fn freeze(&mut self, reason: impl Into<String>) {
         self.frozen = Some(reason.into());
@@ -569,13 +575,17 @@ impl Machine {
         self.outputs.push_back(Output::Route { number: self.number, slots: routes });
     }
 
-    /// Storing takes time: a new instance that was up before may not be any more. It comes up again, or is judged.
+    /// Storing takes time: a new instance that was up before may not be any more. It comes up again, or is judged. And when
+    /// there are to be fewer instances, the last one that is up stays until another one is.
     fn is_too_early(&self, routes: &BTreeSet<Slot>) -> bool {
-        let Some(deployment) = self.durable.active().filter(|one| one.stage == Stage::Forward) else {
-            return false;
-        };
-        let mut admitted = routes.iter().filter(|slot| slot.revision == deployment.to);
-        admitted.any(|slot| self.places.get(slot).is_none_or(|place| place.up_since.is_none()))
+        let is_up = |slot: &Slot| self.places.get(slot).is_some_and(|place| place.up_since.is_some());
+        match self.durable.active() {
+            None => !routes.iter().any(is_up) && self.routes.difference(routes).any(is_up),
+            Some(deployment) if deployment.stage == Stage::Forward => {
+                routes.iter().filter(|slot| slot.revision == deployment.to).any(|slot| !is_up(slot))
+            }
+            Some(_) => false,
+        }
     }
 
     /// Ends who is not wanted and cannot get a request any more; forgets who has ended.

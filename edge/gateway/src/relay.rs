@@ -66,13 +66,15 @@ pub(crate) async fn run(
             Poll::Pending
         })
         .await;
+    // The last words of one side may have come together with its end.
+    instance.send_now();
 }
 
 impl Flow {
     /// Carries what can be carried now.
     fn poll(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         from: &mut Stream,
         to: &mut Stream,
         local: &Local,
@@ -112,7 +114,7 @@ impl Flow {
                 self.finished = true;
                 return Poll::Ready(Ok(()));
             }
-            let read = match self.bulk && from.is_plain() && to.is_plain() {
+            let read = match self.bulk && from.may_splice() && to.may_splice() {
                 true => self.poll_fill(cx, from, local),
                 false => self.poll_read(cx, from, to, local),
             };
@@ -128,7 +130,7 @@ impl Flow {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_fill(&mut self, cx: &mut Context<'_>, from: &Stream, local: &Local) -> Poll<io::Result<()>> {
+    fn poll_fill(&mut self, cx: &Context<'_>, from: &Stream, local: &Local) -> Poll<io::Result<()>> {
         let Some(pipe) = self.pipe.take().or_else(|| local.pipes.take()) else {
             // No pipe to be had: the next look is by hand.
             self.bulk = false;
@@ -150,7 +152,7 @@ impl Flow {
 
     fn poll_read(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         from: &mut Stream,
         to: &mut Stream,
         local: &Local,

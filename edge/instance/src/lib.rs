@@ -107,6 +107,8 @@ struct Entry {
     log: config::Log,
     pid: Option<u32>,
     port: Option<u16>,
+    /// It is forgotten once its process has ended.
+    leaves: bool,
 }
 
 impl Supervisor {
@@ -118,10 +120,15 @@ impl Supervisor {
         Ok(Self { logs, ports: Ports::new(seed), rotator, instances, outputs: VecDeque::new() })
     }
 
-    /// Knows one instance more; it is not started yet. One that is known already is left as it is.
+    /// Knows one instance more; it is not started yet. One that is known already is left as it is, but that one that was being
+    /// stopped can be started again, with this revision.
     pub fn add(&mut self, id: InstanceId, service: &config::Service, revision: &str) {
         let Some(run) = &service.run else { return };
-        self.instances.entry(id).or_insert_with(|| Entry::new(run, service.drain.time, revision));
+        let entry = self.instances.entry(id).or_insert_with(|| Entry::new(run, service.drain.time, revision));
+        entry.leaves = false;
+        if matches!(entry.machine.phase(), Phase::Stopped | Phase::Stopping) {
+            revision.clone_into(&mut entry.revision);
+        }
     }
 
     /// Knows it no more. It must have no process.
@@ -157,6 +164,34 @@ impl Supervisor {
         self.tell(now, id, Input::Adopt);
     }
 
+    /// The known instances of this service go by these settings from now on, but for what their processes were started
+    /// with.
+    pub fn resettle(&mut self, service: &config::Service) {
+        let Some(run) = &service.run else { return };
+        for (id, known) in self.instances.iter_mut().filter(|(id, _)| id.service == service.name) {
+            (known.grace, known.log) = (service.drain.time, run.log.clone());
+            if known.pid.is_some() {
+                self.rotator.watch(log::path(&self.logs, id), known.log.clone());
+            }
+        }
+    }
+
+    /// Ends this instance like [`Supervisor::stop`], and forgets it then.
+    pub fn dismiss(&mut self, now: Time, id: &InstanceId) {
+        if let Some(entry) = self.instances.get_mut(id) {
+            entry.leaves = true;
+            self.stop(now, id);
+            self.forget_dismissed(id);
+        }
+    }
+
+    fn forget_dismissed(&mut self, id: &InstanceId) {
+        let is_over = |entry: &Entry| entry.leaves && entry.machine.phase() == Phase::Stopped;
+        if self.instances.get(id).is_some_and(is_over) {
+            self.instances.remove(id);
+        }
+    }
+
     /// Every instance is wanted.
     pub fn start_all(&mut self, now: Time) {
         self.tell_all(now, |_| Input::Start);
@@ -179,11 +214,13 @@ impl Supervisor {
             ToWorker::StartFailed { id, reason } => {
                 self.forget_process(id);
                 self.tell(now, id, Input::StartFailed(reason.clone()));
+                self.forget_dismissed(id);
             }
             ToWorker::Exited { id, pid, status } => {
                 if self.instances.get(id).is_some_and(|entry| entry.pid == Some(*pid)) {
                     self.forget_process(id);
                     self.tell(now, id, Input::Exited(*status));
+                    self.forget_dismissed(id);
                 }
             }
             ToWorker::Hello { .. }
@@ -191,7 +228,12 @@ impl Supervisor {
             | ToWorker::Sockets { .. }
             | ToWorker::Adopt { .. }
             | ToWorker::Notes { .. }
+            | ToWorker::Revision { .. }
             | ToWorker::Begin
+            | ToWorker::Change { .. }
+            | ToWorker::Kept { .. }
+            | ToWorker::NewConfig { .. }
+            | ToWorker::Committed { .. }
             | ToWorker::Shutdown { .. } => {}
         }
     }
@@ -297,7 +339,7 @@ impl Supervisor {
 impl Entry {
     fn new(run: &config::Run, grace: Duration, revision: &str) -> Self {
         let (machine, revision, log) = (Machine::default(), revision.to_owned(), run.log.clone());
-        Self { machine, revision, grace, log, pid: None, port: None }
+        Self { machine, revision, grace, log, pid: None, port: None, leaves: false }
     }
 
     /// Everything that a process needs before it can start. The error is in words for the operator.

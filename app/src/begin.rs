@@ -54,11 +54,8 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     let founded = Founded { state, services: &config.services, notes: &notes, adopted: &adopted, done };
     let mut deployer = take_over(now, founded, &mut supervisor, &mut controller);
 
-    let setup = Setup {
-        sockets: sorted.listeners,
-        threads: sorted.threads,
-        ..setup(&config, Path::new(&config_path), restarts, state, seed)?
-    };
+    let sockets = (sorted.listeners, sorted.threads);
+    let setup = setup(&config, Path::new(&config_path), restarts, state, seed, sockets)?;
     let (events, noticed) = mpsc::unbounded_channel();
     let gateway = Gateway::start(setup, controller.first_table(), events)?;
     let (events, verdicts) = mpsc::unbounded_channel();
@@ -164,13 +161,14 @@ fn known(notes: Option<&str>, state: &Path, now: Now) -> Notes {
     }
 }
 
-/// What the data plane needs, but for its sockets.
+/// What the data plane needs.
 fn setup(
     config: &Config,
     config_path: &Path,
     restarts: u32,
     state: &Path,
     seed: u64,
+    (sockets, threads): (Vec<ListenerSockets>, usize),
 ) -> Result<Setup, AppError> {
     let Settings { limits, makes_trace_parents } = settings(config);
     Ok(Setup {
@@ -178,8 +176,8 @@ fn setup(
         access_log: access_log(&config.access_log, config_path, restarts)?,
         makes_trace_parents,
         batching: if config.node.io_uring { Batching::WhenItPays } else { Batching::Never },
-        sockets: Vec::new(),
-        threads: 1,
+        sockets,
+        threads,
         sticky_keys: sticky_key::read_or_create(state)?.into(),
         worker_seed: seed,
     })

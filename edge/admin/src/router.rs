@@ -81,7 +81,7 @@ fn admin_handler(path: &str) -> MethodRouter<Commands> {
         Some("status") => get(status),
         Some("events") => get(events),
         Some("{id}") => get(explain),
-        Some("plan") => get(plan),
+        Some("plan") if path == "/v1/plan" => get(plan),
         Some("reload") => post(reload),
         Some("drain") => post(drain),
         Some("undrain") => post(undrain),

@@ -327,6 +327,14 @@ fn reloads_and_deployments_leave_each_other_alone() {
     until("there are two again", || is_all(&everup, "v3", 2));
     let ledger = load.stop().unwrap();
     assert_eq!(ledger.lost(), 0, "{ledger}");
+
+    // The worker's end costs requests that it has. The next one begins with what was reloaded and deployed.
+    let before = processes(&everup);
+    let worker = Process::with_id(everup.status().worker_pid).unwrap();
+    worker.kill();
+    everup.wait_until("the next worker is there", |status| status.worker_pid != worker.pid);
+    until("it has what was deployed", || is_all(&everup, "v3", 2));
+    assert_eq!(processes(&everup), before);
 }
 
 #[test]

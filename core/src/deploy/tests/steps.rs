@@ -382,3 +382,26 @@ fn what_was_proved_before_a_crash_is_proved_again() {
     stage.after(S);
     assert_eq!(stage.told(), ["route shop-2 shop-v2-1", "stop shop-1"]);
 }
+
+fn replicas(replicas: usize) -> Given {
+    Given { service: "shop".into(), replicas, drain: Duration::from_secs(30) }
+}
+
+#[test]
+fn other_replicas_come_and_go_and_the_last_one_that_is_up_stays() {
+    let mut stage = Play::new(Row::new("v1"));
+    stage.machine.give(stage.now, replicas(3));
+    stage.settle();
+    assert_eq!(stage.told(), ["route shop-1 shop-2 shop-3", "start shop-3"]);
+    stage.sees("v1", 3, up());
+    for number in 1..=2 {
+        stage.sees("v1", number, dead(1));
+    }
+    stage.machine.give(stage.now, replicas(2));
+    stage.settle();
+    assert_eq!(stage.told(), Vec::<String>::new(), "only the one that is to go is up");
+    stage.sees("v1", 1, Seen { deaths: 1, ..up() });
+    assert_eq!(stage.told(), ["route shop-1 shop-2", "stop shop-3"]);
+    stage.sees("v1", 3, with(Process::Absent));
+    assert_eq!(stage.told(), ["forget shop-3"]);
+}

@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, Now};
 use crate::controller::Controller;
+use crate::deployer::{Deployer, Founded};
 use crate::descriptors;
 use crate::error::AppError;
 use crate::journal::Journal;
@@ -49,21 +50,18 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     let mut controller = Controller::new(&config, sorted.threads, &notes, now);
     controller.set_connectors(tls_files.connectors());
     let mut supervisor = Supervisor::new(state.join("log"), seed, &config.services)?;
-    adopt(&mut supervisor, &adopted, &notes, now);
-    supervisor.instances().for_each(|process| controller.adopt(process, &notes));
-    controller.begin_outliers(now);
+    let (done, stored) = mpsc::unbounded_channel();
+    let founded = Founded { state, services: &config.services, notes: &notes, adopted: &adopted, done };
+    let mut deployer = take_over(now, founded, &mut supervisor, &mut controller);
 
-    let setup = Setup {
-        sockets: sorted.listeners,
-        threads: sorted.threads,
-        ..setup(&config, Path::new(&config_path), restarts, state, seed)?
-    };
+    let sockets = (sorted.listeners, sorted.threads);
+    let setup = setup(&config, Path::new(&config_path), restarts, state, seed, sockets)?;
     let (events, noticed) = mpsc::unbounded_channel();
     let gateway = Gateway::start(setup, controller.first_table(), events)?;
     let (events, verdicts) = mpsc::unbounded_channel();
     let health = everup_health::spawn(events)?;
     controller.watch_all();
-    supervisor.start_all(now.time);
+    deployer.published(now, controller.generation());
     let (sender, commands) = Command::channel();
     let identity = Identity {
         node: node_name(&config),
@@ -86,6 +84,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         metrics_servers,
         config,
         controller,
+        deployer,
         supervisor,
         gateway: Some(gateway),
         health,
@@ -101,15 +100,27 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         verdicts,
         noticed,
         commands,
+        stored,
     })
 }
 
-/// Takes over the processes that run.
-fn adopt(supervisor: &mut Supervisor, adopted: &[Adopted], notes: &Notes, now: Now) {
+/// Has everybody know the processes from before this worker, with what is known of them.
+fn take_over(
+    now: Now,
+    founded: Founded<'_>,
+    supervisor: &mut Supervisor,
+    controller: &mut Controller,
+) -> Deployer {
+    let (adopted, notes) = (founded.adopted, founded.notes);
+    let mut deployer = Deployer::new(now, founded, supervisor, controller);
     for Adopted { id, pid, port, revision } in adopted {
         let earlier = notes.restored(id, Some(*pid)).restarts;
         supervisor.adopt(now.time, id, *pid, *port, revision, earlier);
     }
+    supervisor.instances().for_each(|process| controller.adopt(process, notes));
+    deployer.adopt(now, controller);
+    controller.begin_outliers(now);
+    deployer
 }
 
 /// The configuration that runs. What processes are started with can be of an older one than the text: only the keeper
@@ -150,13 +161,14 @@ fn known(notes: Option<&str>, state: &Path, now: Now) -> Notes {
     }
 }
 
-/// What the data plane needs, but for its sockets.
+/// What the data plane needs.
 fn setup(
     config: &Config,
     config_path: &Path,
     restarts: u32,
     state: &Path,
     seed: u64,
+    (sockets, threads): (Vec<ListenerSockets>, usize),
 ) -> Result<Setup, AppError> {
     let Settings { limits, makes_trace_parents } = settings(config);
     Ok(Setup {
@@ -164,8 +176,8 @@ fn setup(
         access_log: access_log(&config.access_log, config_path, restarts)?,
         makes_trace_parents,
         batching: if config.node.io_uring { Batching::WhenItPays } else { Batching::Never },
-        sockets: Vec::new(),
-        threads: 1,
+        sockets,
+        threads,
         sticky_keys: sticky_key::read_or_create(state)?.into(),
         worker_seed: seed,
     })

@@ -5,7 +5,7 @@
 //! from what is known elsewhere if it ever panics. Inputs that come together make one table: the caller hands in all
 //! that wait and then takes the outputs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Now;
 use crate::drain::{self, Waiting};
-use crate::notes::Notes;
+use crate::notes::{Notes, Revisions};
 use crate::outliers::Changed;
 use crate::service::{Instance, Service};
 use crate::status::balance_word;
@@ -102,6 +102,8 @@ pub(crate) struct Controller {
     /// The last table no longer says what is known.
     table_is_old: bool,
     notes_are_old: bool,
+    /// For the notes: which revision is whose.
+    revisions: BTreeMap<Arc<str>, Revisions>,
     outputs: VecDeque<Output>,
 }
 
@@ -111,8 +113,8 @@ impl Controller {
     pub(crate) fn new(config: &config::Config, threads: usize, notes: &Notes, now: Now) -> Self {
         let services: Vec<_> =
             config.services.iter().map(|one| Service::new(one.clone(), threads, notes, now.wall)).collect();
-        Self {
-            places: places(&services),
+        let mut controller = Self {
+            places: HashMap::new(),
             slots: config.listeners.iter().cloned().map(Slot::new).collect(),
             listeners: (0..config.listeners.len()).collect(),
             services,
@@ -123,8 +125,11 @@ impl Controller {
             drains: Vec::new(),
             table_is_old: false,
             notes_are_old: true,
+            revisions: notes.revisions.clone(),
             outputs: VecDeque::new(),
-        }
+        };
+        controller.place_all();
+        controller
     }
 
     /// What instances are connected to with, by service. To be told before anything else.
@@ -142,6 +147,7 @@ impl Controller {
             let same = |old: &&Service| old.settings.name == service.settings.name;
             let Some(old) = self.services.iter().find(same) else { continue };
             service.shared = Arc::clone(&old.shared);
+            service.have_those_of(old, notes, now);
             service.connector.clone_from(&old.connector);
             for instance in &mut service.instances {
                 let Some(old) = old.instances.iter().find(|old| old.id == instance.id) else { continue };
@@ -149,6 +155,7 @@ impl Controller {
                 instance.ejections_total = old.ejections_total;
             }
         }
+        renewed.place_all();
         renewed.keep_slots(std::mem::take(&mut self.slots), std::mem::take(&mut self.listeners));
         renewed.generation = renewed.generation.max(self.generation);
         renewed.table_is_old = true;
@@ -242,7 +249,9 @@ impl Controller {
     /// What a new controller needs to know.
     pub(crate) fn notes(&self) -> Notes {
         let instances = self.services.iter().flat_map(|service| &service.instances);
-        Notes::new(self.generation, instances.map(Instance::note))
+        let mut notes = Notes::new(self.generation, instances.map(Instance::note));
+        notes.revisions.clone_from(&self.revisions);
+        notes
     }
 
     pub(crate) fn services(&self) -> &[Service] {
@@ -533,6 +542,7 @@ impl TryFrom<Command> for Order {
             | Command::Events { .. }
             | Command::Explain { .. }
             | Command::Metrics { .. }
+            | Command::Deploy { .. }
             | Command::Plan { .. }
             | Command::Reload { .. }
             | Command::Ready { .. }) => Err(question),
@@ -611,5 +621,6 @@ pub(crate) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     text
 }
 
+mod fleet;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -62,9 +62,16 @@ impl Journal {
                 None => drop(self.known.insert(instance.id.clone(), after)),
             }
         }
-        // Instances that left the configuration.
         if self.known.len() > instances(services).count() {
             self.known.retain(|id, _| instances(services).any(|instance| instance.id == *id));
+        }
+    }
+
+    /// Notes a step of a deployment.
+    pub(crate) fn of_deployment(&mut self, wall: SystemTime, service: &str, text: String) {
+        self.note(wall, EventKind::Deployment, None, text);
+        if let Some(event) = self.events.back_mut() {
+            event.service = Some(service.to_owned());
         }
     }
 
@@ -141,6 +148,7 @@ fn in_words(before: InstanceState, after: InstanceState, reason: &str) -> (Event
             InstanceState::Draining | InstanceState::Drained => {
                 (EventKind::Up, "up: drained no more".to_owned())
             }
+            InstanceState::Standby => (EventKind::Up, "up: gets requests".to_owned()),
             InstanceState::Up
             | InstanceState::Down
             | InstanceState::Unknown
@@ -154,6 +162,7 @@ fn in_words(before: InstanceState, after: InstanceState, reason: &str) -> (Event
         InstanceState::Unknown => (EventKind::Unknown, "unknown until it is checked".to_owned()),
         InstanceState::Draining => (EventKind::Draining, with_reason("drains")),
         InstanceState::Drained => (EventKind::Drained, "drained: nothing is in flight".to_owned()),
+        InstanceState::Standby => (EventKind::Standby, "up, without requests: see the deployment".to_owned()),
         InstanceState::Starting => (EventKind::Starting, "started".to_owned()),
         InstanceState::Backoff => {
             (EventKind::Backoff, format!("{}; waits before it is started again", ended(reason)))

@@ -9,6 +9,7 @@
 mod begin;
 mod clock;
 mod controller;
+mod deployer;
 mod descriptors;
 mod drain;
 mod error;

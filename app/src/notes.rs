@@ -23,6 +23,18 @@ pub(crate) struct Notes {
     pub(crate) generation: Generation,
     /// By service and instance.
     services: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Note>>,
+    /// By service that everup runs: in case the store cannot be read.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(crate) revisions: BTreeMap<Arc<str>, Revisions>,
+}
+
+/// Which revision is whose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Revisions {
+    /// Its instances are named without it.
+    pub(crate) first: Arc<str>,
+    /// The service's own.
+    pub(crate) stable: Arc<str>,
 }
 
 /// Notes on one instance. What is usual is left out of the text, so that many fit.
@@ -31,6 +43,9 @@ pub(crate) struct Note {
     verdict: Verdict,
     #[serde(default, skip_serializing_if = "is_default")]
     draining: bool,
+    /// A deployment gives it no requests.
+    #[serde(default, skip_serializing_if = "is_default")]
+    standby: bool,
     /// The weight that the operator gave it, instead of the configured one.
     #[serde(default, skip_serializing_if = "is_default")]
     weight: Option<u32>,
@@ -69,7 +84,7 @@ impl Notes {
         for (InstanceId { service, instance }, note) in instances {
             services.entry(service).or_default().insert(instance, note);
         }
-        Self { version: VERSION, generation, services }
+        Self { version: VERSION, generation, services, revisions: BTreeMap::new() }
     }
 
     /// What the last worker left; nothing if there is none or it cannot be understood.
@@ -117,8 +132,18 @@ impl Notes {
     pub(crate) fn restored(&self, id: &InstanceId, pid: Option<u32>) -> Restored {
         let note = self.services.get(&id.service).and_then(|instances| instances.get(&id.instance));
         let Some(note) = note.cloned() else { return Restored::default() };
-        let Note { verdict, draining, weight, pid: noted, seen_up, restarts, ejections, ejected, since } =
-            note;
+        let Note {
+            verdict,
+            draining,
+            standby,
+            weight,
+            pid: noted,
+            seen_up,
+            restarts,
+            ejections,
+            ejected,
+            since,
+        } = note;
         let same = noted == pid;
         let ejected = ejected.and_then(|EjectedNote { cause, until }| {
             Some(Ejected { cause, until: UNIX_EPOCH.checked_add(Duration::from_millis(until))? })
@@ -126,6 +151,7 @@ impl Notes {
         Restored {
             verdict: if same { verdict } else { Verdict::Unknown },
             draining,
+            standby,
             weight,
             seen_up: same && seen_up,
             restarts,
@@ -162,6 +188,7 @@ pub(crate) struct Ejected {
 pub(crate) struct Restored {
     pub(crate) verdict: Verdict,
     pub(crate) draining: bool,
+    pub(crate) standby: bool,
     pub(crate) weight: Option<u32>,
     pub(crate) seen_up: bool,
     pub(crate) restarts: u32,
@@ -176,6 +203,7 @@ impl Default for Restored {
         Self {
             verdict: Verdict::Unknown,
             draining: false,
+            standby: false,
             weight: None,
             seen_up: false,
             restarts: 0,
@@ -189,7 +217,8 @@ impl Default for Restored {
 impl Note {
     /// A note on what is known of an instance whose process is `pid`.
     pub(crate) fn new(known: Restored, pid: Option<u32>) -> Self {
-        let Restored { verdict, draining, weight, seen_up, restarts, ejections, ejected, since } = known;
+        let Restored { verdict, draining, standby, weight, seen_up, restarts, ejections, ejected, since } =
+            known;
         // A clock that stands before 1970 is noted as 1970.
         let since_1970 = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let ejected = ejected.map(|Ejected { cause, until }| EjectedNote {
@@ -197,7 +226,7 @@ impl Note {
             until: u64::try_from(since_1970(until).as_millis()).unwrap_or(u64::MAX),
         });
         let since = since.map(since_1970).unwrap_or_default().as_secs();
-        Self { verdict, draining, weight, pid, seen_up, restarts, ejections, ejected, since }
+        Self { verdict, draining, standby, weight, pid, seen_up, restarts, ejections, ejected, since }
     }
 }
 

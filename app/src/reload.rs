@@ -88,6 +88,13 @@ pub(crate) struct Opened {
     pub(crate) address: String,
 }
 
+impl Reloads {
+    /// The keeper does not yet know that another configuration runs.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.under_way.as_ref().is_some_and(|under_way| !under_way.obeyed)
+    }
+}
+
 impl Worker {
     /// Has the keeper read the file.
     pub(crate) fn ask_for_file(&mut self, asked: Asked) {
@@ -119,7 +126,11 @@ impl Worker {
                 match refused {
                     Some(why) => self.answer_refused(ask, why, Some(incoming.text)),
                     None if dry => {
-                        if let Some(Asked::Plan(reply)) = ask.and_then(|ask| self.reloads.asked.remove(&ask))
+                        let objection = self.objection(&incoming.text);
+                        if let Some(why) = objection {
+                            self.answer_refused(ask, why, None);
+                        } else if let Some(Asked::Plan(reply)) =
+                            ask.and_then(|ask| self.reloads.asked.remove(&ask))
                         {
                             // Whoever asked may be gone.
                             let _ = reply.send(Ok(Plan { changes: incoming.changes }));
@@ -132,6 +143,12 @@ impl Worker {
             other => return Some(other),
         }
         None
+    }
+
+    /// Why a reload to this text would be refused because of what runs.
+    fn objection(&self, text: &str) -> Option<String> {
+        let new = config::parse(text).ok()?;
+        self.deployer.objection(&effective(&self.config, &new).services)
     }
 
     fn take_in(&mut self, now: Now, number: u64, ask: Option<u64>, incoming: Incoming) {
@@ -167,6 +184,9 @@ impl Worker {
             format!("the worker cannot read what the keeper could: {first}")
         };
         let new = effective(&self.config, &config::parse(&text).map_err(refuse)?);
+        if let Some(why) = self.deployer.objection(&new.services) {
+            return Err(why);
+        }
         let Some(gateway) = self.gateway.as_mut().filter(|_| !self.shutdown.is_under_way()) else {
             return Err("everup is stopping".to_owned());
         };
@@ -197,9 +217,11 @@ impl Worker {
         let prepared = gateway.prepare(rearrangement).map_err(|error| error.to_string())?;
         // From here on nothing can fail.
         self.tls_files.take(files);
+        self.deployer.part(&new.services, &mut self.controller);
         let snapshot = self.controller.reload(now, &self.config, &new, self.tls_files.connectors());
         let generation = snapshot.generation;
         gateway.carry_out(prepared, snapshot);
+        self.deployer.published(now, generation);
         if !opened.iter().any(|one| one.role == SocketRole::Metrics && self.opened.contains(one)) {
             self.metrics_servers.drain(..).for_each(|server| server.abort());
         }
@@ -224,7 +246,7 @@ impl Worker {
     }
 
     /// Looks whether the threads obey a new configuration by now, and whether somebody has waited too long for that.
-    pub(crate) fn look_at_reload(&mut self, now: Time) {
+    pub(crate) fn look_at_reload(&mut self, now: Now) {
         let acknowledged = self.controller.acknowledged();
         let Some(under_way) = &mut self.reloads.under_way else { return };
         if !under_way.obeyed && acknowledged >= under_way.generation {
@@ -237,10 +259,9 @@ impl Worker {
             }
             self.tell_keeper(ToKeeper::Reloaded { number, refused: None }, None);
             if !self.shutdown.is_under_way() {
-                let services = self.config.services.iter();
-                services.for_each(|service| self.supervisor.take_on(now, service));
+                self.deployer.settle(now, &self.config.services, &mut self.supervisor, &mut self.controller);
             }
-        } else if !(under_way.obeyed || under_way.held) && now.since(under_way.began) >= HELD {
+        } else if !(under_way.obeyed || under_way.held) && now.time.since(under_way.began) >= HELD {
             under_way.held = true;
             tracing::error!("a data-plane thread has not acknowledged the new configuration");
             self.answer_reloaded(false);

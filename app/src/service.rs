@@ -26,7 +26,7 @@ pub(crate) struct Service {
     pub(crate) shared: Arc<ServiceShared>,
     /// What connections to its instances are secured with; None: nothing.
     pub(crate) connector: Option<Arc<Connector>>,
-    /// Fixed order and number: tables name instances by index.
+    /// In a fixed order, because tables name instances by index; those that everup runs come and go with deployments.
     pub(crate) instances: Vec<Instance>,
     /// Decides who is ejected; None: nobody ever is. `outliers.rs` talks to it.
     pub(crate) outliers: Option<outlier::Machine>,
@@ -94,6 +94,8 @@ pub(crate) struct Instance {
     pub(crate) seen_up: bool,
     /// The operator drained it.
     pub(crate) draining: bool,
+    /// A deployment gives it no requests.
+    pub(crate) standby: bool,
     /// It is no longer in the configuration.
     pub(crate) leaves: Option<Leaving>,
     /// Why it is ejected and until when, if it is.
@@ -126,7 +128,8 @@ impl Service {
         }
     }
 
-    /// Other settings for it. Instances that it has no more leave; returns the new ones.
+    /// Other settings for it. Instances that it has no more leave; returns the new ones. Those that everup runs, before and after,
+    /// are the deployer's business.
     pub(crate) fn resettle(
         &mut self,
         settings: &config::Service,
@@ -141,7 +144,14 @@ impl Service {
         let before: Vec<_> = self.instances.iter().map(|instance| instance.id.clone()).collect();
         let mut old = std::mem::take(&mut self.instances);
         let mut came = Vec::new();
-        for wanted in wanted(settings) {
+        if settings.run.is_some() {
+            // Also those that were about to leave.
+            for mut instance in old.extract_if(.., |one| one.is_run_by_us()) {
+                instance.leaves = None;
+                self.instances.push(instance);
+            }
+        }
+        for wanted in wanted(settings).into_iter().filter(|wanted| wanted.fixed.is_some()) {
             let instance = match old.iter().position(|one| one.id == wanted.id) {
                 Some(place) => {
                     let mut known = old.remove(place);
@@ -199,11 +209,25 @@ impl Service {
 }
 
 impl Instance {
+    /// One that everup runs; nothing is known of it but what `notes` say.
+    pub(crate) fn run(id: InstanceId, threads: usize, notes: &Notes, wall: SystemTime) -> Self {
+        Self::new(Wanted { id, weight: 1, backup: false, fixed: None }, threads, notes, wall)
+    }
+
     fn new(wanted: Wanted, threads: usize, notes: &Notes, wall: SystemTime) -> Self {
         let Wanted { id, weight, backup, fixed } = wanted;
         // A verdict on a process is restored with the process: `Instance::adopt`.
-        let Restored { verdict, draining, weight: weighed, seen_up, since, ejections, ejected, restarts: _ } =
-            notes.restored(&id, None);
+        let Restored {
+            verdict,
+            draining,
+            standby,
+            weight: weighed,
+            seen_up,
+            since,
+            ejections,
+            ejected,
+            restarts: _,
+        } = notes.restored(&id, None);
         Self {
             id,
             weight,
@@ -216,6 +240,7 @@ impl Instance {
             verdict,
             seen_up,
             draining,
+            standby,
             leaves: None,
             ejected,
             ejections,
@@ -263,12 +288,18 @@ impl Instance {
 
     /// Whether it would get requests if nobody minded how it answers them.
     pub(crate) fn availability_but_for_ejection(&self) -> Availability {
-        availability(&self.verdict, self.is_drained(), self.process.as_ref().map(|process| process.phase))
+        availability(
+            &self.verdict,
+            self.is_drained() || self.standby,
+            self.process.as_ref().map(|process| process.phase),
+        )
     }
 
     /// What people are told it is in.
     pub(crate) fn state(&self) -> InstanceState {
         match self.state_but_for_ejection() {
+            InstanceState::Up if self.standby && self.shared.in_flight() > 0 => InstanceState::Draining,
+            InstanceState::Up if self.standby => InstanceState::Standby,
             InstanceState::Up if self.ejected.is_some() => InstanceState::Ejected,
             other => other,
         }
@@ -306,7 +337,9 @@ impl Instance {
             InstanceState::Draining | InstanceState::Drained if self.leaves.is_some() => {
                 "no longer in the configuration".to_owned()
             }
+            InstanceState::Draining if self.standby => "by a deployment".to_owned(),
             InstanceState::Draining | InstanceState::Drained => "by the operator".to_owned(),
+            InstanceState::Standby => "gets no requests: see the deployment".to_owned(),
             InstanceState::Stopped => String::new(),
             InstanceState::Backoff | InstanceState::CrashLooping => last_exit().unwrap_or_default(),
             InstanceState::Starting => match (&self.verdict, last_exit()) {
@@ -328,8 +361,17 @@ impl Instance {
 
     /// Takes over a process from before this worker, with what `notes` say of it.
     pub(crate) fn adopt(&mut self, process: Change, notes: &Notes) {
-        let Restored { verdict, seen_up, since, ejections, ejected, draining: _, weight: _, restarts: _ } =
-            notes.restored(&self.id, process.pid);
+        let Restored {
+            verdict,
+            seen_up,
+            since,
+            ejections,
+            ejected,
+            draining: _,
+            standby: _,
+            weight: _,
+            restarts: _,
+        } = notes.restored(&self.id, process.pid);
         self.verdict = verdict;
         (self.ejections, self.ejected) = (ejections, ejected);
         self.seen_up = seen_up;
@@ -342,6 +384,7 @@ impl Instance {
         let known = Restored {
             verdict: self.verdict.clone(),
             draining: self.draining,
+            standby: self.standby,
             weight: self.weighed,
             seen_up: self.seen_up,
             restarts: self.process.as_ref().map_or(0, |process| process.restarts),
@@ -445,6 +488,7 @@ mod tests {
             verdict,
             seen_up,
             draining: false,
+            standby: false,
             leaves: None,
             ejected: None,
             ejections: 0,

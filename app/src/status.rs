@@ -2,7 +2,9 @@
 
 use std::time::SystemTime;
 
-use everup_admin::api::{InstanceState, InstanceStatus, ListenerStatus, ServiceStatus, Status};
+use everup_admin::api::{
+    DeploymentStatus, InstanceState, InstanceStatus, ListenerStatus, ServiceStatus, Status,
+};
 use everup_core::config::{Balance, Listener, Protocol};
 use everup_core::ids::InstanceId;
 use everup_core::instance::Phase;
@@ -35,16 +37,20 @@ pub(crate) struct Moment {
 /// How many log lines of an instance in trouble are told.
 pub(crate) const LOG_LINES: usize = 5;
 
-/// The whole status. `last_lines` reads an instance's log.
+/// The whole status. `last_lines` reads an instance's log, `deployment` tells what is being deployed to a service.
 pub(crate) fn status(
     identity: &Identity,
     moment: Moment,
     services: &[Service],
     last_lines: impl Fn(&InstanceId) -> Vec<String>,
+    deployment: impl Fn(&Service) -> Option<DeploymentStatus>,
 ) -> Status {
     let Identity { node, config, keeper_pid, worker_restarts, metrics, listeners } = identity.clone();
     let Moment { now, generation, ready, stopping, connections } = moment;
-    let services = services.iter().map(|one| service_status(one, now, &last_lines));
+    let services = services.iter().map(|one| {
+        let deployment = deployment(one);
+        ServiceStatus { deployment, ..service_status(one, now, &last_lines) }
+    });
     Status {
         node,
         version: VERSION.to_owned(),
@@ -104,6 +110,7 @@ fn service_status(
         p50_ms: quantile_ms(&recent, 0.5),
         p99_ms: quantile_ms(&recent, 0.99),
         instances: instances.iter().map(|instance| instance_status(instance, now.wall, last_lines)).collect(),
+        deployment: None,
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use everup_admin::api::{EventKind, Explanation, InstanceState, Status};
 use everup_admin::{Command, Commands, Format, NotReady, Refusal};
 use everup_core::config::Config;
+use everup_core::deploy::Slot;
 use everup_core::ids::Generation;
 use everup_core::keeper::{ToKeeper, ToWorker};
 use everup_core::time::Time;
@@ -19,12 +20,14 @@ use everup_gateway::{Gateway, GatewayEvent};
 use everup_health::{HealthHandle, VerdictChange};
 use everup_instance::Supervisor;
 use everup_link::{Link, LinkError};
+use everup_store::Done;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::begin::begin;
 use crate::clock::{Clock, Now};
 use crate::controller::{Controller, DRAIN_LOOK, Input, Order, Output};
+use crate::deployer::{self, Deployer, LAST_WORDS};
 use crate::error::AppError;
 use crate::explain;
 use crate::journal::Journal;
@@ -78,6 +81,7 @@ pub(crate) struct Worker {
     pub(crate) identity: Identity,
     pub(crate) config: Config,
     pub(crate) controller: Controller,
+    pub(crate) deployer: Deployer,
     pub(crate) supervisor: Supervisor,
     /// None: stopped.
     pub(crate) gateway: Option<Gateway>,
@@ -106,6 +110,8 @@ pub(crate) struct Worker {
     pub(crate) verdicts: mpsc::UnboundedReceiver<VerdictChange>,
     pub(crate) noticed: mpsc::UnboundedReceiver<GatewayEvent>,
     pub(crate) commands: mpsc::Receiver<Command>,
+    /// Answers of the store.
+    pub(crate) stored: mpsc::UnboundedReceiver<Done>,
 }
 
 /// What the loop waited for.
@@ -115,6 +121,7 @@ enum News {
     Acknowledged(Generation),
     Keeper(Result<Option<(ToWorker, Vec<OwnedFd>)>, LinkError>),
     Command(Command),
+    Stored(Done),
     Tick,
 }
 
@@ -168,6 +175,12 @@ impl Worker {
         unknown.collect::<Vec<_>>().iter().for_each(|id| supervisor.dismiss(now.time, id));
         controller.begin_outliers(now);
         controller.watch_all();
+        let floor = Generation(self.controller.generation().0 + 1);
+        self.deployer.recover(now, &mut self.controller, floor);
+        if !self.reloads.is_under_way() {
+            let Self { deployer, controller, supervisor, config, .. } = self;
+            deployer.settle(now, &config.services, supervisor, controller);
+        }
         let text = "the controller failed inside and began anew; see the log";
         self.journal.of_everup(now.wall, EventKind::ControllerReplaced, text.to_owned());
     }
@@ -176,11 +189,12 @@ impl Worker {
         let wakeup = self.clock.instant(self.next_wakeup());
         let generation = self.controller.generation();
         let acknowledgement_is_due = !self.controller.is_acknowledged();
-        let Self { verdicts, noticed, commands, line, gateway, .. } = self;
+        let Self { verdicts, noticed, commands, stored, line, gateway, .. } = self;
         tokio::select! {
             Some(change) = verdicts.recv() => News::Verdict(change),
             Some(event) = noticed.recv() => News::Noticed(event),
             Some(command) = commands.recv() => News::Command(command),
+            Some(done) = stored.recv() => News::Stored(done),
             message = of_keeper(line) => News::Keeper(message),
             () = acknowledged(gateway, generation), if acknowledgement_is_due => News::Acknowledged(generation),
             () = tokio::time::sleep_until(wakeup.into()) => News::Tick,
@@ -188,11 +202,13 @@ impl Worker {
     }
 
     fn next_wakeup(&self) -> Time {
-        let looks_often = self.controller.is_draining() || self.shutdown.is_under_way();
+        let drains = self.controller.is_draining() || self.deployer.is_draining();
+        let looks_often = drains || self.shutdown.is_under_way();
         let look = if looks_often { self.clock.now().time + DRAIN_LOOK } else { self.next_sample };
         let supervisor = self.supervisor.next_wakeup().unwrap_or(look);
         let controller = self.controller.next_wakeup().unwrap_or(look);
-        look.min(self.next_sample).min(supervisor).min(controller)
+        let deployer = self.deployer.next_wakeup().unwrap_or(look);
+        look.min(self.next_sample).min(supervisor).min(controller).min(deployer)
     }
 
     fn handle(&mut self, news: News) {
@@ -213,8 +229,10 @@ impl Worker {
             }
             News::Acknowledged(generation) => {
                 self.controller.handle(now, Input::Acknowledged(generation));
-                self.look_at_reload(now.time);
+                self.deployer.acknowledged(now, generation);
+                self.look_at_reload(now);
             }
+            News::Stored(done) => self.deployer.stored(now, done),
             News::Keeper(message) => self.on_keeper(now, message),
             News::Command(command) => self.on_command(now, command),
             News::Tick => self.on_tick(now),
@@ -257,6 +275,10 @@ impl Worker {
             Err(Command::Reload { reply }) => self.ask_for_file(Asked::Reload(reply)),
             Err(Command::Metrics { format, reply }) => drop(reply.send(self.metrics_page(format))),
             Err(Command::Ready { reply }) => drop(reply.send(self.ready())),
+            Err(Command::Deploy { request, reply }) => {
+                let Self { deployer, controller, .. } = self;
+                deployer.on_request(now, request, reply, controller);
+            }
             Err(
                 Command::Drain { .. }
                 | Command::Undrain { .. }
@@ -271,11 +293,12 @@ impl Worker {
     fn on_tick(&mut self, now: Now) {
         self.supervisor.wake(now.time);
         self.controller.handle(now, Input::Tick);
+        self.deployer.wake(now);
         if now.time >= self.next_sample {
             self.next_sample = now.time + SAMPLE;
             self.tls_files.look();
             self.controller.sample(now.time);
-            self.look_at_reload(now.time);
+            self.look_at_reload(now);
             if let Some(notes) = &self.remembered {
                 self.state_file.offer(now, notes);
             }
@@ -302,7 +325,8 @@ impl Worker {
         }
     }
 
-    /// Does what supervisor and controller decided, until neither has more.
+    /// Does what supervisor, deployer and controller decided, until none has more. Tables come last, so that one of them holds
+    /// everything that the others decided.
     fn apply(&mut self) {
         let now = self.clock.now();
         loop {
@@ -313,6 +337,10 @@ impl Worker {
                         self.controller.handle(now, Input::Changed(change))
                     }
                 }
+            } else if let Some(output) = self.deployer.poll_output() {
+                self.deploy(now, output);
+            } else if self.deployer.observe(now, &self.controller) {
+                // It may want something.
             } else if let Some(output) = self.controller.poll_output() {
                 self.carry_out(now, output);
             } else {
@@ -323,9 +351,45 @@ impl Worker {
         self.greet(now);
     }
 
+    fn deploy(&mut self, now: Now, output: deployer::Output) {
+        use deployer::Output;
+        let Self { controller, supervisor, deployer, journal, .. } = self;
+        match output {
+            Output::Route { service, names } => controller.route(now, &service, &names),
+            Output::Start { id, revision, takes } => {
+                if let Some(settings) = deployer.settings(&id.service) {
+                    supervisor.add(id.clone(), settings, &revision);
+                    controller.add(now, &id, &Notes::default(), takes);
+                    supervisor.start(now.time, &id);
+                    // One that was being stopped has its process still.
+                    let mut processes = supervisor.instances().filter(|process| process.pid.is_some());
+                    if controller.has_no_process(&id)
+                        && let Some(process) = processes.find(|process| process.id == id)
+                    {
+                        controller.handle(now, Input::Changed(process));
+                    }
+                }
+            }
+            Output::Stop(id) => supervisor.stop(now.time, &id),
+            Output::Forget(id) => {
+                supervisor.remove(&id);
+                controller.remove(now, &id);
+            }
+            Output::Quote(id) => deployer.quoted(now, &id, supervisor.last_lines(&id, LAST_WORDS)),
+            Output::Sweep { service, revisions } => {
+                let is_kept =
+                    |name: &str| revisions.iter().any(|revision| Slot::is_name(name, &service, revision));
+                supervisor.delete_logs(&service, |name| !is_kept(name));
+            }
+            Output::Told { service, text } => journal.of_deployment(now.wall, &service, text),
+            Output::Note { service, revisions } => controller.note_revisions(&service, revisions),
+        }
+    }
+
     fn carry_out(&mut self, now: Now, output: Output) {
         match output {
             Output::Publish(snapshot) => {
+                self.deployer.published(now, snapshot.generation);
                 if let Some(gateway) = &self.gateway {
                     gateway.publish(snapshot);
                 }
@@ -368,6 +432,7 @@ impl Worker {
     fn begin_shutdown(&mut self, now: Time, hasten: bool) {
         // Nobody needs to be told what to try next any more.
         self.greeted = true;
+        self.deployer.end();
         if !self.shutdown.is_under_way() {
             self.journal.of_everup(self.clock.now().wall, EventKind::Stopping, "everup stops".to_owned());
         }
@@ -458,7 +523,8 @@ impl Worker {
             connections: self.connections(),
         };
         let last_lines = |id: &_| self.supervisor.last_lines(id, LOG_LINES);
-        status::status(&self.identity, moment, self.controller.services(), last_lines)
+        let deployment = |service: &_| self.deployer.active(now, service);
+        status::status(&self.identity, moment, self.controller.services(), last_lines, deployment)
     }
 
     fn explain(&self, id: String) -> Result<Explanation, Refusal> {

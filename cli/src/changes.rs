@@ -15,7 +15,7 @@ pub(crate) fn table(changes: &[Change]) -> String {
     let mut text = String::new();
     for change in changes {
         let sign = match (change.kind, change.when) {
-            (_, When::Deploy | When::Restart) => '.',
+            (_, When::Restart) => '.',
             (Kind::Added, When::Now) => '+',
             (Kind::Removed, When::Now) => '-',
             (Kind::Changed, When::Now) => '~',

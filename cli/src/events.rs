@@ -38,6 +38,7 @@ pub(crate) fn colour(kind: EventKind) -> Colour {
         EventKind::Ejected | EventKind::Unknown | EventKind::Restarted | EventKind::Draining => {
             Colour::Yellow
         }
+        EventKind::Deployment => Colour::Yellow,
         EventKind::WorkerStarted
         | EventKind::Reloaded
         | EventKind::Stopping
@@ -45,6 +46,7 @@ pub(crate) fn colour(kind: EventKind) -> Colour {
         | EventKind::Weighed
         | EventKind::Starting
         | EventKind::Stopped
+        | EventKind::Standby
         | EventKind::Other => Colour::Dim,
     }
 }

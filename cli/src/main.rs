@@ -1,7 +1,7 @@
 //! The `everup` binary: reads the command line and hands over to the verb. Every verb has its file in `verb/`.
 //!
 //! Exit codes: 0 done, 1 refused or failed (one line on stderr says why), 2 wrong usage, 4 held (done, but not by
-//! everyone yet).
+//! everyone yet); of a deployment that is watched also 3 rolled back, 4 held, 130 left.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 use std::process::ExitCode;
@@ -41,7 +41,7 @@ enum Verb {
     Check(verb::check::Args),
     /// Change to what the configuration file says now, without losing a request
     Reload(verb::reload::Args),
-    /// Tell what a reload would change, and which connections that touches
+    /// Tell what a reload or a deployment would do, and which connections that touches
     Plan(verb::plan::Args),
     /// Show listeners, services and instances, their states and the load
     Status(verb::status::Args),
@@ -56,6 +56,20 @@ enum Verb {
     Explain(verb::explain::Args),
     /// Give an instance another share of the requests, until everup is started anew
     Weight(verb::weight::Args),
+    /// Replace what a service runs by another revision, without losing a request
+    Deploy(verb::deploy::Args),
+    /// Let a deployment go on that waits for you or for the time to pass
+    Promote(verb::order::Args),
+    /// Let a deployment take no further step
+    Pause(verb::order::Args),
+    /// Let a paused or held deployment go on
+    Resume(verb::order::Args),
+    /// Give up a deployment: the old revision gets everything back
+    Abort(verb::order::Args),
+    /// Go back to the revision before, during a deployment or after it
+    Rollback(verb::order::Args),
+    /// Tell what was deployed when, by whom, and how it ended
+    History(verb::history::Args),
     /// Put a running everup under load, kill an instance and count what was lost
     Drill(verb::drill::Args),
     /// Be the small application that the quickstart runs
@@ -80,6 +94,13 @@ fn main() -> ExitCode {
         Verb::Undrain(args) => verb::undrain::run(args),
         Verb::Explain(args) => verb::explain::run(args),
         Verb::Weight(args) => verb::weight::run(args),
+        Verb::Deploy(args) => verb::deploy::run(args),
+        Verb::Promote(args) => verb::order::run("promote", args),
+        Verb::Pause(args) => verb::order::run("pause", args),
+        Verb::Resume(args) => verb::order::run("resume", args),
+        Verb::Abort(args) => verb::order::run("abort", args),
+        Verb::Rollback(args) => verb::order::run("rollback", args),
+        Verb::History(args) => verb::history::run(args),
         Verb::Drill(args) => verb::drill::run(args),
         Verb::SampleApp(args) => verb::sample_app::run(args),
         Verb::Reference(args) => verb::reference::run(args),

@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use everup_admin::api::{InstanceState, InstanceStatus, ListenerStatus, ServiceStatus, Status};
+use everup_admin::api::{
+    DeploymentState, DeploymentStatus, InstanceState, InstanceStatus, ListenerStatus, ServiceStatus, Status,
+    StepState,
+};
 
 /// The whole status, with a line break at its end. Without `coloured` it holds no escape sequence.
 pub(crate) fn render(status: &Status, coloured: bool) -> String {
@@ -12,9 +15,42 @@ pub(crate) fn render(status: &Status, coloured: bool) -> String {
     for service in &status.services {
         text.push('\n');
         service_line(&mut text, service, coloured);
+        deployment(&mut text, service, coloured);
         instances(&mut text, &service.instances, coloured);
     }
     text
+}
+
+/// What is being deployed: where it is, both sides, and the steps around the present one.
+fn deployment(text: &mut String, service: &ServiceStatus, coloured: bool) {
+    let Some(deployment) = &service.deployment else { return };
+    let DeploymentStatus { from, to, strategy, text: now, lasted_seconds, replicas, old, new, steps, .. } =
+        deployment;
+    let (colour, word) = match deployment.state {
+        DeploymentState::Held => (Colour::Red, "held"),
+        DeploymentState::GoingBack => (Colour::Red, "goes back"),
+        DeploymentState::Awaiting | DeploymentState::Paused => (Colour::Yellow, "waits"),
+        DeploymentState::Running | DeploymentState::Keeping => (Colour::Green, "deploys"),
+        DeploymentState::Done | DeploymentState::RolledBack => (Colour::Dim, "over"),
+    };
+    let taken = steps.iter().filter(|step| step.state == StepState::Done).count();
+    put(
+        text,
+        &format!(
+            "  {} {from} -> {to}  {strategy}  step {} of {}, {}",
+            paint(word, colour, coloured),
+            (taken + 1).min(steps.len()),
+            steps.len(),
+            lasting(*lasted_seconds),
+        ),
+    );
+    put(text, &format!("    now: {}", printable(now)));
+    if let Some(next) = steps.iter().find(|step| step.state == StepState::Todo) {
+        put(text, &format!("    next: {}", next.text));
+    }
+    for (revision, side) in [(from, old), (to, new)] {
+        put(text, &format!("    {revision}: {} up, {} of {replicas} take requests", side.up, side.takes));
+    }
 }
 
 fn head(text: &mut String, status: &Status, coloured: bool) {
@@ -186,7 +222,7 @@ pub(crate) fn colour(state: InstanceState) -> Colour {
         | InstanceState::Ejected
         | InstanceState::Draining
         | InstanceState::Starting => Colour::Yellow,
-        InstanceState::Drained | InstanceState::Stopped => Colour::Dim,
+        InstanceState::Drained | InstanceState::Standby | InstanceState::Stopped => Colour::Dim,
     }
 }
 

@@ -1,9 +1,12 @@
 //! One module per verb: its `Args`, and `run`, which does it.
 
 pub(crate) mod check;
+pub(crate) mod deploy;
 pub(crate) mod drain;
 pub(crate) mod drill;
 pub(crate) mod explain;
+pub(crate) mod history;
+pub(crate) mod order;
 pub(crate) mod plan;
 pub(crate) mod reference;
 pub(crate) mod reload;

@@ -8,6 +8,7 @@
 mod access_log;
 mod certificate;
 mod cross;
+mod deploy;
 mod drain;
 mod edits;
 mod health;
@@ -45,6 +46,7 @@ use toml::de::DeTable;
 
 pub use access_log::{AccessLog, LogTo};
 pub use certificate::CertificateFiles;
+pub use deploy::{Approve, Deploy, DeployStrategy, OnFail, Portion};
 pub use drain::Drain;
 pub use edits::{Edits, FieldEdits, Prefix};
 pub use health::{Check, Health};

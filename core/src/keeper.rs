@@ -13,7 +13,7 @@ use crate::ids::InstanceId;
 use crate::reload::Change;
 
 /// The number of this protocol. Raised when a message changes its meaning.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// From worker to keeper.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

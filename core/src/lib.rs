@@ -10,6 +10,7 @@ pub mod balance;
 pub mod certificate;
 pub mod client_hello;
 pub mod config;
+pub mod deploy;
 pub mod exchange;
 pub mod hash;
 pub mod health;

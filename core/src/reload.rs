@@ -7,7 +7,7 @@
 //! for routes, which are tried in order.
 //!
 //! Not every change can be made while everup runs. What a process was started with (`run`) belongs to its revision
-//! and waits for a deploy; a few settings of `[node]` are used before anything else and wait for a restart. Until then
+//! and a few settings of `[node]` are used before anything else: both wait for a restart. Until then
 //! the old value holds: [`effective`] is the configuration that really runs after a reload.
 //!
 //! Nothing is done here: the keeper binds and closes sockets, `app` and `edge/gateway` do the rest.
@@ -80,8 +80,6 @@ pub enum Kind {
 pub enum When {
     /// With the reload.
     Now,
-    /// With the next deploy of the service; until then the old value holds.
-    Deploy,
     /// When everup is started anew; until then the old value holds.
     Restart,
 }
@@ -114,7 +112,6 @@ impl std::fmt::Display for Change {
         }
         match self.when {
             When::Now => Ok(()),
-            When::Deploy => f.write_str(" (waits for a deploy)"),
             When::Restart => f.write_str(" (waits for a restart)"),
         }
     }
@@ -132,7 +129,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     changes
 }
 
-/// What runs after a reload: the new configuration, but for what waits for a deploy or a restart.
+/// What runs after a reload: the new configuration, but for what waits for a restart.
 pub fn effective(old: &Config, new: &Config) -> Config {
     let mut effective = new.clone();
     let Node { name: _, state, admin, metrics: _, threads, user, io_uring } = &mut effective.node;

@@ -20,8 +20,16 @@ pub(crate) fn check_start<'a>(
     let service = config.services.iter().find(|service| service.name == id.service);
     let service = service.ok_or_else(|| format!("no service is called \"{}\"", id.service))?;
     let run = service.run.as_ref().ok_or("the service has no `run` section")?;
-    let known = (1..=run.replicas).any(|number| *id.instance == *format!("{}-{number}", service.name));
-    if !known {
+    // `shop-1` for the first revision, `shop-v2-1` for those that are deployed later.
+    let number = id.instance.strip_prefix(&*service.name).and_then(|rest| rest.strip_prefix('-'));
+    let number = number.map(|rest| {
+        rest.strip_prefix(revision)
+            .and_then(|rest| rest.strip_prefix('-'))
+            .filter(|rest| is_number(rest))
+            .unwrap_or(rest)
+    });
+    let known = number.filter(|number| is_number(number)).and_then(|number| number.parse().ok());
+    if !known.is_some_and(|number| (1..=run.replicas).contains(&number)) {
         return Err(format!("the service has no instance \"{}\"", id.instance));
     }
     if !PORTS.contains(&port) {
@@ -31,6 +39,11 @@ pub(crate) fn check_start<'a>(
         return Err(format!("\"{}\" is no revision", revision.escape_default()));
     }
     Ok(run)
+}
+
+/// As it is written: no sign and no leading zero.
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Letters, digits, `.`, `_`, `-`; not empty, not starting with a dot: it can be a part of a path, not leave one.
@@ -49,7 +62,13 @@ mod tests {
     fn what_the_configuration_names_may_be_started() {
         let mut config = config_of(&["shop"]);
         config.services[0].run.as_mut().unwrap().replicas = 2;
-        for (instance, port, revision) in [("shop-1", 20_000, "v1"), ("shop-2", 29_999, "1.2_3-rc")] {
+        for (instance, port, revision) in [
+            ("shop-1", 20_000, "v1"),
+            ("shop-2", 29_999, "1.2_3-rc"),
+            ("shop-v2-1", 20_000, "v2"),
+            ("shop-1-2", 20_000, "1"),
+            ("shop-1.2_3-rc-2", 20_000, "1.2_3-rc"),
+        ] {
             check_start(&config, &InstanceId::new("shop", instance), port, revision).unwrap();
         }
     }
@@ -68,6 +87,11 @@ mod tests {
             ("shop", "shop-2", 20_000, "v1", "no instance"),
             ("shop", "shop-01", 20_000, "v1", "no instance"),
             ("shop", "../../x", 20_000, "v1", "no instance"),
+            ("shop", "shop-v2-2", 20_000, "v2", "no instance"),
+            ("shop", "shop-v2-1", 20_000, "v1", "no instance"),
+            ("shop", "shop-v2-+1", 20_000, "v2", "no instance"),
+            ("shop", "shop-v2-", 20_000, "v2", "no instance"),
+            ("shop", "shopv2-1", 20_000, "v2", "no instance"),
             ("shop", "shop-1", 22, "v1", "port 22"),
             ("shop", "shop-1", 30_000, "v1", "port 30000"),
             ("shop", "shop-1", 20_000, "", "no revision"),

@@ -65,7 +65,7 @@ struct Ask {
 pub(crate) struct Prepared {
     number: u64,
     changes: Vec<Change>,
-    /// What would run: some of the text waits for a deploy or a restart.
+    /// What would run: some of the text waits for a restart.
     pub(crate) config: Config,
     pub(crate) text: String,
     pub(crate) users: Users,

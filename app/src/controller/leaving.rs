@@ -77,7 +77,7 @@ impl Controller {
     }
 
     /// Changes from the configuration that runs to another one, whose services connect with `connectors`; the table that
-    /// begins it.
+    /// begins it. Instances that everup runs are the deployer's business, as long as their service stays.
     pub(crate) fn reload(
         &mut self,
         now: Now,

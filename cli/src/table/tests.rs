@@ -41,6 +41,7 @@ fn status() -> Status {
         p50_ms: Some(1.234),
         p99_ms: None,
         instances: vec![instance("shop-1", InstanceState::Up, ""), looping],
+        deployment: None,
     };
     Status {
         node: "lb1".into(),

@@ -128,8 +128,10 @@ impl Everup {
         loop {
             let status = self.status()?;
             let (service, address) = choose(&status, wanted)?;
-            let waiting: Vec<&InstanceStatus> =
-                service.instances.iter().filter(|instance| instance.state != InstanceState::Up).collect();
+            // Who is on standby belongs to a deployment, not to the service as it is.
+            let is_missing =
+                |one: &&InstanceStatus| !matches!(one.state, InstanceState::Up | InstanceState::Standby);
+            let waiting: Vec<&InstanceStatus> = service.instances.iter().filter(is_missing).collect();
             let Some(first) = waiting.first() else {
                 return Ok(Field {
                     service: service.name.clone(),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::deploy::{self, Deploy};
 use super::drain::Drain;
 use super::health::{self, Health};
 use super::instance::{self, FixedInstance};
@@ -70,8 +71,9 @@ section! {
         run: Option<Run> = optional(table(run::build)),
             default unset "none: there must be `instances`",
             because "a service has either instances of its own or started ones";
+        /// How `everup deploy` replaces a revision by another one. Needs a `run` section.
+        deploy: Deploy = table(deploy::judge), default {}, because "every key has a default";
     }
-    later { deploy }
 }
 
 const ALGORITHMS: &[(&str, Balance)] = &[
@@ -122,6 +124,8 @@ pub struct Service {
     pub tls: Option<InstanceTls>,
     /// everup starts the instances itself.
     pub run: Option<Run>,
+    /// How a revision is replaced by another one.
+    pub deploy: Deploy,
 }
 
 /// How an instance is chosen for a request.
@@ -185,6 +189,7 @@ pub(super) fn build(written: Written, table: &Table<'_>, reading: &mut Reading) 
         send_proxy,
         tls,
         run,
+        deploy,
     } = written;
     let name = table.path.service().expect("a service's path is service.NAME");
     judge_name(name, reading);
@@ -214,6 +219,7 @@ pub(super) fn build(written: Written, table: &Table<'_>, reading: &mut Reading) 
         send_proxy,
         tls,
         run,
+        deploy,
     })
 }
 
@@ -245,6 +251,14 @@ fn require_instances(table: &Table<'_>, reading: &mut Reading) {
             "`instances` is there too",
             "keep one: fixed instances, or ones that everup starts",
         ),
+    }
+    if table.has("deploy") && !table.has("run") {
+        reading.mistake(
+            table.key_span("deploy"),
+            format!("{} has `deploy` but no `run`", table.path),
+            "nothing that could be deployed",
+            "everup deploys what it starts: add run = { command = [\"…\"] }",
+        );
     }
 }
 

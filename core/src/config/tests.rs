@@ -97,6 +97,21 @@ service = "shop"
 instances = ["10.0.0.1:80"]
 "#;
 
+fn usual_deploy() -> Deploy {
+    Deploy {
+        strategy: DeployStrategy::Rolling,
+        batch: Portion::Share(25),
+        max_unavailable: Portion::Count(0),
+        surge: None,
+        pause_between: Duration::from_secs(2),
+        min_healthy: Duration::from_secs(3),
+        start_timeout: Duration::from_secs(60),
+        keep_previous: None,
+        on_fail: OnFail::Rollback,
+        approve: Approve::Auto,
+    }
+}
+
 #[test]
 fn what_is_not_written_has_the_documented_default() {
     let seconds = Duration::from_secs;
@@ -150,6 +165,7 @@ fn what_is_not_written_has_the_documented_default() {
         send_proxy: SendProxy::Off,
         tls: None,
         run: None,
+        deploy: usual_deploy(),
     };
     let bind = vec!["127.0.0.1:8080".parse().unwrap()];
     let listener = Listener {

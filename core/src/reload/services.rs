@@ -48,6 +48,7 @@ fn changed(old: &Service, new: &Service, changes: &mut Vec<Change>) {
         send_proxy,
         tls,
         run,
+        deploy,
     } = old;
     let subject = || Subject::Service(new.name.to_string());
     let mut differs = Differs::new();
@@ -71,6 +72,10 @@ fn changed(old: &Service, new: &Service, changes: &mut Vec<Change>) {
     );
     let effect = "no connection is touched; holds for requests that begin";
     differs.tell(subject(), When::Now, effect, changes);
+    let mut deployments = Differs::new();
+    deployments.look("deploy", deploy, &new.deploy);
+    let effect = "no connection is touched; holds for deployments that begin";
+    deployments.tell(subject(), When::Now, effect, changes);
     if let (Some(before), Some(after)) = (run, &new.run) {
         revision(before, after, subject(), changes);
     }
@@ -91,7 +96,7 @@ fn revision(old: &Run, new: &Run, subject: Subject, changes: &mut Vec<Change>) {
     differs.look("run.environment", environment, &new.environment);
     differs.look("run.user", user, &new.user);
     let effect = "nothing is touched: what a process is started with belongs to its revision, so that all instances are alike";
-    differs.tell(subject, When::Deploy, effect, changes);
+    differs.tell(subject, When::Restart, effect, changes);
 }
 
 /// Name -> weight and backup; the name says whether everup runs it.

@@ -28,7 +28,7 @@ fn every_change_is_named() {
     assert_eq!(told(&[(replicas, "replicas = 1")]), ["instance shop/shop-2: removed"]);
     assert_eq!(
         told(&[("[\"shop\"]", "[\"shop\", \"-v\"]")]),
-        ["service shop: run.command changed (waits for a deploy)"]
+        ["service shop: run.command changed (waits for a restart)"]
     );
     assert_eq!(
         told(&[("\"10.0.0.1:80\", ", "\"10.0.0.3:80\", ")]),
@@ -243,6 +243,7 @@ fn take_service(to: &mut Service, new: &Service, named: impl Fn(&str) -> bool) {
     to.sticky = take("sticky").sticky;
     to.send_proxy = take("send_proxy").send_proxy;
     to.tls = take("tls").tls;
+    to.deploy = take("deploy").deploy;
 }
 
 type ByName = (Listener, Vec<Option<std::sync::Arc<str>>>);

@@ -5,6 +5,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::deployment::{
+    DeployAnswer, DeployRequest, DeployWish, DeploymentEvent, DeploymentSide, DeploymentState,
+    DeploymentStatus, DeploymentStep, PlanAnswer, StepState,
+};
 pub use crate::event::{Event, EventKind, Events};
 pub use crate::explanation::{ExplainedEvent, ExplainedRequest, Explanation};
 pub use crate::reloading::{Mistake, Plan, Reloaded, WrongFile};
@@ -86,12 +90,15 @@ pub struct ServiceStatus {
     pub p99_ms: Option<f64>,
     /// Its instances, in the order of the configuration.
     pub instances: Vec<InstanceStatus>,
+    /// The deployment that is under way, also if it only keeps the old instances for a rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<DeploymentStatus>,
 }
 
 /// One instance of a service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InstanceStatus {
-    /// `SERVICE-N` for one that everup runs, the address for a fixed one.
+    /// `SERVICE-N` or `SERVICE-REVISION-N` for one that everup runs, the address for a fixed one.
     pub name: String,
     /// Where it listens; empty while a started one has no port yet.
     pub address: String,
@@ -142,6 +149,8 @@ pub enum InstanceState {
     Draining,
     /// It takes no request and has none.
     Drained,
+    /// It works, but a deployment gives it no requests: it proves itself, or is kept for a rollback.
+    Standby,
     /// Its process is started and has not yet passed enough checks.
     Starting,
     /// Its process ended; it is started again after a pause.
@@ -161,6 +170,7 @@ impl fmt::Display for InstanceState {
             Self::Unknown => "unknown",
             Self::Draining => "draining",
             Self::Drained => "drained",
+            Self::Standby => "standby",
             Self::Starting => "starting",
             Self::Backoff => "backoff",
             Self::CrashLooping => "crash-looping",

@@ -13,7 +13,10 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use crate::api::{Done, DrainAnswer, ErrorAnswer, Events, Explanation, Plan, Reloaded, Status, WrongFile};
+use crate::api::{
+    DeploymentStatus, Done, DrainAnswer, ErrorAnswer, Events, Explanation, Plan, PlanAnswer, Reloaded,
+    Status, WrongFile,
+};
 
 /// How long an answer may take that does not wait for anything.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
@@ -183,6 +186,60 @@ impl Client {
         self.ask(Method::POST, &instance_path(id, "kill"), ANSWER_TIME).await
     }
 
+    /// What deploying a revision would do; `strategy` instead of the configured one.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn plan_deploy(
+        &self,
+        service: &str,
+        revision: &str,
+        strategy: Option<&str>,
+    ) -> Result<PlanAnswer, ClientError> {
+        let fields = [("revision", Some(revision)), ("strategy", strategy)];
+        self.ask(Method::GET, &service_path(service, "plan", &fields), ANSWER_TIME).await
+    }
+
+    /// Begins a deployment; the answer's message is its id. `by` is who asks, `reason` why.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn deploy(
+        &self,
+        service: &str,
+        revision: &str,
+        strategy: Option<&str>,
+        (by, reason): (&str, Option<&str>),
+    ) -> Result<Done, ClientError> {
+        let fields =
+            [("revision", Some(revision)), ("strategy", strategy), ("by", Some(by)), ("reason", reason)];
+        self.ask(Method::POST, &service_path(service, "deploy", &fields), ANSWER_TIME).await
+    }
+
+    /// `promote`, `pause`, `resume`, `abort` or `rollback`.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn order(&self, service: &str, verb: &str, by: &str) -> Result<Done, ClientError> {
+        self.ask(Method::POST, &service_path(service, verb, &[("by", Some(by))]), ANSWER_TIME).await
+    }
+
+    /// The last deployment of a service.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; refused if there was none.
+    pub async fn deployment(&self, service: &str) -> Result<DeploymentStatus, ClientError> {
+        self.ask(Method::GET, &service_path(service, "deployment", &[]), ANSWER_TIME).await
+    }
+
+    /// All deployments of a service that are remembered, the newest first.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn deployments(&self, service: &str) -> Result<Vec<DeploymentStatus>, ClientError> {
+        self.ask(Method::GET, &service_path(service, "deployments", &[]), ANSWER_TIME).await
+    }
+
     async fn stream(&self) -> Result<UnixStream, ClientError> {
         let path = self.path.clone();
         UnixStream::connect(&self.path).await.map_err(|source| match source.kind() {
@@ -249,6 +306,13 @@ impl Client {
 fn instance_path(id: &InstanceId, verb: &str) -> String {
     let InstanceId { service, instance } = id;
     format!("/v1/services/{}/instances/{}/{verb}", percent_encoded(service), percent_encoded(instance))
+}
+
+fn service_path(service: &str, verb: &str, fields: &[(&str, Option<&str>)]) -> String {
+    let given =
+        fields.iter().filter_map(|(name, value)| Some(format!("{name}={}", percent_encoded((*value)?))));
+    let query = given.collect::<Vec<_>>().join("&");
+    format!("/v1/services/{}/{verb}?{query}", percent_encoded(service))
 }
 
 /// RFC 3986 section 2.3: everything but unreserved characters is encoded, so that `[::1]:9001` is one segment.

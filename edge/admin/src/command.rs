@@ -7,7 +7,7 @@ use std::time::Duration;
 use everup_core::ids::InstanceId;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{DrainAnswer, Events, Explanation, Plan, Reloaded, Status};
+use crate::api::{DeployAnswer, DeployRequest, DrainAnswer, Events, Explanation, Plan, Reloaded, Status};
 use crate::reloading::NotReloaded;
 
 /// Where the API sends its commands. Bounded: a flood of questions waits here and not in the controller's memory.
@@ -55,6 +55,13 @@ pub enum Command {
         id: InstanceId,
         /// For the answer: what was done, in one line.
         reply: oneshot::Sender<Result<String, Refusal>>,
+    },
+    /// Deploy, or say something about a deployment.
+    Deploy {
+        /// What.
+        request: DeployRequest,
+        /// For the answer.
+        reply: oneshot::Sender<Result<DeployAnswer, Refusal>>,
     },
     /// Tell what is remembered of a request.
     Explain {

@@ -11,7 +11,7 @@ pub struct Events {
     pub events: Vec<Event>,
 }
 
-/// One thing that happened to an instance, or to everup itself.
+/// One thing that happened to an instance, to a service, or to everup itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// Its number. Of one worker, the next event's is one higher; a later worker's are all higher.
@@ -68,6 +68,10 @@ pub enum EventKind {
     CrashLooping,
     /// Its process was stopped on purpose.
     Stopped,
+    /// It works, but a deployment gives it no requests.
+    Standby,
+    /// A deployment of the service took a step.
+    Deployment,
     /// Of a kind that this version does not know.
     #[serde(other)]
     Other,

@@ -9,6 +9,8 @@ mod accept;
 pub mod api;
 mod client;
 mod command;
+mod deploy_routes;
+mod deployment;
 mod event;
 mod explanation;
 mod reloading;

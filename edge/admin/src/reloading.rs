@@ -20,7 +20,7 @@ pub struct Reloaded {
     /// so far, and until they do, nothing that was removed is stopped and the next worker would begin with the old
     /// configuration.
     pub acknowledged: bool,
-    /// What changed, and what waits for a deploy or a restart.
+    /// What changed, and what waits for a restart.
     pub changes: Vec<Change>,
 }
 

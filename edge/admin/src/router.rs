@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::accept::Format;
 use crate::api::{Done, DrainAnswer, ErrorAnswer};
 use crate::command::{Command, Commands, Refusal};
+use crate::deploy_routes;
 use crate::reloading::NotReloaded;
 
 /// Every route of the admin socket as (method, path): the description of the API is tested against it.
@@ -26,6 +27,15 @@ pub const ADMIN_ROUTES: &[(&str, &str)] = &[
     ("get", "/v1/requests/{id}"),
     ("get", "/v1/plan"),
     ("post", "/v1/reload"),
+    ("get", "/v1/services/{service}/plan"),
+    ("get", "/v1/services/{service}/deployment"),
+    ("get", "/v1/services/{service}/deployments"),
+    ("post", "/v1/services/{service}/deploy"),
+    ("post", "/v1/services/{service}/promote"),
+    ("post", "/v1/services/{service}/pause"),
+    ("post", "/v1/services/{service}/resume"),
+    ("post", "/v1/services/{service}/abort"),
+    ("post", "/v1/services/{service}/rollback"),
     ("post", "/v1/services/{service}/instances/{instance}/drain"),
     ("post", "/v1/services/{service}/instances/{instance}/undrain"),
     ("post", "/v1/services/{service}/instances/{instance}/weight"),
@@ -71,12 +81,13 @@ fn admin_handler(path: &str) -> MethodRouter<Commands> {
         Some("status") => get(status),
         Some("events") => get(events),
         Some("{id}") => get(explain),
-        Some("plan") => get(plan),
+        Some("plan") if path == "/v1/plan" => get(plan),
         Some("reload") => post(reload),
         Some("drain") => post(drain),
         Some("undrain") => post(undrain),
         Some("weight") => post(weigh),
         Some("kill") => post(kill),
+        Some(word) if deploy_routes::handles(word) => deploy_routes::handler(word),
         _ => unreachable!("every path of ADMIN_ROUTES ends in one of the words above"),
     }
 }
@@ -225,7 +236,7 @@ async fn readyz(State(commands): State<Commands>) -> Response {
 }
 
 /// Sends a command and waits for its answer; the error is the 503 for a controller that is gone or gave none.
-async fn ask<T>(
+pub(crate) async fn ask<T>(
     commands: &Commands,
     command: impl FnOnce(oneshot::Sender<T>) -> Command,
 ) -> Result<T, Response> {
@@ -245,7 +256,7 @@ fn done(answer: Result<Result<String, Refusal>, Response>) -> Response {
     }
 }
 
-fn refused(refusal: &Refusal) -> Response {
+pub(crate) fn refused(refusal: &Refusal) -> Response {
     let status = match refusal {
         Refusal::NotFound(_) => StatusCode::NOT_FOUND,
         Refusal::Conflict(_) => StatusCode::CONFLICT,

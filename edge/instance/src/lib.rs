@@ -120,6 +120,33 @@ impl Supervisor {
         Ok(Self { logs, ports: Ports::new(seed), rotator, instances, outputs: VecDeque::new() })
     }
 
+    /// Knows one instance more; it is not started yet. One that is known already is left as it is, but that one that was being
+    /// stopped can be started again, with this revision.
+    pub fn add(&mut self, id: InstanceId, service: &config::Service, revision: &str) {
+        let Some(run) = &service.run else { return };
+        let entry = self.instances.entry(id).or_insert_with(|| Entry::new(run, service.drain.time, revision));
+        entry.leaves = false;
+        if matches!(entry.machine.phase(), Phase::Stopped | Phase::Stopping) {
+            revision.clone_into(&mut entry.revision);
+        }
+    }
+
+    /// Knows it no more. It must have no process.
+    pub fn remove(&mut self, id: &InstanceId) {
+        self.instances.remove(id);
+        self.rotator.forget(log::path(&self.logs, id));
+    }
+
+    /// Deletes the log files of a service's instances that are not known now and that `is_old` by their names.
+    pub fn delete_logs(&self, service: &str, is_old: impl Fn(&str) -> bool) {
+        let is_known =
+            |name: &str| self.instances.keys().any(|id| *id.service == *service && *id.instance == *name);
+        let is_old = |name: &str| !is_known(name) && is_old(name);
+        if let Err(error) = log::delete(&self.logs.join(service), is_old) {
+            tracing::warn!(service, %error, "old log files cannot be deleted");
+        }
+    }
+
     /// Takes over a process that runs already. `restarts` is what the last worker remembered, or 0. One that is not
     /// wanted (its service is gone from the configuration) is terminated.
     pub fn adopt(&mut self, now: Time, id: &InstanceId, pid: u32, port: u16, revision: &str, restarts: u32) {
@@ -137,26 +164,15 @@ impl Supervisor {
         self.tell(now, id, Input::Adopt);
     }
 
-    /// Knows and wants the instances of this service that it does not know yet, and goes by its settings from now on.
-    /// One that was being stopped is started again. The caller stops those that the service no longer has.
-    pub fn take_on(&mut self, now: Time, service: &config::Service) {
-        for (id, new) in entries(service) {
-            match self.instances.get_mut(&id) {
-                Some(known) => {
-                    (known.grace, known.log) = (new.grace, new.log);
-                    if matches!(known.machine.phase(), Phase::Stopped | Phase::Stopping) {
-                        known.revision = new.revision;
-                        known.leaves = false;
-                    }
-                    if known.pid.is_some() {
-                        self.rotator.watch(log::path(&self.logs, &id), known.log.clone());
-                    }
-                }
-                None => {
-                    self.instances.insert(id.clone(), new);
-                }
+    /// The known instances of this service go by these settings from now on, but for what their processes were started
+    /// with.
+    pub fn resettle(&mut self, service: &config::Service) {
+        let Some(run) = &service.run else { return };
+        for (id, known) in self.instances.iter_mut().filter(|(id, _)| id.service == service.name) {
+            (known.grace, known.log) = (service.drain.time, run.log.clone());
+            if known.pid.is_some() {
+                self.rotator.watch(log::path(&self.logs, id), known.log.clone());
             }
-            self.tell(now, &id, Input::Start);
         }
     }
 
@@ -321,6 +337,11 @@ impl Supervisor {
 }
 
 impl Entry {
+    fn new(run: &config::Run, grace: Duration, revision: &str) -> Self {
+        let (machine, revision, log) = (Machine::default(), revision.to_owned(), run.log.clone());
+        Self { machine, revision, grace, log, pid: None, port: None, leaves: false }
+    }
+
     /// Everything that a process needs before it can start. The error is in words for the operator.
     fn prepare(
         &mut self,
@@ -357,16 +378,7 @@ fn entries(service: &config::Service) -> impl Iterator<Item = (InstanceId, Entry
     (1..=replicas).zip(std::iter::repeat(service)).filter_map(|(number, service)| {
         let run = service.run.as_ref()?;
         let id = InstanceId::new(service.name.clone(), format!("{}-{number}", service.name));
-        let entry = Entry {
-            machine: Machine::default(),
-            revision: run.revision.clone(),
-            grace: service.drain.time,
-            log: run.log.clone(),
-            pid: None,
-            port: None,
-            leaves: false,
-        };
-        Some((id, entry))
+        Some((id, Entry::new(run, service.drain.time, &run.revision)))
     })
 }
 

@@ -38,6 +38,26 @@ pub(crate) fn last_lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
     Ok(lines[lines.len().saturating_sub(count)..].iter().map(|line| escape(line)).collect())
 }
 
+/// Deletes `NAME.log` and `NAME.log.N` of the instances that `is_old`. A directory that is not there has none.
+pub(crate) fn delete(directory: &Path, is_old: impl Fn(&str) -> bool) -> io::Result<()> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let file = entry.file_name();
+        let Some(name) = file.to_str().and_then(|file| file.split_once(".log")).map(|(name, _)| name) else {
+            continue;
+        };
+        if is_old(name) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// An instance's output goes to an operator's terminal: it must not be able to control it.
 fn escape(line: &str) -> String {
     let mut escaped = String::with_capacity(line.len());

@@ -29,7 +29,7 @@ const CHECK: Duration = Duration::from_secs(1);
 /// The thread that rotates. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Rotator {
-    watch: Sender<(PathBuf, config::Log)>,
+    watch: Sender<(PathBuf, Option<config::Log>)>,
 }
 
 impl Rotator {
@@ -41,19 +41,29 @@ impl Rotator {
 
     /// From now on this file obeys these limits, replacing earlier ones.
     pub(crate) fn watch(&self, path: PathBuf, limits: config::Log) {
+        self.order(path, Some(limits));
+    }
+
+    /// Nobody writes to this file any more.
+    pub(crate) fn forget(&self, path: PathBuf) {
+        self.order(path, None);
+    }
+
+    fn order(&self, path: PathBuf, limits: Option<config::Log>) {
         if self.watch.send((path, limits)).is_err() {
             tracing::error!("log files are not rotated any more: the thread for it has panicked");
         }
     }
 }
 
-fn run(orders: &Receiver<(PathBuf, config::Log)>) {
+fn run(orders: &Receiver<(PathBuf, Option<config::Log>)>) {
     let mut watched = BTreeMap::new();
     loop {
         match orders.recv_timeout(CHECK) {
-            Ok((path, limits)) => {
+            Ok((path, Some(limits))) => {
                 watched.insert(path, Watched { limits, complained: false });
             }
+            Ok((path, None)) => drop(watched.remove(&path)),
             Err(RecvTimeoutError::Timeout) => watched.iter_mut().for_each(|(path, file)| file.check(path)),
             Err(RecvTimeoutError::Disconnected) => return,
         }

@@ -228,3 +228,21 @@ fn a_log_is_rotated_while_the_supervisor_lives() {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn logs_of_instances_that_are_long_gone_are_deleted_and_no_others() {
+    let (home, supervisor) = supervisor();
+    let directory = home.path().join("log/shop");
+    std::fs::create_dir_all(&directory).unwrap();
+    let files =
+        ["shop-1.log", "shop-v1.log-1.log", "shop-v2-1.log", "shop-v2-1.log.1", "shop-v3-1.log", "notes.txt"];
+    files.iter().for_each(|file| std::fs::write(directory.join(file), "x").unwrap());
+    supervisor.delete_logs("shop", |name| name != "shop-v3-1");
+    supervisor.delete_logs("other", |_| true);
+    let mut left: Vec<_> = std::fs::read_dir(&directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["notes.txt", "shop-1.log", "shop-v3-1.log"]);
+}

@@ -348,6 +348,7 @@ fn takes(state: InstanceState) -> bool {
         | InstanceState::Unknown
         | InstanceState::Draining
         | InstanceState::Drained
+        | InstanceState::Standby
         | InstanceState::Starting
         | InstanceState::Backoff
         | InstanceState::CrashLooping
@@ -367,7 +368,8 @@ fn trouble(state: InstanceState) -> u8 {
         InstanceState::Draining => 6,
         InstanceState::Drained => 7,
         InstanceState::Stopped => 8,
-        InstanceState::Up => 9,
+        InstanceState::Standby => 9,
+        InstanceState::Up => 10,
     }
 }
 

@@ -274,7 +274,7 @@ fn goes(services: usize) -> impl Strategy<Value = (Option<usize>, Option<Redirec
 }
 
 /// How instances are chosen, and which there are.
-type Instances = (Balance, Vec<FixedInstance>, Option<Run>);
+type Instances = (Balance, Vec<FixedInstance>, Option<Run>, Deploy);
 
 fn instances() -> impl Strategy<Value = Instances> {
     let weighted = prop_oneof![
@@ -293,9 +293,10 @@ fn instances() -> impl Strategy<Value = Instances> {
         let address = |index: usize| SocketAddr::from(([10, 0, 0, 1], 80 + u16::try_from(index).unwrap()));
         let instance =
             |(index, weight)| FixedInstance { address: address(index), weight, backup: index % 3 == 2 };
-        (balance, weights.into_iter().enumerate().map(instance).collect(), None)
+        (balance, weights.into_iter().enumerate().map(instance).collect(), None, usual_deploy())
     });
-    let run = run().prop_map(|run| (Balance::LeastConnections, Vec::new(), Some(run)));
+    let run = (run(), deploy())
+        .prop_map(|(run, deploy)| (Balance::LeastConnections, Vec::new(), Some(run), deploy));
     prop_oneof![fixed, run]
 }
 
@@ -311,7 +312,16 @@ fn service() -> impl Strategy<Value = Service> {
     let limits = (option::of(1u32..=1_000_000), queue, ms(0..=3_600_000));
     let sticky = (option::of(sticky()), send_proxy, option::of(instance_tls()));
     (instances(), timeout(), retry, park, limits, drain, (health(), outlier), sticky).prop_map(
-        |((balance, instances, run), timeout, retry, park, limits, drain, (health, outlier), sticky)| {
+        |(
+            (balance, instances, run, deploy),
+            timeout,
+            retry,
+            park,
+            limits,
+            drain,
+            (health, outlier),
+            sticky,
+        )| {
             let (max_connections, queue, slow_start) = limits;
             let (sticky, send_proxy, tls) = sticky;
             Service {
@@ -331,6 +341,7 @@ fn service() -> impl Strategy<Value = Service> {
                 send_proxy,
                 tls,
                 run,
+                deploy,
             }
         },
     )
@@ -411,4 +422,37 @@ fn run() -> impl Strategy<Value = Run> {
             log,
         },
     )
+}
+
+/// That of a service for which none is written.
+fn usual_deploy() -> Deploy {
+    let text = "[[listener]]\nbind = [\"127.0.0.1:0\"]\nservice = \"a\"\n[service.a]\ninstances = [\"10.0.0.1:80\"]\n";
+    parse(text).unwrap().services.remove(0).deploy
+}
+
+fn deploy() -> impl Strategy<Value = Deploy> {
+    let portion =
+        || prop_oneof![(1u32..=1000).prop_map(Portion::Count), (1u32..=99).prop_map(Portion::Share)];
+    let strategy = prop::sample::select(&[DeployStrategy::Rolling, DeployStrategy::BlueGreen][..]);
+    let on_fail = prop::sample::select(&[OnFail::Rollback, OnFail::Hold][..]);
+    let approve = prop::sample::select(&[Approve::Auto, Approve::Manual][..]);
+    let portions = (portion(), portion(), option::of(portion()));
+    let times =
+        (ms(0..=86_400_000), ms(0..=3_600_000), ms(100..=86_400_000), option::of(ms(0..=604_800_000)));
+    (strategy, portions, times, on_fail, approve).prop_map(|(strategy, portions, times, on_fail, approve)| {
+        let (batch, max_unavailable, surge) = portions;
+        let (pause_between, min_healthy, start_timeout, keep_previous) = times;
+        Deploy {
+            strategy,
+            batch,
+            max_unavailable,
+            surge,
+            pause_between,
+            min_healthy,
+            start_timeout,
+            keep_previous,
+            on_fail,
+            approve,
+        }
+    })
 }

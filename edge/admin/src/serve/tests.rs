@@ -9,6 +9,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::api::{DeployAnswer, DeployRequest, DeployWish};
 use crate::api::{InstanceState, InstanceStatus, ListenerStatus, ServiceStatus, Status};
 use crate::{ADMIN_ROUTES, Client, ClientError, Command, DrainOutcome, METRICS_ROUTES, NotReady, Refusal};
 
@@ -34,6 +35,29 @@ fn metrics() -> (std::net::SocketAddr, mpsc::Receiver<Command>) {
     let (sender, commands) = Command::channel();
     tokio::spawn(serve_metrics(listener.into(), sender).unwrap());
     (address, commands)
+}
+
+fn deployment() -> crate::api::DeploymentStatus {
+    use crate::api::{DeploymentEvent, DeploymentState, DeploymentStep, StepState};
+    crate::api::DeploymentStatus {
+        id: "01ARYZ6S41".into(),
+        service: "shop".into(),
+        from: "v1".into(),
+        to: "v2".into(),
+        strategy: "rolling".into(),
+        by: "ann".into(),
+        reason: "a reason".into(),
+        state: DeploymentState::Running,
+        text: "start instance 1 of v2".into(),
+        began: 1.0,
+        lasted_seconds: 1.0,
+        replicas: 1,
+        old: Default::default(),
+        new: Default::default(),
+        steps: vec![DeploymentStep { text: "start instance 1 of v2".into(), state: StepState::Now }],
+        events: vec![DeploymentEvent { after_seconds: 0.0, text: "start instance 1 of v2".into() }],
+        log: vec!["oh no".into()],
+    }
 }
 
 pub(crate) fn status() -> Status {
@@ -68,6 +92,7 @@ pub(crate) fn status() -> Status {
         p50_ms: Some(1.0),
         p99_ms: None,
         instances: vec![instance],
+        deployment: Some(deployment()),
     };
     Status {
         node: "lb1".into(),
@@ -261,6 +286,10 @@ fn the_status_is_described_field_by_field() {
         ("Listener", &status["listeners"][0]),
         ("Service", &status["services"][0]),
         ("Instance", &status["services"][0]["instances"][0]),
+        ("Deployment", &status["services"][0]["deployment"]),
+        ("DeploymentSide", &status["services"][0]["deployment"]["old"]),
+        ("DeploymentStep", &status["services"][0]["deployment"]["steps"][0]),
+        ("DeploymentEvent", &status["services"][0]["deployment"]["events"][0]),
     ] {
         assert_eq!(fields(&schemas[schema]["properties"]), fields(value), "{schema}");
     }
@@ -438,4 +467,44 @@ async fn an_explanation_asks_for_the_very_id_and_what_is_unknown_is_refused_in_w
     reply.send(Err(Refusal::NotFound("nothing is remembered".into()))).unwrap();
     let error = asked.await.unwrap().unwrap_err();
     assert_eq!(error.to_string(), "nothing is remembered");
+}
+
+#[tokio::test]
+async fn a_deployment_is_asked_for_with_everything_that_was_said_and_without_what_steers_terminals() {
+    let mut fixture = admin();
+    let client = Client::connect(&fixture.path).await.unwrap();
+    let asked = tokio::spawn(async move {
+        client.deploy("shop", "v2", Some("rolling"), ("an\u{1b}n", Some("a & b = c"))).await
+    });
+    let Some(Command::Deploy { request, reply }) = fixture.commands.recv().await else { panic!("not asked") };
+    let wish = DeployWish::Begin {
+        revision: "v2".into(),
+        strategy: Some("rolling".into()),
+        reason: "a & b = c".into(),
+    };
+    assert_eq!(request, DeployRequest { service: "shop".into(), by: "ann".into(), wish });
+    reply.send(Ok(DeployAnswer::Done("01A".into()))).unwrap();
+    assert_eq!(asked.await.unwrap().unwrap().message, "01A");
+}
+
+#[tokio::test]
+async fn every_order_about_a_deployment_reaches_the_controller_and_a_refusal_its_caller() {
+    let mut fixture = admin();
+    let verbs = [
+        ("promote", DeployWish::Promote),
+        ("pause", DeployWish::Pause),
+        ("resume", DeployWish::Resume),
+        ("abort", DeployWish::Abort),
+        ("rollback", DeployWish::Rollback),
+    ];
+    for (verb, wish) in verbs {
+        let client = Client::connect(&fixture.path).await.unwrap();
+        let asked = tokio::spawn(async move { client.order("shop", verb, "ann").await });
+        let Some(Command::Deploy { request, reply }) = fixture.commands.recv().await else {
+            panic!("{verb}")
+        };
+        assert_eq!(request.wish, wish);
+        reply.send(Err(Refusal::Conflict("not now".into()))).unwrap();
+        assert_eq!(asked.await.unwrap().unwrap_err().to_string(), "not now");
+    }
 }

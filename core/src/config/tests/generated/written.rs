@@ -192,6 +192,7 @@ fn write_service(text: &mut String, service: &Service) {
         send_proxy,
         tls,
         run,
+        deploy,
     } = service;
     let Timeout { connect, attempt, request, idle } = timeout;
     let Retry { attempts, budget_percent } = retry;
@@ -227,12 +228,7 @@ fn write_service(text: &mut String, service: &Service) {
     if let Some(sticky) = sticky {
         write_sticky(text, sticky);
     }
-    let send_proxy = match send_proxy {
-        SendProxy::Off => "off",
-        SendProxy::V1 => "v1",
-        SendProxy::V2 => "v2",
-    };
-    set(text, "send_proxy", quoted(send_proxy));
+    set(text, "send_proxy", send_proxy_text(*send_proxy));
     if let Some(InstanceTls { ca, server_name, certificate, key }) = tls {
         text.push_str("tls = { ");
         let paths = [("ca", ca), ("certificate", certificate), ("key", key)];
@@ -243,7 +239,42 @@ fn write_service(text: &mut String, service: &Service) {
     }
     if let Some(run) = run {
         write_run(text, name, run);
+        write_deploy(text, name, deploy);
     }
+}
+
+fn send_proxy_text(send_proxy: SendProxy) -> String {
+    quoted(match send_proxy {
+        SendProxy::Off => "off",
+        SendProxy::V1 => "v1",
+        SendProxy::V2 => "v2",
+    })
+}
+
+fn write_deploy(text: &mut String, name: &str, deploy: &Deploy) {
+    let Deploy {
+        strategy,
+        batch,
+        max_unavailable,
+        surge,
+        pause_between,
+        min_healthy,
+        start_timeout,
+        keep_previous,
+        on_fail,
+        approve,
+    } = deploy;
+    writeln!(text, "[service.{name}.deploy]").unwrap();
+    set(text, "strategy", quoted(strategy.word()));
+    set(text, "batch", batch);
+    set(text, "max_unavailable", max_unavailable);
+    set_if(text, "surge", *surge);
+    set(text, "pause_between", time(*pause_between));
+    set(text, "min_healthy", time(*min_healthy));
+    set(text, "start_timeout", time(*start_timeout));
+    set_if(text, "keep_previous", keep_previous.map(time));
+    set(text, "on_fail", quoted(if *on_fail == OnFail::Hold { "hold" } else { "rollback" }));
+    set(text, "approve", quoted(if *approve == Approve::Manual { "manual" } else { "auto" }));
 }
 
 fn write_sticky(text: &mut String, sticky: &Sticky) {

@@ -1,0 +1,14 @@
+//! Blue-green: a whole second set of instances, and one switch in one table.
+
+use super::{Step, Terms};
+
+pub(super) fn steps(terms: &Terms) -> Vec<Step> {
+    let all = terms.replicas;
+    let mut steps = vec![Step::Start { target: all }, Step::Verify];
+    if terms.approve {
+        steps.push(Step::Approve);
+    }
+    steps.push(Step::Shift { admitted: all, retired: all });
+    steps.push(Step::Drain);
+    steps
+}

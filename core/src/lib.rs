@@ -22,3 +22,4 @@ pub mod pace;
 pub mod proxy_protocol;
 pub mod route;
 pub mod time;
+pub mod websocket;

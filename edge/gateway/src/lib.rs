@@ -42,6 +42,7 @@ mod tls;
 mod trail;
 mod turned_away;
 mod watch;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -61,8 +62,8 @@ use crate::per_client::PerClient;
 pub use access_log::{AccessLog, open as open_access_log, rfc_3339};
 pub use measure::{DURATION_BOUNDS, Durations, Measured, RouteName, RouteShared, SIZE_BOUNDS, durations};
 pub use snapshot::{
-    Answers, Availability, InstanceShared, InstanceTable, ListenerTable, ServiceShared, ServiceTable,
-    Snapshot, StatusClasses,
+    Answers, Availability, Farewells, InstanceShared, InstanceTable, ListenerTable, ServiceShared,
+    ServiceTable, Snapshot, StatusClasses,
 };
 pub use tale::{Event, Phases, REMEMBERED, REMEMBERED_TIME, Tale, Verdict, What};
 pub use tls::{Acceptor, Connector, Files, InstanceFiles, TlsError};

@@ -105,6 +105,12 @@ impl Table {
         self.instances().any(|instance| instance.key() == key && instance.takes())
     }
 
+    /// Whether the instance gets nothing more because it is to go, or is no longer in this table.
+    pub(crate) fn leaves(&self, key: usize) -> bool {
+        let found = self.instances().find(|instance| instance.key() == key);
+        found.is_none_or(|instance| instance.table.state == Availability::Draining)
+    }
+
     /// Whether the instance is judged down in this table. One that is no longer in it finishes what it has.
     pub(crate) fn is_down(&self, key: usize) -> bool {
         self.instances().any(|instance| instance.key() == key && instance.table.state == Availability::Down)

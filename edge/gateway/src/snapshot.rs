@@ -161,6 +161,8 @@ pub struct ServiceShared {
     pub latency: PerThread<Histogram>,
     /// The same by the bounds that are shown, with examples.
     pub durations: PerThread<Durations>,
+    /// WebSockets that everup ended.
+    pub farewells: PerThread<Farewells>,
     pub(crate) parked_now: AtomicUsize,
     /// What those, and who is in the queue, hold in memory.
     pub(crate) parked_bytes: AtomicUsize,
@@ -201,6 +203,7 @@ impl ServiceShared {
             statuses: PerThread::new(threads),
             latency: PerThread::new(threads),
             durations: PerThread::new(threads),
+            farewells: PerThread::new(threads),
             parked_now: AtomicUsize::new(0),
             parked_bytes: AtomicUsize::new(0),
             queue: WaitingRoom::default(),
@@ -208,6 +211,15 @@ impl ServiceShared {
             learned: Mutex::new(Homes::new(LEARNED)),
         }
     }
+}
+
+/// WebSockets that everup ended because their instance, or everup itself, left.
+#[derive(Debug, Default)]
+pub struct Farewells {
+    /// With a Close to the client.
+    pub closed: Counter,
+    /// Without: until the time was over, there was no place for one.
+    pub cut: Counter,
 }
 
 /// The answers of an instance, as far as they say how well it works.
@@ -234,6 +246,9 @@ pub struct InstanceShared {
     streak: CachePadded<AtomicU32>,
     load: CachePadded<Load>,
     tunnels: AtomicU32,
+    websockets: AtomicU32,
+    /// Places among WebSockets that are to be closed, dealt so far.
+    places: AtomicU64,
 }
 
 /// What every pick reads and every request writes, on one cache line.
@@ -254,6 +269,8 @@ impl InstanceShared {
             streak: CachePadded::new(AtomicU32::new(0)),
             load: CachePadded::default(),
             tunnels: AtomicU32::new(0),
+            websockets: AtomicU32::new(0),
+            places: AtomicU64::new(0),
         }
     }
 
@@ -266,6 +283,11 @@ impl InstanceShared {
     /// Tunnels (WebSocket and other upgrades) and TCP relays that are with it now; part of [`Self::in_flight`].
     pub fn tunnels(&self) -> u32 {
         self.tunnels.load(Ordering::Relaxed)
+    }
+
+    /// Those of the tunnels that are WebSockets.
+    pub fn websockets(&self) -> u32 {
+        self.websockets.load(Ordering::Relaxed)
     }
 
     /// Bad answers in a row, over all threads. Threads may mix up the order of answers that come at the same time.
@@ -339,5 +361,17 @@ impl InstanceShared {
 
     pub(crate) fn leave_tunnel(&self) {
         self.tunnels.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn enter_websocket(&self) {
+        self.websockets.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn leave_websocket(&self) {
+        self.websockets.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn deal_place(&self) -> u64 {
+        self.places.fetch_add(1, Ordering::Relaxed)
     }
 }

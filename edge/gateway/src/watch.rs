@@ -32,6 +32,7 @@ pub(crate) struct Watch {
     /// Time has passed since it was asked.
     waited: Cell<bool>,
     parked: Cell<bool>,
+    tunnel: Cell<Option<usize>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -70,6 +71,11 @@ impl Watch {
     /// Whether the wait is to look again at every new table.
     pub(crate) fn set_parked(&self, parked: bool) {
         self.parked.set(parked);
+    }
+
+    /// The instance that a tunnel leads to which is to be told when that leaves.
+    pub(crate) fn set_tunnel(&self, instance: Option<usize>) {
+        self.tunnel.set(instance);
     }
 
     /// Waits until `poll` is ready or a signal comes.
@@ -159,11 +165,22 @@ impl Watches {
         });
     }
 
-    /// Wakes every idle connection so that it closes.
+    /// Wakes every tunnel to an instance of which `leaves` holds.
+    pub(crate) fn tunnels_leave(&self, leaves: impl Fn(usize) -> bool) {
+        self.each(|watch| {
+            if watch.tunnel.get().is_some_and(&leaves) {
+                watch.wake();
+            }
+        });
+    }
+
+    /// Wakes every idle connection so that it closes, and every tunnel so that it says goodbye.
     pub(crate) fn closing(&self) {
         self.each(|watch| {
             if watch.idle.get() {
                 watch.send(Signal::Closing);
+            } else if watch.tunnel.get().is_some() {
+                watch.wake();
             }
         });
     }

@@ -32,3 +32,4 @@ mod tls_instances;
 mod trace;
 mod trails;
 mod upgrades;
+mod websockets;

@@ -81,7 +81,7 @@ pub(crate) async fn run(
         // Whether it ended well is the peers' business: both see just what the other did.
         let was_it_time = waited.await.is_err();
         if !was_it_time || !websocket.as_ref().is_some_and(WebSocket::is_due) {
-            return;
+            break;
         }
     }
 }

@@ -552,7 +552,7 @@ impl Attempt<'_> {
         let _leave = relay::LeaveTunnel(shared);
         let Client { stream, watch, .. } = &mut *self.client;
         let (local, ends) = (self.local, (&self.incoming.service, self.instance));
-        let websocket = self.websocket.map(|frames| WebSocket::new(local, watch, ends, frames));
+        let websocket = self.websocket.map(|frames| Box::new(WebSocket::new(local, watch, ends, frames)));
         relay::run(local, watch, stream, &mut self.upstream, to_instance, idle, websocket).await;
         Ended::Answered { keep: false }
     }

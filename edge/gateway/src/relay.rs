@@ -1,6 +1,6 @@
 //! Bytes both ways between two connections until both have ended: TCP relays, and tunnels after an upgrade. Half-closed
 //! connections are passed on as such. A quiet relay is not ended by time (a database connection or a WebSocket may be
-//! quiet for hours); peers that vanish are noticed by TCP keep-alive.
+//! quiet for hours); peers that vanish are noticed by TCP keep-alive. WebSockets are followed on their way (`websocket.rs`).
 
 use std::io;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ impl Drop for LeaveTunnel<'_> {
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
     /// Of a WebSocket only.
-    pub(crate) track: Option<Track>,
+    pub(crate) track: Option<Box<Track>>,
     unsent: Vec<u8>,
     sent: usize,
     /// Much came at once the last time: let it pass through the kernel.
@@ -46,7 +46,7 @@ pub(crate) async fn run(
     instance: &mut Stream,
     to_instance: Vec<u8>,
     idle: Duration,
-    mut websocket: Option<WebSocket<'_>>,
+    mut websocket: Option<Box<WebSocket<'_>>>,
 ) {
     let (to_instance_track, to_client_track) = websocket.as_ref().map(|one| one.tracks(&to_instance)).unzip();
     let mut up = Flow { track: to_instance_track, unsent: to_instance, ..Flow::default() };
@@ -70,7 +70,7 @@ pub(crate) async fn run(
                 let half_closed = up.finished || down.finished;
                 if half_closed && (moved || before != (up.finished, down.finished)) {
                     watch.set_deadline(Some(local.coarse_now() + idle));
-                    let wakeup = websocket.as_ref().and_then(WebSocket::next_wakeup);
+                    let wakeup = websocket.as_ref().and_then(|websocket| websocket.next_wakeup());
                     wakeup.into_iter().for_each(|wakeup| watch.limit_deadline(wakeup));
                 }
                 if !websocket.as_ref().is_some_and(|websocket| websocket.has_news(&up, &down)) {
@@ -80,7 +80,7 @@ pub(crate) async fn run(
         });
         // Whether it ended well is the peers' business: both see just what the other did.
         let was_it_time = waited.await.is_err();
-        if !was_it_time || !websocket.as_ref().is_some_and(WebSocket::is_due) {
+        if !was_it_time || !websocket.as_ref().is_some_and(|websocket| websocket.is_due()) {
             break;
         }
     }
@@ -97,7 +97,7 @@ impl Flow {
         moved: &mut bool,
     ) -> Poll<io::Result<()>> {
         while !self.finished {
-            if let Some(last) = self.track.as_mut().and_then(Track::take_last) {
+            if let Some(last) = self.track.as_mut().and_then(|track| track.take_last()) {
                 self.unsent.extend_from_slice(&last);
             }
             if self.sent < self.unsent.len() {
@@ -139,7 +139,7 @@ impl Flow {
             };
             match read {
                 Poll::Ready(Ok(())) => *moved = true,
-                Poll::Pending if self.track.as_mut().is_some_and(Track::stops_on_quiet) => {}
+                Poll::Pending if self.track.as_mut().is_some_and(|track| track.stops_on_quiet()) => {}
                 other => {
                     // Quiet relays hold no pipe either.
                     self.pipe.take().into_iter().for_each(|pipe| local.pipes.give(pipe));

@@ -97,10 +97,10 @@ impl<'a> WebSocket<'a> {
     }
 
     /// Both directions, given what was read from the client already.
-    pub(crate) fn tracks(&self, to_instance: &[u8]) -> (Track, Track) {
+    pub(crate) fn tracks(&self, to_instance: &[u8]) -> (Box<Track>, Box<Track>) {
         let mut frames = Frames::default();
         frames.take(to_instance);
-        (Track::new(frames), Track::new(self.to_client))
+        (Box::new(Track::new(frames)), Box::new(Track::new(self.to_client)))
     }
 
     /// Looks whether it is to be closed, and how far that has come. True: it is over.

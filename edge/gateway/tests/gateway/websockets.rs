@@ -1,12 +1,14 @@
 //! WebSockets whose instance leaves: a Close at a place where one may stand, nothing lost that was sent before, and what
 //! becomes of peers that do not play along. Frames are written and read by hand.
 
+use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use everup_gateway::Availability::{Draining, Takes};
 
 use crate::stage::{Gate, Origin, Stage, before, until};
+use crate::tls::{self, Ca};
 use crate::wire::Wire;
 
 const OPEN: &str = "GET /ws HTTP/1.1\r\nHost: app\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -334,4 +336,29 @@ fn a_tunnel_that_is_no_websocket_is_left_alone() {
     assert!(client.stream.peek(&mut [0]).is_err(), "nothing comes");
     client.send("hey");
     assert_eq!(client.take(3), b"hey");
+}
+
+#[test]
+fn within_tls_it_is_the_same_and_its_end_is_told() {
+    let ca = Ca::new();
+    ca.write("site", &["site.example"]);
+    let (origin, heard) = echoing();
+    let mut stage = tls::setting(&origin, &ca.listener(&["site"])).service("drain.time = \"4s\"").start();
+    let mut client = tls::connect(&Arc::new(ca.client()), stage.address, "site.example");
+    client.write_all(&[OPEN.as_bytes(), &frame(0x81, b"hello", true)].concat()).unwrap();
+    let mut came = vec![0; OPENED.len() + 7];
+    client.read_exact(&mut came).unwrap();
+    assert!(came.ends_with(b"\x81\x05hello"), "{}", came.escape_ascii());
+    stage.publish(&[Draining]);
+    let mut head = [0; 4];
+    client.read_exact(&mut head).unwrap();
+    assert_eq!((head[0], &head[2..]), (0x88, &1012_u16.to_be_bytes()[..]));
+    let mut reason = vec![0; usize::from(head[1]) - 2];
+    client.read_exact(&mut reason).unwrap();
+    assert!(reason.starts_with(b"retry="));
+    client.write_all(&frame(0x88, &head[2..], true)).unwrap();
+    // close_notify comes, or this is an error.
+    assert_eq!(client.read(&mut head).unwrap(), 0);
+    assert_eq!(heard.lock().unwrap().last(), Some(&going_away()));
+    stage.settles();
 }

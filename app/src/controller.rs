@@ -449,7 +449,7 @@ impl Controller {
         let Self { drains, places, services, acknowledged, .. } = self;
         let left = |id: &InstanceId| {
             let place = places.get(id).map(|&(s, i)| &services[s].instances[i].shared);
-            place.map_or(Left::default(), |shared| Left {
+            place.map_or_else(Left::default, |shared| Left {
                 in_flight: u64::from(shared.in_flight()),
                 tunnels: u64::from(shared.tunnels()),
             })

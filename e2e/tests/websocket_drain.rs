@@ -38,7 +38,7 @@ fn talk(address: SocketAddr, began: Instant, for_so_long: Duration) -> Option<To
         if opcode == 0x8 {
             let after = began.elapsed();
             assert_eq!(content[..2], 1012_u16.to_be_bytes(), "{}", content.escape_ascii());
-            let reason = String::from_utf8(content[2..].to_vec()).unwrap();
+            let reason = String::from_utf8_lossy(&content[2..]);
             let retry = reason.strip_prefix("retry=").and_then(|millis| millis.parse().ok());
             let retry = retry.unwrap_or_else(|| panic!("no time to come back in `{reason}`"));
             assert!(socket.answer_close(&content[..2]), "the connection ends in order");
@@ -49,7 +49,7 @@ fn talk(address: SocketAddr, began: Instant, for_so_long: Duration) -> Option<To
             assert!(socket.close());
             return None;
         }
-        thread::sleep(Duration::from_millis(10));
+        thread::park_timeout(Duration::from_millis(10));
     }
     unreachable!("it talks until it is told to go")
 }

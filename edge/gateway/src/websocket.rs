@@ -157,9 +157,7 @@ impl<'a> WebSocket<'a> {
                 let began = closing.map_or(now, |since| Time::ZERO + since);
                 self.begin(began, closing.is_some(), to_instance, to_client);
             }
-            Some(farewell)
-                if closing.is_none() && !farewell.has_said() && table.takes(self.instance.key()) =>
-            {
+            Some(farewell) if !leaves && !farewell.has_said() && !table.is_down(self.instance.key()) => {
                 (self.farewell, self.wakeup) = (None, None);
                 self.watch.set_deadline(None);
                 set_stops(Stops::default(), to_instance, to_client);

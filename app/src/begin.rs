@@ -7,12 +7,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use everup_admin::{Command, Commands, serve_admin, serve_metrics};
-use everup_core::config::{self, Config, Limits, LogTo, TraceParent};
+use everup_core::config::{self, Config, LogTo};
 use everup_core::keeper::{SocketRole, ToKeeper};
-use everup_gateway::{Acceptor, AccessLog, Gateway, ListenerSockets, Setup, open_access_log};
+use everup_gateway::{
+    Acceptor, AccessLog, Batching, Gateway, ListenerSockets, Settings, Setup, open_access_log,
+};
 use everup_instance::Supervisor;
 use everup_link::{Adopted, Inherited, Link, Sockets, receive_start};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, Now};
 use crate::controller::Controller;
@@ -21,10 +24,10 @@ use crate::error::AppError;
 use crate::journal::Journal;
 use crate::keeper_line::KeeperLine;
 use crate::notes::Notes;
-use crate::rates::Rates;
+use crate::reload::{Opened, Reloads, listener_statuses, metrics_address, settings};
 use crate::shutdown::Shutdown;
 use crate::state_file::{self, StateFile};
-use crate::status::{Identity, listener_status};
+use crate::status::Identity;
 use crate::sticky_key;
 use crate::tls_files::TlsFiles;
 use crate::worker::{Presenter, Worker};
@@ -34,9 +37,9 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     let clock = Clock::start();
     descriptors::raise();
     let inherited = receive_start(&link)?;
-    let Inherited { config_path, keeper_pid, restarts, config_text, sockets, adopted, notes: notes_text } =
-        inherited;
-    let config = parse(&config_text)?;
+    let config = config_of(&inherited)?;
+    let Inherited { config_path, keeper_pid, restarts, sockets, adopted, notes: notes_text, .. } = inherited;
+    descriptors::tell(&config.limits);
     let now = clock.now();
     let notes = known(notes_text.as_deref(), state, now);
     let tls_files = TlsFiles::open(&config, Path::new(&config_path), restarts > 0)?;
@@ -46,10 +49,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     let mut controller = Controller::new(&config, sorted.threads, &notes, now);
     controller.set_connectors(tls_files.connectors());
     let mut supervisor = Supervisor::new(state.join("log"), seed, &config.services)?;
-    for Adopted { id, pid, port, revision } in &adopted {
-        let earlier = notes.restored(id, Some(*pid)).restarts;
-        supervisor.adopt(now.time, id, *pid, *port, revision, earlier);
-    }
+    adopt(&mut supervisor, &adopted, &notes, now);
     supervisor.instances().for_each(|process| controller.adopt(process, &notes));
     controller.begin_outliers(now);
 
@@ -66,21 +66,24 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     supervisor.start_all(now.time);
     let (sender, commands) = Command::channel();
     let identity = Identity {
-        node: config.node.name.clone().unwrap_or_else(host_name),
+        node: node_name(&config),
         config: config_path,
         keeper_pid,
         worker_restarts: restarts,
-        metrics: sorted.metrics.as_ref().map(|(address, _)| address.clone()),
-        listeners: listener_statuses(&config, &controller, sorted.addresses),
+        metrics: metrics_address(&sorted.opened),
+        listeners: listener_statuses(&config, &controller, &sorted.opened),
     };
-    serve(sorted.admin, sorted.metrics, sender)?;
+    let metrics_servers = serve(sorted.admin, sorted.metrics, &sender)?;
     let line = say_ready(link)?;
     tell_of_restart(restarts, adopted.len());
     Ok(Worker {
         journal: Journal::new(controller.services(), controller.generation(), restarts, now.wall),
         clock,
         identity,
-        rates: config.services.iter().map(|_| Rates::default()).collect(),
+        reloads: Reloads::default(),
+        opened: sorted.opened,
+        api: sender,
+        metrics_servers,
         config,
         controller,
         supervisor,
@@ -99,6 +102,32 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         noticed,
         commands,
     })
+}
+
+/// Takes over the processes that run.
+fn adopt(supervisor: &mut Supervisor, adopted: &[Adopted], notes: &Notes, now: Now) {
+    for Adopted { id, pid, port, revision } in adopted {
+        let earlier = notes.restored(id, Some(*pid)).restarts;
+        supervisor.adopt(now.time, id, *pid, *port, revision, earlier);
+    }
+}
+
+/// The configuration that runs. What processes are started with can be of an older one than the text: only the keeper
+/// knows all of that.
+fn config_of(inherited: &Inherited) -> Result<Config, AppError> {
+    let mut config = parse(&inherited.config_text)?;
+    for service in &mut config.services {
+        let known = inherited.revisions.iter().find(|(name, _)| *name == service.name);
+        if let (Some(run), Some((_, revision))) = (&mut service.run, known) {
+            run.revision.clone_from(revision);
+        }
+    }
+    Ok(config)
+}
+
+/// What this node is called.
+pub(crate) fn node_name(config: &Config) -> String {
+    config.node.name.clone().unwrap_or_else(host_name)
 }
 
 fn tell_of_restart(restarts: u32, adopted: usize) {
@@ -129,10 +158,12 @@ fn setup(
     state: &Path,
     seed: u64,
 ) -> Result<Setup, AppError> {
+    let Settings { limits, makes_trace_parents } = settings(config);
     Ok(Setup {
-        limits: Limits { connections: descriptors::connections(&config.limits), ..config.limits },
+        limits,
         access_log: access_log(&config.access_log, config_path, restarts)?,
-        makes_trace_parents: config.trace.parent == TraceParent::Make,
+        makes_trace_parents,
+        batching: if config.node.io_uring { Batching::WhenItPays } else { Batching::Never },
         sockets: Vec::new(),
         threads: 1,
         sticky_keys: sticky_key::read_or_create(state)?.into(),
@@ -142,7 +173,7 @@ fn setup(
 
 /// Where requests are written down. A file that cannot be written is told before anything serves; later, traffic does not
 /// depend on it: the lines are dropped and counted until it can.
-fn access_log(
+pub(crate) fn access_log(
     settings: &config::AccessLog,
     config_path: &Path,
     restarts: u32,
@@ -169,27 +200,32 @@ fn parse(text: &str) -> Result<Config, AppError> {
 /// The inherited sockets by their use.
 struct Sorted {
     listeners: Vec<ListenerSockets>,
-    /// Of every listener, in the order of `bind`.
-    addresses: Vec<Vec<String>>,
+    /// All addresses.
+    opened: Vec<Opened>,
     /// One socket per address for each.
     threads: usize,
     admin: Vec<OwnedFd>,
-    metrics: Option<(String, Vec<OwnedFd>)>,
+    metrics: Vec<OwnedFd>,
 }
 
 impl Sorted {
     fn new(config: &Config, sockets: Vec<Sockets>, tls: &[Option<Arc<Acceptor>>]) -> Result<Self, AppError> {
-        let addresses = config.listeners.iter().map(|_| Vec::new()).collect();
-        let mut sorted =
-            Self { listeners: Vec::new(), addresses, threads: 1, admin: Vec::new(), metrics: None };
+        let mut sorted = Self {
+            listeners: Vec::new(),
+            opened: Vec::new(),
+            threads: 1,
+            admin: Vec::new(),
+            metrics: Vec::new(),
+        };
         for Sockets { role, address, descriptors } in sockets {
+            sorted.opened.push(Opened { role, address: address.clone() });
             match role {
                 SocketRole::Listener { listener, bind: _ } => {
                     sorted.listener(config, listener, &address, descriptors)?;
                     sorted.listeners.last_mut().expect("it was just added").tls = tls[listener].clone();
                 }
                 SocketRole::Admin => sorted.admin.extend(descriptors),
-                SocketRole::Metrics => sorted.metrics = Some((address, descriptors)),
+                SocketRole::Metrics => sorted.metrics.extend(descriptors),
             }
         }
         Ok(sorted)
@@ -206,34 +242,22 @@ impl Sorted {
         let settings = config.listeners.get(listener).ok_or_else(wrong)?;
         let local: SocketAddr = address.parse().map_err(|_| wrong())?;
         self.threads = self.threads.max(fds.len());
-        self.addresses[listener].push(address.to_owned());
         self.listeners.push(ListenerSockets { listener, protocol: settings.protocol, local, tls: None, fds });
         Ok(())
     }
 }
 
-fn listener_statuses(
-    config: &Config,
-    controller: &Controller,
-    addresses: Vec<Vec<String>>,
-) -> Vec<everup_admin::api::ListenerStatus> {
-    let listeners = config.listeners.iter().zip(addresses);
-    listeners.map(|(one, addresses)| listener_status(one, addresses, controller.services())).collect()
-}
-
-/// The API runs beside the loop, on the same thread.
+/// The API runs beside the loop, on the same thread. Returns the servers of the metrics, which a reload can end.
 fn serve(
     admin: Vec<OwnedFd>,
-    metrics: Option<(String, Vec<OwnedFd>)>,
-    commands: Commands,
-) -> Result<(), AppError> {
+    metrics: Vec<OwnedFd>,
+    commands: &Commands,
+) -> Result<Vec<JoinHandle<()>>, AppError> {
     for socket in admin {
         tokio::spawn(serve_admin(socket, commands.clone())?);
     }
-    for socket in metrics.into_iter().flat_map(|(_, sockets)| sockets) {
-        tokio::spawn(serve_metrics(socket, commands.clone())?);
-    }
-    Ok(())
+    let serve = |socket| Ok(tokio::spawn(serve_metrics(socket, commands.clone())?));
+    metrics.into_iter().map(serve).collect()
 }
 
 fn seed() -> Result<u64, AppError> {

@@ -29,6 +29,10 @@ use crate::service::{Instance, Service};
 use crate::status::balance_word;
 use crate::table;
 
+mod leaving;
+
+pub(crate) use leaving::Slot;
+
 /// How often waiting drains are looked at: what is in flight is counted by the data plane and tells nobody.
 pub(crate) const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
@@ -75,13 +79,22 @@ pub(crate) enum Output {
     BecameUp(InstanceId),
     /// Kill its process.
     Kill(InstanceId),
+    /// It has left the configuration and gets nothing any more: stop its process, if everup runs it, for good.
+    Dismiss(InstanceId),
 }
 
 /// See the head of this file.
 #[derive(Debug)]
 pub(crate) struct Controller {
-    listeners: Vec<config::Listener>,
+    /// Listeners by their places in the table, those that leave and those that are gone among them.
+    slots: Vec<Slot>,
+    /// The places of the configuration's listeners.
+    listeners: Vec<usize>,
+    /// In the order of the configuration, so that routes find them; behind them those that leave.
     services: Vec<Service>,
+    /// Instances to be stopped when this table is acknowledged, in which they are no more.
+    departing: Vec<(Generation, InstanceId)>,
+    threads: usize,
     places: HashMap<InstanceId, (usize, usize)>,
     generation: Generation,
     acknowledged: Generation,
@@ -98,13 +111,13 @@ impl Controller {
     pub(crate) fn new(config: &config::Config, threads: usize, notes: &Notes, now: Now) -> Self {
         let services: Vec<_> =
             config.services.iter().map(|one| Service::new(one.clone(), threads, notes, now.wall)).collect();
-        let all = services.iter().enumerate().flat_map(|(s, service)| {
-            service.instances.iter().enumerate().map(move |(i, instance)| (instance.id.clone(), (s, i)))
-        });
         Self {
-            places: all.collect(),
-            listeners: config.listeners.clone(),
+            places: places(&services),
+            slots: config.listeners.iter().cloned().map(Slot::new).collect(),
+            listeners: (0..config.listeners.len()).collect(),
             services,
+            departing: Vec::new(),
+            threads,
             generation: notes.generation,
             acknowledged: Generation(0),
             drains: Vec::new(),
@@ -124,15 +137,19 @@ impl Controller {
     /// Begins anew in the place of a controller that failed: nothing is kept but the counters, which the data plane
     /// uses still, and that generations only grow.
     pub(crate) fn renew(&mut self, config: &config::Config, notes: &Notes, now: Now) {
-        let mut renewed = Self::new(config, 1, notes, now);
-        for (service, old) in renewed.services.iter_mut().zip(&self.services) {
+        let mut renewed = Self::new(config, self.threads, notes, now);
+        for service in &mut renewed.services {
+            let same = |old: &&Service| old.settings.name == service.settings.name;
+            let Some(old) = self.services.iter().find(same) else { continue };
             service.shared = Arc::clone(&old.shared);
             service.connector.clone_from(&old.connector);
-            for (instance, old) in service.instances.iter_mut().zip(&old.instances) {
+            for instance in &mut service.instances {
+                let Some(old) = old.instances.iter().find(|old| old.id == instance.id) else { continue };
                 instance.shared = Arc::clone(&old.shared);
                 instance.ejections_total = old.ejections_total;
             }
         }
+        renewed.keep_slots(std::mem::take(&mut self.slots), std::mem::take(&mut self.listeners));
         renewed.generation = renewed.generation.max(self.generation);
         renewed.table_is_old = true;
         *self = renewed;
@@ -188,6 +205,7 @@ impl Controller {
             }
             Input::Tick => self.look_where_due(now),
         }
+        self.see_off(now);
         if self.table_is_old {
             self.services.iter_mut().for_each(|service| service.note_takers(now.instant));
         }
@@ -218,7 +236,7 @@ impl Controller {
 
     /// Drains are waited for: hand in [`Input::Tick`] every [`DRAIN_LOOK`].
     pub(crate) fn is_draining(&self) -> bool {
-        !self.drains.is_empty()
+        !self.drains.is_empty() || self.sees_off()
     }
 
     /// What a new controller needs to know.
@@ -231,14 +249,38 @@ impl Controller {
         &self.services
     }
 
+    /// Notes where the counters stand. To be called about once a second.
+    pub(crate) fn sample(&mut self, now: Time) {
+        for Service { rates, shared, .. } in &mut self.services {
+            rates.sample(now, shared.requests.total(), || shared.latency.total());
+        }
+    }
+
+    /// Every thread uses this table, or a newer one.
+    pub(crate) fn acknowledged(&self) -> Generation {
+        self.acknowledged
+    }
+
+    /// It is known here, and that it has a process is not.
+    pub(crate) fn has_no_process(&self, id: &InstanceId) -> bool {
+        let instance = self.places.get(id).map(|&(s, i)| &self.services[s].instances[i]);
+        instance.is_some_and(|instance| instance.is_run_by_us() && instance.process.is_none())
+    }
+
+    /// Whether it is known here.
+    pub(crate) fn knows(&self, id: &InstanceId) -> bool {
+        self.places.contains_key(id) || self.departing.iter().any(|(_, departing)| departing == id)
+    }
+
     pub(crate) fn generation(&self) -> Generation {
         self.generation
     }
 
     /// Every service has an instance that takes requests.
     pub(crate) fn ready(&self) -> Result<(), NotReady> {
-        let without: Vec<&str> =
-            self.services.iter().filter(|one| !one.is_up()).map(|one| &*one.settings.name).collect();
+        let stays = |one: &&Service| one.leaves.is_none();
+        let down = self.services.iter().filter(stays).filter(|one| !one.is_up());
+        let without: Vec<&str> = down.map(|one| &*one.settings.name).collect();
         if without.is_empty() {
             Ok(())
         } else {
@@ -251,10 +293,9 @@ impl Controller {
     /// not waited for.
     pub(crate) fn to_be_finished(&self) -> u64 {
         let of_service = |(index, service): (usize, &Service)| {
-            let is_relayed = self
-                .listeners
-                .iter()
-                .any(|one| one.protocol.relays() && one.services().any(|service| service == index));
+            let mut listeners = self.slots.iter().map(|slot| &slot.listener);
+            let is_relayed =
+                listeners.any(|one| one.protocol.relays() && one.services().any(|service| service == index));
             let of_instance = |instance: &Instance| {
                 let shared = &instance.shared;
                 let endless =
@@ -266,11 +307,6 @@ impl Controller {
                 + service.instances.iter().map(of_instance).sum::<u64>()
         };
         self.services.iter().enumerate().map(of_service).sum()
-    }
-
-    /// The longest `drain.time`.
-    pub(crate) fn patience(&self) -> Duration {
-        self.services.iter().map(|service| service.settings.drain.time).max().unwrap_or_default()
     }
 
     fn on_changed(&mut self, now: Now, change: Change) {
@@ -461,7 +497,7 @@ impl Controller {
 
     fn next_table(&mut self) -> Snapshot {
         self.generation = Generation(self.generation.0 + 1);
-        table::snapshot(self.generation, &self.listeners, &mut self.services)
+        table::snapshot(self.generation, &self.slots, &mut self.services)
     }
 
     fn instance_mut(&mut self, id: &InstanceId) -> Option<&mut Instance> {
@@ -503,9 +539,20 @@ impl TryFrom<Command> for Order {
             | Command::Events { .. }
             | Command::Explain { .. }
             | Command::Metrics { .. }
+            | Command::Plan { .. }
+            | Command::Reload { .. }
             | Command::Ready { .. }) => Err(question),
         }
     }
+}
+
+/// Where each instance is.
+fn places(services: &[Service]) -> HashMap<InstanceId, (usize, usize)> {
+    let of_service = |(s, service): (usize, &Service)| {
+        let ids: Vec<_> = service.instances.iter().map(|instance| instance.id.clone()).collect();
+        ids.into_iter().enumerate().map(move |(i, id)| (id, (s, i)))
+    };
+    services.iter().enumerate().flat_map(of_service).collect()
 }
 
 /// How an instance is to be watched; None while it has no address. A fixed one joins with its first good check: it
@@ -561,7 +608,7 @@ fn tell(id: &InstanceId, verdict: &Verdict, instance: &Instance) {
 /// At most so many names in a one-line answer.
 const LISTED: usize = 10;
 
-fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+pub(crate) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<_> = names.collect();
     let mut text = names.iter().take(LISTED).copied().collect::<Vec<_>>().join(", ");
     if names.len() > LISTED {

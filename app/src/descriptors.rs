@@ -23,16 +23,20 @@ pub(crate) fn raise() {
 /// As many of the allowed connections as there are descriptors for: above that, new ones wait in the accept queue, while
 /// those that were accepted can still reach an instance.
 pub(crate) fn connections(limits: &Limits) -> usize {
-    let wanted = limits.connections;
+    let Rlimit { current, .. } = getrlimit(Resource::Nofile);
+    limits.connections.min(possible(current))
+}
+
+/// Tells the operator when there are fewer descriptors than connections are allowed.
+pub(crate) fn tell(limits: &Limits) {
     let Rlimit { current, .. } = getrlimit(Resource::Nofile);
     let possible = possible(current);
-    if possible < wanted {
+    if possible < limits.connections {
         tracing::info!(
             "takes {possible} connections at once, fewer than limits.connections: {} files may be open (ulimit -Hn)",
             current.unwrap_or(u64::MAX)
         );
     }
-    wanted.min(possible)
 }
 
 fn possible(limit: Option<u64>) -> usize {

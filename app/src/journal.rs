@@ -62,6 +62,10 @@ impl Journal {
                 None => drop(self.known.insert(instance.id.clone(), after)),
             }
         }
+        // Instances that left the configuration.
+        if self.known.len() > instances(services).count() {
+            self.known.retain(|id, _| instances(services).any(|instance| instance.id == *id));
+        }
     }
 
     /// Notes what happened to everup itself.

@@ -34,8 +34,8 @@ impl KeeperLine {
         let _ = self.flush();
     }
 
-    /// The next message of the keeper; None when the keeper is gone. May be cancelled without losing a message.
-    pub(crate) async fn receive(&mut self) -> Result<Option<ToWorker>, LinkError> {
+    /// The next message of the keeper and the descriptors beside it; None when the keeper is gone. May be cancelled without losing a message.
+    pub(crate) async fn receive(&mut self) -> Result<Option<(ToWorker, Vec<OwnedFd>)>, LinkError> {
         loop {
             let all_sent = self.flush()?;
             let interest =
@@ -49,7 +49,7 @@ impl KeeperLine {
                 continue;
             }
             match guard.get_inner().try_receive()? {
-                Received::Message(message, _) => return Ok(Some(message)),
+                Received::Message(message, descriptors) => return Ok(Some((message, descriptors))),
                 Received::Gone => return Ok(None),
                 Received::Nothing => guard.clear_ready_matching(tokio::io::Ready::READABLE),
             }
@@ -107,9 +107,9 @@ mod tests {
             keeper.send(&ToWorker::Begin, &[]).unwrap();
             keeper
         });
-        assert_eq!(line.receive().await.unwrap(), Some(ToWorker::Begin));
+        assert_eq!(line.receive().await.unwrap().unwrap().0, ToWorker::Begin);
         drop(reading.join().unwrap());
-        assert_eq!(line.receive().await.unwrap(), None);
+        assert!(line.receive().await.unwrap().is_none());
     }
 
     #[tokio::test]

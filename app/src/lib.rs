@@ -20,6 +20,7 @@ mod notes;
 mod orphans;
 mod outliers;
 mod rates;
+mod reload;
 mod service;
 mod shutdown;
 mod state_file;

@@ -9,12 +9,15 @@ use everup_admin::api::InstanceState;
 use everup_core::balance::maglev;
 use everup_core::config;
 use everup_core::health::{Reason, Verdict, outlier};
-use everup_core::ids::InstanceId;
+use everup_core::ids::{Generation, InstanceId};
 use everup_core::instance::Phase;
+use everup_core::time::Time;
 use everup_gateway::{Availability, Connector, InstanceShared, ServiceShared};
 use everup_instance::Change;
 
+use crate::clock::Now;
 use crate::notes::{Ejected, Note, Notes, Restored};
+use crate::rates::Rates;
 
 /// One service.
 #[derive(Debug)]
@@ -31,6 +34,42 @@ pub(crate) struct Service {
     pub(crate) maglev: Option<Arc<maglev::Table>>,
     /// When its first instance took requests.
     began: Option<Instant>,
+    /// It is no longer in the configuration: the first table in which no route leads to it, and until when it may
+    /// finish what it has.
+    pub(crate) leaves: Option<(Generation, Time)>,
+    pub(crate) rates: Rates,
+}
+
+/// How far an instance has come that is no longer in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    /// It takes requests until another instance does, or this time has come.
+    Serves { until: Time },
+    /// It takes no new ones since this table, and may finish those it has until then.
+    Finishes { since: Generation, until: Time },
+}
+
+/// An instance as the configuration names it.
+struct Wanted {
+    id: InstanceId,
+    weight: u32,
+    backup: bool,
+    fixed: Option<SocketAddr>,
+}
+
+fn wanted(settings: &config::Service) -> Vec<Wanted> {
+    let id = |name: String| InstanceId::new(Arc::clone(&settings.name), name);
+    let run = |n| Wanted { id: id(format!("{}-{n}", settings.name)), weight: 1, backup: false, fixed: None };
+    let fixed = |&config::FixedInstance { address, weight, backup }: &config::FixedInstance| Wanted {
+        id: id(address.to_string()),
+        weight,
+        backup,
+        fixed: Some(address),
+    };
+    match &settings.run {
+        Some(settings) => (1..=settings.replicas).map(run).collect(),
+        None => settings.instances.iter().map(fixed).collect(),
+    }
 }
 
 /// One instance.
@@ -55,6 +94,8 @@ pub(crate) struct Instance {
     pub(crate) seen_up: bool,
     /// The operator drained it.
     pub(crate) draining: bool,
+    /// It is no longer in the configuration.
+    pub(crate) leaves: Option<Leaving>,
     /// Why it is ejected and until when, if it is.
     pub(crate) ejected: Option<Ejected>,
     /// How many ejections are not forgotten.
@@ -69,55 +110,62 @@ pub(crate) struct Instance {
 impl Service {
     /// A service as configured; nothing is known of its instances but what `notes` say of fixed ones and of drains.
     pub(crate) fn new(settings: config::Service, threads: usize, notes: &Notes, wall: SystemTime) -> Self {
-        let ids = |name: String| InstanceId::new(Arc::clone(&settings.name), name);
-        let instance = |id: InstanceId, (weight, backup), fixed| {
-            // A verdict on a process is restored with the process: `Instance::adopt`.
-            let Restored {
-                verdict,
-                draining,
-                weight: weighed,
-                seen_up,
-                since,
-                ejections,
-                ejected,
-                restarts: _,
-            } = notes.restored(&id, None);
-            let (took, warms_since) = (None, None);
-            Instance {
-                id,
-                weight,
-                weighed,
-                backup,
-                took,
-                warms_since,
-                fixed,
-                process: None,
-                verdict,
-                seen_up,
-                draining,
-                ejected,
-                ejections,
-                ejections_total: 0,
-                since: since.unwrap_or(wall),
-                shared: Arc::new(InstanceShared::new(threads)),
-            }
-        };
-        let instances = match &settings.run {
-            Some(run) => (1..=run.replicas)
-                .map(|n| instance(ids(format!("{}-{n}", settings.name)), (1, false), None))
-                .collect(),
-            None => {
-                let fixed = settings.instances.iter();
-                fixed
-                    .map(|one| {
-                        instance(ids(one.address.to_string()), (one.weight, one.backup), Some(one.address))
-                    })
-                    .collect()
-            }
-        };
+        let instances = wanted(&settings).into_iter();
+        let instances = instances.map(|wanted| Instance::new(wanted, threads, notes, wall)).collect();
         let shared = Arc::new(ServiceShared::new(threads));
-        let settings = Arc::new(settings);
-        Self { settings, shared, connector: None, instances, outliers: None, maglev: None, began: None }
+        Self {
+            settings: Arc::new(settings),
+            shared,
+            connector: None,
+            instances,
+            outliers: None,
+            maglev: None,
+            began: None,
+            leaves: None,
+            rates: Rates::default(),
+        }
+    }
+
+    /// Other settings for it. Instances that it has no more leave; returns the new ones.
+    pub(crate) fn resettle(
+        &mut self,
+        settings: &config::Service,
+        threads: usize,
+        now: Now,
+    ) -> Vec<InstanceId> {
+        self.leaves = None;
+        let judges_alike = self.settings.outlier == settings.outlier;
+        if *self.settings != *settings {
+            self.settings = Arc::new(settings.clone());
+        }
+        let before: Vec<_> = self.instances.iter().map(|instance| instance.id.clone()).collect();
+        let mut old = std::mem::take(&mut self.instances);
+        let mut came = Vec::new();
+        for wanted in wanted(settings) {
+            let instance = match old.iter().position(|one| one.id == wanted.id) {
+                Some(place) => {
+                    let mut known = old.remove(place);
+                    (known.weight, known.backup, known.leaves) = (wanted.weight, wanted.backup, None);
+                    known
+                }
+                None => {
+                    came.push(wanted.id.clone());
+                    Instance::new(wanted, threads, &Notes::default(), now.wall)
+                }
+            };
+            self.instances.push(instance);
+        }
+        let until = now.time + settings.drain.time;
+        for mut instance in old {
+            instance.leaves.get_or_insert(Leaving::Serves { until });
+            self.instances.push(instance);
+        }
+        let is_as_before = self.instances.iter().map(|instance| &instance.id).eq(&before);
+        if !(is_as_before && judges_alike) {
+            self.outliers = None;
+            self.begin_outliers(now);
+        }
+        came
     }
 
     /// Notes who has come to take requests, and so starts slowly: who took some before, and who comes when the service
@@ -151,6 +199,37 @@ impl Service {
 }
 
 impl Instance {
+    fn new(wanted: Wanted, threads: usize, notes: &Notes, wall: SystemTime) -> Self {
+        let Wanted { id, weight, backup, fixed } = wanted;
+        // A verdict on a process is restored with the process: `Instance::adopt`.
+        let Restored { verdict, draining, weight: weighed, seen_up, since, ejections, ejected, restarts: _ } =
+            notes.restored(&id, None);
+        Self {
+            id,
+            weight,
+            weighed,
+            backup,
+            took: None,
+            warms_since: None,
+            fixed,
+            process: None,
+            verdict,
+            seen_up,
+            draining,
+            leaves: None,
+            ejected,
+            ejections,
+            ejections_total: 0,
+            since: since.unwrap_or(wall),
+            shared: Arc::new(InstanceShared::new(threads)),
+        }
+    }
+
+    /// It gets no new requests: the operator drained it, or it leaves.
+    fn is_drained(&self) -> bool {
+        self.draining || matches!(self.leaves, Some(Leaving::Finishes { .. }))
+    }
+
     /// Where it listens now; None while there is no process.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         let of_process = || {
@@ -184,7 +263,7 @@ impl Instance {
 
     /// Whether it would get requests if nobody minded how it answers them.
     pub(crate) fn availability_but_for_ejection(&self) -> Availability {
-        availability(&self.verdict, self.draining, self.process.as_ref().map(|process| process.phase))
+        availability(&self.verdict, self.is_drained(), self.process.as_ref().map(|process| process.phase))
     }
 
     /// What people are told it is in.
@@ -197,12 +276,12 @@ impl Instance {
 
     fn state_but_for_ejection(&self) -> InstanceState {
         let Some(process) = &self.process else {
-            return answering_state(&self.verdict, self.draining, self.shared.in_flight());
+            return answering_state(&self.verdict, self.is_drained(), self.shared.in_flight());
         };
         match process.phase {
             Phase::Stopped | Phase::Stopping => InstanceState::Stopped,
             Phase::Running if self.seen_up || self.verdict == Verdict::Up => {
-                answering_state(&self.verdict, self.draining, self.shared.in_flight())
+                answering_state(&self.verdict, self.is_drained(), self.shared.in_flight())
             }
             Phase::Starting | Phase::Running | Phase::Backoff if process.crash_loop => {
                 InstanceState::CrashLooping
@@ -224,6 +303,9 @@ impl Instance {
                 self.ejected.map(|Ejected { cause, .. }| cause.to_string()).unwrap_or_default()
             }
             InstanceState::Unknown => "not checked yet".to_owned(),
+            InstanceState::Draining | InstanceState::Drained if self.leaves.is_some() => {
+                "no longer in the configuration".to_owned()
+            }
             InstanceState::Draining | InstanceState::Drained => "by the operator".to_owned(),
             InstanceState::Stopped => String::new(),
             InstanceState::Backoff | InstanceState::CrashLooping => last_exit().unwrap_or_default(),
@@ -349,7 +431,7 @@ mod tests {
             restarts: 0,
             crash_loop,
             last_exit: None,
-            since: everup_core::time::Time::ZERO,
+            since: Time::ZERO,
         };
         Instance {
             id,
@@ -363,6 +445,7 @@ mod tests {
             verdict,
             seen_up,
             draining: false,
+            leaves: None,
             ejected: None,
             ejections: 0,
             ejections_total: 0,

@@ -9,7 +9,6 @@ use everup_core::instance::Phase;
 use everup_observe::Buckets;
 
 use crate::clock::Now;
-use crate::rates::Rates;
 use crate::service::{Instance, Service};
 
 /// What of the status does not change while the worker lives.
@@ -41,13 +40,11 @@ pub(crate) fn status(
     identity: &Identity,
     moment: Moment,
     services: &[Service],
-    rates: &[Rates],
     last_lines: impl Fn(&InstanceId) -> Vec<String>,
 ) -> Status {
     let Identity { node, config, keeper_pid, worker_restarts, metrics, listeners } = identity.clone();
     let Moment { now, generation, ready, stopping, connections } = moment;
-    let services =
-        services.iter().zip(rates).map(|(one, rates)| service_status(one, rates, now, &last_lines));
+    let services = services.iter().map(|one| service_status(one, now, &last_lines));
     Status {
         node,
         version: VERSION.to_owned(),
@@ -86,17 +83,17 @@ pub(crate) fn listener_status(
 
 fn service_status(
     service: &Service,
-    rates: &Rates,
     now: Now,
     last_lines: &impl Fn(&InstanceId) -> Vec<String>,
 ) -> ServiceStatus {
-    let Service { settings, shared, instances, .. } = service;
+    let Service { settings, shared, instances, rates, leaves, .. } = service;
     let requests = shared.requests.total();
     let recent = rates.recent(&shared.latency.total());
     let in_flight = instances.iter().map(|instance| u64::from(instance.shared.in_flight())).sum();
     ServiceStatus {
         name: settings.name.to_string(),
         balance: balance_word(settings.balance).to_owned(),
+        leaves: leaves.is_some(),
         requests_per_second: rates.requests_per_second(now.time, requests),
         in_flight,
         parked: shared.parked.total(),

@@ -8,17 +8,17 @@ use everup_core::config;
 use everup_core::ids::Generation;
 use everup_gateway::{Availability, InstanceTable, ListenerTable, ServiceTable, Snapshot};
 
+use crate::controller::Slot;
 use crate::service::{Instance, Service};
 
 /// The table of this generation. Instances keep their places over generations.
-pub(crate) fn snapshot(
-    generation: Generation,
-    listeners: &[config::Listener],
-    services: &mut [Service],
-) -> Snapshot {
+pub(crate) fn snapshot(generation: Generation, slots: &[Slot], services: &mut [Service]) -> Snapshot {
     Snapshot {
         generation,
-        listeners: listeners.iter().map(ListenerTable::new).collect(),
+        listeners: slots
+            .iter()
+            .map(|Slot { listener, stay, .. }| ListenerTable { stay: *stay, ..ListenerTable::new(listener) })
+            .collect(),
         services: services.iter_mut().map(service_table).collect(),
     }
 }

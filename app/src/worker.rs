@@ -4,12 +4,13 @@
 //! A panic in the control code does not stop traffic: it is caught here, told loudly, and a new controller takes
 //! over from what was remembered, what the supervisor knows and the counters that the data plane uses.
 
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use everup_admin::api::{EventKind, Explanation, InstanceState, Status};
-use everup_admin::{Command, Format, NotReady, Refusal};
+use everup_admin::{Command, Commands, Format, NotReady, Refusal};
 use everup_core::config::Config;
 use everup_core::ids::Generation;
 use everup_core::keeper::{ToKeeper, ToWorker};
@@ -19,6 +20,7 @@ use everup_health::{HealthHandle, VerdictChange};
 use everup_instance::Supervisor;
 use everup_link::{Link, LinkError};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::begin::begin;
 use crate::clock::{Clock, Now};
@@ -30,7 +32,7 @@ use crate::keeper_line::KeeperLine;
 use crate::metrics;
 use crate::notes::Notes;
 use crate::orphans::Orphans;
-use crate::rates::Rates;
+use crate::reload::{Asked, Opened, Reloads};
 use crate::shutdown::{Shutdown, Step};
 use crate::state_file::StateFile;
 use crate::status::{self, Identity, LOG_LINES, Moment};
@@ -85,10 +87,14 @@ pub(crate) struct Worker {
     /// The instances that a keeper left when it went.
     pub(crate) orphans: Option<Orphans>,
     pub(crate) shutdown: Shutdown,
+    pub(crate) reloads: Reloads,
+    /// What is open where.
+    pub(crate) opened: Vec<Opened>,
+    /// For servers that begin later.
+    pub(crate) api: Commands,
+    pub(crate) metrics_servers: Vec<JoinHandle<()>>,
     /// What happened, for people.
     pub(crate) journal: Journal,
-    /// One per service.
-    pub(crate) rates: Vec<Rates>,
     /// What the next worker would know.
     pub(crate) remembered: Option<String>,
     /// Where the next everup will find it.
@@ -107,7 +113,7 @@ enum News {
     Verdict(VerdictChange),
     Noticed(GatewayEvent),
     Acknowledged(Generation),
-    Keeper(Result<Option<ToWorker>, LinkError>),
+    Keeper(Result<Option<(ToWorker, Vec<OwnedFd>)>, LinkError>),
     Command(Command),
     Tick,
 }
@@ -154,9 +160,12 @@ impl Worker {
     fn recover(&mut self) {
         let now = self.clock.now();
         let notes = Notes::read(self.remembered.as_deref());
+        self.give_up_reload();
         self.controller.renew(&self.config, &notes, now);
         let Self { supervisor, controller, .. } = self;
         supervisor.instances().for_each(|process| controller.adopt(process, &notes));
+        let unknown = supervisor.instances().map(|process| process.id).filter(|id| !controller.knows(id));
+        unknown.collect::<Vec<_>>().iter().for_each(|id| supervisor.dismiss(now.time, id));
         controller.begin_outliers(now);
         controller.watch_all();
         let text = "the controller failed inside and began anew; see the log";
@@ -202,17 +211,24 @@ impl Worker {
                     self.controller.handle(now, Input::Noticed(event));
                 }
             }
-            News::Acknowledged(generation) => self.controller.handle(now, Input::Acknowledged(generation)),
+            News::Acknowledged(generation) => {
+                self.controller.handle(now, Input::Acknowledged(generation));
+                self.look_at_reload(now.time);
+            }
             News::Keeper(message) => self.on_keeper(now, message),
             News::Command(command) => self.on_command(now, command),
             News::Tick => self.on_tick(now),
         }
     }
 
-    fn on_keeper(&mut self, now: Now, message: Result<Option<ToWorker>, LinkError>) {
+    fn on_keeper(&mut self, now: Now, message: Result<Option<(ToWorker, Vec<OwnedFd>)>, LinkError>) {
         match message {
-            Ok(Some(ToWorker::Shutdown { hasten })) => self.begin_shutdown(now.time, hasten),
-            Ok(Some(message)) => self.supervisor.handle(now.time, &message),
+            Ok(Some((ToWorker::Shutdown { hasten }, _))) => self.begin_shutdown(now.time, hasten),
+            Ok(Some((message, descriptors))) => {
+                if let Some(message) = self.on_config(now, message, descriptors) {
+                    self.supervisor.handle(now.time, &message);
+                }
+            }
             Err(error @ (LinkError::Malformed(_) | LinkError::Truncated)) => {
                 tracing::error!(%error, "a message of the keeper was lost");
             }
@@ -237,6 +253,8 @@ impl Worker {
             Err(Command::Status { reply }) => drop(reply.send(self.status(now))),
             Err(Command::Events { after, reply }) => drop(reply.send(self.journal.after(after))),
             Err(Command::Explain { id, reply }) => drop(reply.send(self.explain(id))),
+            Err(Command::Plan { reply }) => self.ask_for_file(Asked::Plan(reply)),
+            Err(Command::Reload { reply }) => self.ask_for_file(Asked::Reload(reply)),
             Err(Command::Metrics { format, reply }) => drop(reply.send(self.metrics_page(format))),
             Err(Command::Ready { reply }) => drop(reply.send(self.ready())),
             Err(
@@ -256,9 +274,8 @@ impl Worker {
         if now.time >= self.next_sample {
             self.next_sample = now.time + SAMPLE;
             self.tls_files.look();
-            for (service, rates) in self.controller.services().iter().zip(&mut self.rates) {
-                rates.sample(now.time, service.shared.requests.total(), || service.shared.latency.total());
-            }
+            self.controller.sample(now.time);
+            self.look_at_reload(now.time);
             if let Some(notes) = &self.remembered {
                 self.state_file.offer(now, notes);
             }
@@ -324,10 +341,11 @@ impl Worker {
             Output::ConnectFailed(id, reason) => self.health.connect_failed(id, reason),
             Output::BecameUp(id) => self.supervisor.became_up(now.time, &id),
             Output::Kill(id) => self.supervisor.kill(now.time, &id),
+            Output::Dismiss(id) => self.supervisor.dismiss(now.time, &id),
         }
     }
 
-    fn tell_keeper(&mut self, message: ToKeeper, descriptor: Option<std::os::fd::OwnedFd>) {
+    pub(crate) fn tell_keeper(&mut self, message: ToKeeper, descriptor: Option<OwnedFd>) {
         if let Some(line) = &mut self.line {
             line.send(message, descriptor);
         }
@@ -440,7 +458,7 @@ impl Worker {
             connections: self.connections(),
         };
         let last_lines = |id: &_| self.supervisor.last_lines(id, LOG_LINES);
-        status::status(&self.identity, moment, self.controller.services(), &self.rates, last_lines)
+        status::status(&self.identity, moment, self.controller.services(), last_lines)
     }
 
     fn explain(&self, id: String) -> Result<Explanation, Refusal> {
@@ -464,7 +482,7 @@ impl Worker {
 }
 
 /// Never ready when the keeper is gone.
-async fn of_keeper(line: &mut Option<KeeperLine>) -> Result<Option<ToWorker>, LinkError> {
+async fn of_keeper(line: &mut Option<KeeperLine>) -> Result<Option<(ToWorker, Vec<OwnedFd>)>, LinkError> {
     match line {
         Some(line) => line.receive().await,
         None => std::future::pending().await,

@@ -39,6 +39,7 @@ pub(crate) fn colour(kind: EventKind) -> Colour {
             Colour::Yellow
         }
         EventKind::WorkerStarted
+        | EventKind::Reloaded
         | EventKind::Stopping
         | EventKind::Drained
         | EventKind::Weighed

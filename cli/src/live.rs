@@ -226,6 +226,7 @@ mod tests {
         let service = ServiceStatus {
             name: "shop".into(),
             balance: "round-robin".into(),
+            leaves: false,
             requests_per_second: 99.6,
             in_flight: 2,
             parked: 0,

@@ -1,12 +1,14 @@
 //! The `everup` binary: reads the command line and hands over to the verb. Every verb has its file in `verb/`.
 //!
-//! Exit codes: 0 done, 1 refused or failed (one line on stderr says why), 2 wrong usage.
+//! Exit codes: 0 done, 1 refused or failed (one line on stderr says why), 2 wrong usage, 4 held (done, but not by
+//! everyone yet).
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod changes;
 mod diagnostics;
 mod events;
 mod find;
@@ -37,6 +39,10 @@ enum Verb {
     Run(verb::run::Args),
     /// Read a configuration file and tell every mistake in it
     Check(verb::check::Args),
+    /// Change to what the configuration file says now, without losing a request
+    Reload(verb::reload::Args),
+    /// Tell what a reload would change, and which connections that touches
+    Plan(verb::plan::Args),
     /// Show listeners, services and instances, their states and the load
     Status(verb::status::Args),
     /// Watch services, instances and last events live, with keys to drain and undrain
@@ -65,6 +71,8 @@ fn main() -> ExitCode {
     let done = match CommandLine::parse().verb {
         Verb::Run(args) => verb::run::run(args),
         Verb::Check(args) => verb::check::run(args),
+        Verb::Reload(args) => verb::reload::run(args),
+        Verb::Plan(args) => verb::plan::run(args),
         Verb::Status(args) => verb::status::run(args),
         #[cfg(feature = "top")]
         Verb::Top(args) => verb::top::run(args),

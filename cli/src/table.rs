@@ -56,8 +56,18 @@ fn listeners(text: &mut String, listeners: &[ListenerStatus]) {
 
 fn service_line(text: &mut String, service: &ServiceStatus, coloured: bool) {
     let ServiceStatus {
-        name, balance, requests_per_second, in_flight, parked, queued, errors, retries, ..
+        name,
+        balance,
+        requests_per_second,
+        in_flight,
+        parked,
+        queued,
+        errors,
+        retries,
+        leaves,
+        ..
     } = service;
+    let leaves = if *leaves { "  no longer in the configuration" } else { "" };
     let name = paint(name, Colour::Bold, coloured);
     let parked_text = format!("{parked} parked");
     let parked = if *parked > 0 { paint(&parked_text, Colour::Yellow, coloured) } else { parked_text };
@@ -71,7 +81,7 @@ fn service_line(text: &mut String, service: &ServiceStatus, coloured: bool) {
         text,
         &format!(
             "{name}  {balance}  {requests_per_second:.1} requests/s  {in_flight} in flight  {parked}{queued}  {errors}  \
-             {}  p50 {}  p99 {}",
+             {}  p50 {}  p99 {}{leaves}",
             if *retries == 1 { "1 retry".to_owned() } else { format!("{retries} retries") },
             milliseconds(service.p50_ms),
             milliseconds(service.p99_ms),

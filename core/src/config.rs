@@ -34,7 +34,7 @@ mod service;
 mod sticky;
 mod syntax;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod timeout;
 mod trace;
 mod units;

@@ -5,12 +5,15 @@
 //! keeper starts an instance from its own reading of the configuration: the worker names it and can choose no
 //! command of its own.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::InstanceId;
+use crate::reload::Change;
 
 /// The number of this protocol. Raised when a message changes its meaning.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// From worker to keeper.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +43,21 @@ pub enum ToKeeper {
     Ready,
     /// Everything is stopped in order; the worker is about to exit with success.
     Finished,
+    /// Read the configuration file anew and send what it says: see [`ToWorker::NewConfig`]. One at a time is answered,
+    /// in the order of asking.
+    Reload {
+        /// Comes back with the answer.
+        ask: u64,
+        /// It is only to be looked at: nothing is bound, nothing is to be applied.
+        dry: bool,
+    },
+    /// The worker did what the [`ToWorker::NewConfig`] of this number asked for, or did not and has changed nothing.
+    Reloaded {
+        /// The number that came with it.
+        number: u64,
+        /// Why it was not done, in one line.
+        refused: Option<String>,
+    },
 }
 
 /// The largest [`ToKeeper::Remember`] in bytes: one datagram must hold it, and 1,000 instances fit.
@@ -121,6 +139,45 @@ pub enum ToWorker {
         pid: u32,
         /// How.
         status: ExitStatus,
+    },
+    /// What the processes of a service are started with, if that is of an older configuration than the text: at most
+    /// one for a service, before [`ToWorker::Begin`].
+    Revision {
+        /// Which one.
+        service: Arc<str>,
+        /// The revision of its processes.
+        revision: String,
+    },
+    /// A difference between what runs and the configuration that comes with [`ToWorker::NewConfig`].
+    Change {
+        /// Which.
+        change: Change,
+    },
+    /// Sockets that the worker has already serve this listener address (or the metrics) of the new configuration.
+    /// Listening sockets of which this is not said serve none.
+    Kept {
+        /// What they were for.
+        before: SocketRole,
+        /// What they are for in the new configuration.
+        now: SocketRole,
+    },
+    /// A configuration to change to. Before it come its [`ToWorker::ConfigText`], every [`ToWorker::Change`], which
+    /// sockets are [`ToWorker::Kept`] and the new [`ToWorker::Sockets`]. Answered with [`ToKeeper::Reloaded`], unless it
+    /// is refused or dry.
+    NewConfig {
+        /// Counts what the keeper has sent.
+        number: u64,
+        /// Of the [`ToKeeper::Reload`] that asked for it; None: the operator's signal, or the file changed.
+        ask: Option<u64>,
+        /// It is only to be looked at.
+        dry: bool,
+        /// The keeper cannot use it, for this reason; if the text is at fault, reading it tells more.
+        refused: Option<String>,
+    },
+    /// The keeper has taken over the configuration of this number: the next worker begins with it.
+    Committed {
+        /// Of its [`ToWorker::NewConfig`].
+        number: u64,
     },
     /// Stop everything in order, then say [`ToKeeper::Finished`] and exit.
     Shutdown {

@@ -20,6 +20,7 @@ pub mod keeper;
 pub mod network;
 pub mod pace;
 pub mod proxy_protocol;
+pub mod reload;
 pub mod route;
 pub mod time;
 pub mod websocket;

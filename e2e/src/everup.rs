@@ -150,6 +150,33 @@ impl Everup {
         self.directory.path()
     }
 
+    /// Its configuration file.
+    pub fn config_file(&self) -> PathBuf {
+        self.directory.path().join("everup.toml")
+    }
+
+    /// Puts another configuration in the place of its file, the way careful tools do: whole, by a rename.
+    ///
+    /// # Panics
+    /// When the directory takes no file.
+    pub fn configure(&self, config: impl Into<String>) {
+        let new = self.directory.path().join("everup.toml.new");
+        std::fs::write(&new, with_node(&config.into(), &self.state)).expect("the directory takes a file");
+        std::fs::rename(&new, self.config_file()).expect("a file can be renamed in its directory");
+    }
+
+    /// Has it change to another configuration.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn reload(&self, config: impl Into<String>) -> Said {
+        self.configure(config);
+        let said = self.verb(&["reload"]);
+        assert_eq!(said.code, Some(0), "reload: {said:?}");
+        said
+    }
+
     /// Its admin socket.
     pub fn admin(&self) -> PathBuf {
         self.state.join("admin.sock")

@@ -13,6 +13,7 @@ mod config;
 mod everup;
 mod origin;
 mod process;
+pub mod reloads;
 mod sample;
 mod tcp_origin;
 mod terminal;

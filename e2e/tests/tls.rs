@@ -178,3 +178,40 @@ fn only_clients_of_the_authority_are_let_in_and_the_instance_learns_who_they_are
     let request = origin.the_request("/who");
     assert_eq!(request.header("x-client-cert-subject"), Some("CN=bob,O=Example"));
 }
+
+/// With a reload: another certificate for the handshakes that begin, TLS where there was none, and none where there was;
+/// a file that does not work refuses all of it. An open connection goes on as it began.
+#[test]
+fn a_reload_changes_certificates_and_begins_and_ends_tls() {
+    let directory = tempfile::tempdir().unwrap();
+    make(directory.path(), "site");
+    make(directory.path(), "next");
+    let origin = Origin::start("a");
+    let with = |name: &str| https(&origin, directory.path(), &format!("{name}.pem"), &format!("{name}.key"));
+    let mut everup = Everup::with(Config::shop([origin.address()])).start();
+    everup.wait_all_up();
+    let [site, next] = ["site.pem", "next.pem"].map(|name| directory.path().join(name));
+    let is_shown = |everup: &Everup, trust: &Path| curl(everup, trust).status.success();
+    let mut plain = everup_e2e::Connection::open(everup.address());
+    let ask = |connection: &mut everup_e2e::Connection| {
+        connection.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        connection.answer().status
+    };
+    assert_eq!((ask(&mut plain), is_shown(&everup, &site)), (200, false));
+
+    let said = everup.reload(with("site"));
+    assert!(said.out.contains("~ listener 127.0.0.1:0: tls changed"), "{said:?}");
+    assert!(is_shown(&everup, &site) && !is_shown(&everup, &next));
+    everup.reload(with("next"));
+    assert!(is_shown(&everup, &next) && !is_shown(&everup, &site));
+
+    everup.configure(with("missing").set("balance = \"ip-hash\""));
+    let refused = everup.verb(&["reload"]);
+    assert!(refused.code == Some(1) && refused.err.contains("missing"), "{refused:?}");
+    assert_eq!((is_shown(&everup, &next), &*everup.service("shop").balance), (true, "round-robin"));
+
+    assert_eq!(ask(&mut plain), 200, "it began without TLS");
+    everup.reload(Config::shop([origin.address()]));
+    let mut again = everup_e2e::Connection::open(everup.address());
+    assert_eq!((ask(&mut again), ask(&mut plain), is_shown(&everup, &next)), (200, 200, false));
+}

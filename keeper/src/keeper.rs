@@ -1,4 +1,4 @@
-//! The keeper's loop: wait, heed signals, heed the worker, reap, keep a worker, keep the deadline.
+//! The keeper's loop: wait, heed signals, heed the worker, reap, keep a worker, keep the deadline, reload.
 //!
 //! ```text
 //!            worker died: another one, at once or after a pause
@@ -21,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitOptions, WaitStatus, wait};
 
+use crate::reload::{Asker, Prepared, Reloads};
 use crate::signals::Signals;
 use crate::sockets::Held;
 use crate::spawn::Launch;
@@ -55,6 +56,7 @@ pub(crate) struct Keeper {
     start_at: Instant,
     instances: BTreeMap<InstanceId, Running>,
     notes: Option<String>,
+    reloads: Reloads,
     /// Workers started before this one.
     restarts: u32,
     /// Workers in a row that died soon after their start.
@@ -84,6 +86,7 @@ struct Ending {
 impl Keeper {
     pub(crate) fn new(options: Options, users: Users, held: Held, signals: Signals) -> Self {
         Self {
+            reloads: Reloads::new(&options),
             options,
             users,
             held,
@@ -108,6 +111,7 @@ impl Keeper {
             self.reap();
             self.keep_a_worker();
             self.keep_the_deadline();
+            self.reload();
             self.flush();
             if let Some(result) = self.result() {
                 return result;
@@ -141,7 +145,8 @@ impl Keeper {
             None if self.ending.is_none() => Some(self.start_at),
             None => None,
         };
-        ending.into_iter().chain(worker).min()
+        let reload = self.reloads.next_look(self.can_reload());
+        ending.into_iter().chain(worker).chain(reload).min()
     }
 
     // ----- signals: the operator ------------------------------------------------------------------------------
@@ -149,7 +154,7 @@ impl Keeper {
     fn heed_signals(&mut self) {
         let came = self.signals.take();
         if came.reload {
-            log("SIGHUP is not used: a changed configuration takes effect with a restart");
+            self.reloads.ask(Asker::Signal, false);
         }
         if came.end {
             self.end_asked();
@@ -282,7 +287,14 @@ impl Keeper {
                 log(&format!("notes of {} bytes are not kept: the limit is {NOTES_BYTES}", notes.len()));
             }
             ToKeeper::Remember { notes } => self.notes = Some(notes),
-            ToKeeper::Ready => self.was_ready = true,
+            ToKeeper::Ready => {
+                self.was_ready = true;
+                if let Some(worker) = &mut self.worker {
+                    worker.ready = true;
+                }
+            }
+            ToKeeper::Reload { ask, dry } => self.reloads.ask(Asker::Worker(ask), dry),
+            ToKeeper::Reloaded { number, refused } => self.on_reloaded(number, refused),
             ToKeeper::Finished => {
                 if let Some(worker) = &mut self.worker {
                     worker.finished = true;
@@ -324,7 +336,7 @@ impl Keeper {
 
     fn flush(&mut self) {
         let Some(worker) = self.worker.as_mut().filter(|worker| worker.lost.is_none()) else { return };
-        let trouble = match worker.flush(&self.held) {
+        let trouble = match worker.flush() {
             Ok(()) if worker.hangs() => "it reads nothing any more".to_owned(),
             Ok(()) => return,
             Err(error) => error.to_string(),
@@ -332,6 +344,34 @@ impl Keeper {
         log(&format!("worker {} is killed: {trouble}", worker.pid));
         worker.signal(Signal::KILL);
         self.lose_worker();
+    }
+
+    // ----- another configuration --------------------------------------------------------------------------------
+
+    /// There is a worker that could change to another configuration.
+    fn can_reload(&self) -> bool {
+        let serves = |worker: &Worker| worker.ready && worker.lost.is_none();
+        self.ending.is_none() && self.worker.as_ref().is_some_and(serves)
+    }
+
+    /// Reads the file if somebody asked, and has the worker change to it. See `reload.rs` for the whole story.
+    fn reload(&mut self) {
+        if !self.can_reload() {
+            self.reloads.worker_gone();
+            return;
+        }
+        let Some(worker) = &mut self.worker else { return };
+        self.reloads.look(&self.options, &self.held, worker);
+    }
+
+    fn on_reloaded(&mut self, number: u64, refused: Option<String>) {
+        if let Some(why) = refused {
+            self.reloads.roll_back(&why);
+        } else if let Some(Prepared { config, text, users, places, .. }) = self.reloads.commit(number) {
+            (self.options.config, self.options.config_text, self.users) = (config, text, users);
+            self.held.replace(places);
+            self.tell(ToWorker::Committed { number });
+        }
     }
 
     // ----- deaths ---------------------------------------------------------------------------------------------

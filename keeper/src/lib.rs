@@ -8,12 +8,13 @@
 //! One thread, one poll loop, small enough to read in one sitting: `lock.rs` (one keeper per state directory),
 //! `ownership.rs` (whose that is), `sockets.rs` (everything that is bound), `users.rs` (whose rights children get),
 //! `spawn.rs` (how they are started), `order.rs` (what the worker may ask for), `worker.rs` (what it is told),
-//! `signals.rs`, `keeper.rs` (the loop).
+//! `reload.rs` (another configuration), `signals.rs`, `keeper.rs` (the loop).
 
 mod keeper;
 mod lock;
 mod order;
 mod ownership;
+mod reload;
 mod signals;
 mod sockets;
 mod spawn;
@@ -60,6 +61,8 @@ pub struct Options {
     pub worker: PathBuf,
     /// Arguments of the worker after the verb `worker`.
     pub worker_arguments: Vec<OsString>,
+    /// The file is looked at every second, and read anew when it has changed.
+    pub watch: bool,
 }
 
 /// Why the keeper could not begin or did not end in order. All but the last three are the operator's to repair, and
@@ -135,6 +138,7 @@ pub enum KeeperError {
 pub fn run(options: Options) -> Result<(), KeeperError> {
     spawn::keep_descriptors_to_ourselves()?;
     let users = users::Users::choose(&options.config)?;
+    users.warn(&options.config);
     let _lock = StateLock::take(&options.state, users.worker())?;
     let held = Held::bind(&options)?;
     let signals = Signals::catch()?;

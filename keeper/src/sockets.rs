@@ -1,6 +1,7 @@
 //! Everything that is bound: one SO_REUSEPORT socket per thread for every listener address, the admin unix socket,
 //! the metrics address. Bound before any process is started, kept open until the keeper ends: a connection that
-//! arrives while no worker lives waits in the accept queue.
+//! arrives while no worker lives waits in the accept queue. A reload adds and gives up addresses; what both
+//! configurations have stays as it is.
 //!
 //! Nothing is accepted here, ever.
 
@@ -11,7 +12,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
+use everup_core::config::{self, Config};
 use everup_core::keeper::SocketRole;
 use rustix::fs::{Mode, fchmod};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -22,20 +26,36 @@ use crate::{KeeperError, Options};
 /// replaced. The kernel takes less if `net.core.somaxconn` is lower.
 const BACKLOG: i32 = 4096;
 
+/// A worker empties the queues of sockets that were given up within this time.
+const GIVEN_UP: Duration = Duration::from_secs(5);
+
 /// All sockets, in the order of the configuration.
 #[derive(Debug)]
 pub(crate) struct Held {
     groups: Vec<Group>,
     admin: PathBuf,
+    /// Ports that were given up, and when: the worker may still empty their queues.
+    given_up: Vec<(u16, Instant)>,
 }
 
 /// The sockets of one address.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Group {
     pub(crate) role: SocketRole,
     /// The real address as text.
     pub(crate) address: String,
-    sockets: Vec<OwnedFd>,
+    /// The address that the configuration names; None: the admin socket, which never changes.
+    asked: Option<SocketAddr>,
+    /// Open as long as the keeper has them or a message with them waits.
+    sockets: Rc<[OwnedFd]>,
+}
+
+/// A group of another configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) group: Group,
+    /// What its sockets are for now; None: they are new.
+    pub(crate) before: Option<SocketRole>,
 }
 
 impl Held {
@@ -43,26 +63,58 @@ impl Held {
     /// an earlier one left behind.
     pub(crate) fn bind(options: &Options) -> Result<Self, KeeperError> {
         let mut groups = Vec::new();
-        for (listener, settings) in options.config.listeners.iter().enumerate() {
-            for (bind, address) in settings.bind.iter().enumerate() {
-                let role = SocketRole::Listener { listener, bind };
-                let sockets =
-                    bind_shared(*address, options.threads).map_err(explain("a listener", *address))?;
-                groups.push(Group::new(role, *address, sockets)?);
-            }
-        }
-        if let Some(address) = options.config.node.metrics {
-            let socket = bind_exclusive(address).map_err(explain("node.metrics", address))?;
-            groups.push(Group::new(SocketRole::Metrics, address, vec![socket])?);
+        for (role, address) in wanted(&options.config) {
+            groups.push(Group::bind(role, address, options.threads, Probe::Alone)?);
         }
         let admin = bind_admin(&options.admin)
             .map_err(|reason| KeeperError::Admin { path: options.admin.clone(), reason })?;
         groups.push(Group {
             role: SocketRole::Admin,
             address: options.admin.display().to_string(),
-            sockets: vec![admin],
+            asked: None,
+            sockets: Rc::new([admin]),
         });
-        Ok(Self { groups, admin: options.admin.clone() })
+        Ok(Self { groups, admin: options.admin.clone(), given_up: Vec::new() })
+    }
+
+    /// The sockets of another configuration: those that there are already, and new ones for the other addresses.
+    /// Nothing here changes; dropping the result closes what is new.
+    pub(crate) fn rearranged(&self, config: &Config, threads: usize) -> Result<Vec<Place>, KeeperError> {
+        let mut left: Vec<&Group> = self.groups.iter().collect();
+        let mut places = Vec::new();
+        for (role, address) in wanted(config) {
+            let same = |group: &&Group| group.asked == Some(address) && group.is_alike(role);
+            if let Some(at) = left.iter().position(same) {
+                let kept = left.remove(at);
+                places.push(Place { group: Group { role, ..kept.clone() }, before: Some(kept.role) });
+            } else {
+                let group = Group::bind(role, address, threads, self.probe(address.port()))?;
+                places.push(Place { group, before: None });
+            }
+        }
+        let admin = left.into_iter().filter(|group| group.role == SocketRole::Admin);
+        places.extend(admin.map(|group| Place { group: group.clone(), before: Some(group.role) }));
+        Ok(places)
+    }
+
+    /// Takes the sockets of another configuration in the place of these.
+    pub(crate) fn replace(&mut self, places: Vec<Place>) {
+        let now = Instant::now();
+        let ports = |groups: &[Group]| -> Vec<u16> {
+            groups.iter().filter_map(|group| group.asked).map(|address| address.port()).collect()
+        };
+        let before = ports(&self.groups);
+        self.groups = places.into_iter().map(|place| place.group).collect();
+        let after = ports(&self.groups);
+        self.given_up.retain(|(_, since)| now.saturating_duration_since(*since) < GIVEN_UP);
+        self.given_up.extend(before.into_iter().filter(|port| !after.contains(port)).map(|port| (port, now)));
+    }
+
+    /// Our own sockets at the same port, on another address or about to be closed, are no reason to refuse.
+    fn probe(&self, port: u16) -> Probe {
+        let ours = self.groups.iter().filter_map(|group| group.asked).any(|address| address.port() == port);
+        let lately = |(given_up, since): &(u16, Instant)| *given_up == port && since.elapsed() < GIVEN_UP;
+        if ours || self.given_up.iter().any(lately) { Probe::BesideOurs } else { Probe::Alone }
     }
 
     pub(crate) fn groups(&self) -> &[Group] {
@@ -77,11 +129,42 @@ impl Drop for Held {
     }
 }
 
+/// Everything that is to be bound beside the admin socket.
+fn wanted(config: &Config) -> impl Iterator<Item = (SocketRole, SocketAddr)> {
+    let of_listener = |(listener, settings): (usize, &'_ config::Listener)| {
+        let role = move |bind| SocketRole::Listener { listener, bind };
+        settings.bind.clone().into_iter().enumerate().map(move |(bind, address)| (role(bind), address))
+    };
+    let listeners = config.listeners.iter().enumerate().flat_map(of_listener);
+    listeners.chain(config.node.metrics.map(|address| (SocketRole::Metrics, address)))
+}
+
+/// Who may listen at an address beside us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    /// Nobody.
+    Alone,
+    /// Sockets of our own.
+    BesideOurs,
+}
+
 impl Group {
-    fn new(role: SocketRole, asked: SocketAddr, sockets: Vec<Socket>) -> Result<Self, KeeperError> {
+    fn bind(role: SocketRole, asked: SocketAddr, threads: usize, probe: Probe) -> Result<Self, KeeperError> {
+        let (what, sockets) = match role {
+            SocketRole::Metrics => ("node.metrics", bind_exclusive(asked).map(|socket| vec![socket])),
+            SocketRole::Listener { .. } | SocketRole::Admin => {
+                ("a listener", bind_shared(asked, threads, probe))
+            }
+        };
+        let sockets = sockets.map_err(explain(what, asked))?;
         let first = sockets.first().expect("there is at least one thread");
-        let address = local(first).map_err(explain("a listener", asked))?.to_string();
-        Ok(Self { role, address, sockets: sockets.into_iter().map(Into::into).collect() })
+        let address = local(first).map_err(explain(what, asked))?.to_string();
+        Ok(Self { role, address, asked: Some(asked), sockets: sockets.into_iter().map(Into::into).collect() })
+    }
+
+    /// Its sockets are of the kind that this role needs.
+    fn is_alike(&self, role: SocketRole) -> bool {
+        std::mem::discriminant(&self.role) == std::mem::discriminant(&role)
     }
 
     pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
@@ -90,8 +173,8 @@ impl Group {
 }
 
 /// `count` listening sockets that share one address. For port 0 the first one learns the port.
-fn bind_shared(address: SocketAddr, count: usize) -> io::Result<Vec<Socket>> {
-    if address.port() != 0 {
+fn bind_shared(address: SocketAddr, count: usize, probe: Probe) -> io::Result<Vec<Socket>> {
+    if address.port() != 0 && probe == Probe::Alone {
         // SO_REUSEPORT sockets of another everup of the same user would silently share the port with ours: a bind
         // without it fails if anybody listens.
         unbound(address)?.bind(&address.into())?;
@@ -211,7 +294,7 @@ mod tests {
         );
         let address: SocketAddr = group.address.parse().unwrap();
         assert_ne!(address.port(), 0);
-        for socket in &group.sockets {
+        for socket in group.sockets.iter() {
             let socket = TcpListener::from(socket.try_clone().unwrap());
             assert_eq!(socket.local_addr().unwrap(), address);
         }

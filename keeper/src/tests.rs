@@ -2,6 +2,7 @@
 //! its worker. The scripted worker passes every message of the keeper on to the test, and the test's words on to the
 //! keeper, over a unix socket.
 
+mod reload;
 mod stage;
 
 use std::fs;
@@ -47,6 +48,7 @@ pub(crate) fn options_in(home: &Path, command: &[&str]) -> Options {
         everup: "/usr/bin/everup".into(),
         worker: "/proc/self/exe".into(),
         worker_arguments: ["--exact", "tests::stage::scripted_worker"].map(Into::into).into(),
+        watch: false,
     }
 }
 

@@ -41,7 +41,7 @@ struct Host {
 }
 
 impl Users {
-    /// As root: `node.user`, else the user "everup" if there is one, else root with a warning; services can have
+    /// As root: `node.user`, else the user "everup" if there is one, else root; services can have
     /// their own. Not as root: nobody but ourselves.
     pub(crate) fn choose(config: &Config) -> Result<Self, KeeperError> {
         let read = |path| {
@@ -50,11 +50,15 @@ impl Users {
         };
         let own_uid = rustix::process::getuid().as_raw();
         let host = Host { passwd: read("/etc/passwd")?, group: read("/etc/group")?, own_uid };
-        let users = Self::choose_on(&host, config)?;
-        if own_uid == 0 && users.worker.is_none() && config.node.user.is_none() {
+        Self::choose_on(&host, config)
+    }
+
+    /// Tells the operator when nobody unprivileged was found.
+    pub(crate) fn warn(&self, config: &Config) {
+        let is_root = rustix::process::getuid().as_raw() == 0;
+        if is_root && self.worker.is_none() && config.node.user.is_none() {
             log("runs as root, the worker too: add a user \"everup\" or set node.user");
         }
-        Ok(users)
     }
 
     fn choose_on(host: &Host, config: &Config) -> Result<Self, KeeperError> {

@@ -5,13 +5,16 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
+use everup_core::config::Service;
 use everup_core::keeper::{PROTOCOL, ToWorker};
+use everup_core::reload::Change;
 use everup_link::{DESCRIPTORS, Link, LinkError};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::sockets::Held;
+use crate::sockets::{Group, Held, Place};
 use crate::users::User;
 use crate::{KeeperError, Options, spawn};
 
@@ -26,6 +29,8 @@ pub(crate) struct Worker {
     pub(crate) pid: u32,
     pub(crate) link: Link,
     pub(crate) started: Instant,
+    /// It serves.
+    pub(crate) ready: bool,
     /// It said that everything is stopped.
     pub(crate) finished: bool,
     /// When it closed the link, or was found to be beyond repair.
@@ -33,11 +38,23 @@ pub(crate) struct Worker {
     unread: VecDeque<Unread>,
 }
 
+/// A configuration for a worker to change to, or to look at.
+#[derive(Debug)]
+pub(crate) struct Proposal<'a> {
+    pub(crate) number: u64,
+    pub(crate) ask: Option<u64>,
+    pub(crate) dry: bool,
+    pub(crate) text: &'a str,
+    pub(crate) changes: Vec<Change>,
+    pub(crate) groups: &'a [Place],
+    pub(crate) refused: Option<String>,
+}
+
 #[derive(Debug)]
 struct Unread {
     message: ToWorker,
     /// Which sockets of which group travel along.
-    sockets: Option<(usize, Range<usize>)>,
+    sockets: Option<(Group, Range<usize>)>,
 }
 
 impl Worker {
@@ -47,7 +64,7 @@ impl Worker {
         let pid = spawn::worker(options, user, theirs)
             .map_err(|source| KeeperError::System { what: "starting the worker", source })?;
         let started = Instant::now();
-        Ok(Self { pid, link, started, finished: false, lost: None, unread: VecDeque::new() })
+        Ok(Self { pid, link, started, ready: false, finished: false, lost: None, unread: VecDeque::new() })
     }
 
     /// The beginning of what a worker is told: who we are, the configuration, the sockets.
@@ -60,14 +77,37 @@ impl Worker {
         });
         pieces(&options.config_text)
             .for_each(|piece| self.tell(ToWorker::ConfigText { piece: piece.to_owned() }));
-        for (index, group) in held.groups().iter().enumerate() {
-            let count = group.descriptors().len();
-            for first in (0..count).step_by(DESCRIPTORS) {
-                let message = ToWorker::Sockets { role: group.role, address: group.address.clone() };
-                let sockets = Some((index, first..count.min(first + DESCRIPTORS)));
-                self.unread.push_back(Unread { message, sockets });
+        for Service { name, run, .. } in &options.config.services {
+            if let Some(run) = run {
+                let (service, revision) = (Arc::clone(name), run.revision.clone());
+                self.tell(ToWorker::Revision { service, revision });
             }
         }
+        held.groups().iter().for_each(|group| self.hand_over(group));
+    }
+
+    /// Sends the sockets of one address.
+    fn hand_over(&mut self, group: &Group) {
+        let count = group.descriptors().len();
+        for first in (0..count).step_by(DESCRIPTORS) {
+            let message = ToWorker::Sockets { role: group.role, address: group.address.clone() };
+            let sockets = Some((group.clone(), first..count.min(first + DESCRIPTORS)));
+            self.unread.push_back(Unread { message, sockets });
+        }
+    }
+
+    /// Everything that a worker must know to change to another configuration.
+    pub(crate) fn propose(&mut self, proposal: Proposal<'_>) {
+        let Proposal { number, ask, dry, text, changes, groups, refused } = proposal;
+        pieces(text).for_each(|piece| self.tell(ToWorker::ConfigText { piece: piece.to_owned() }));
+        changes.into_iter().for_each(|change| self.tell(ToWorker::Change { change }));
+        for Place { group, before } in groups {
+            match before {
+                Some(before) => self.tell(ToWorker::Kept { before: *before, now: group.role }),
+                None => self.hand_over(group),
+            }
+        }
+        self.tell(ToWorker::NewConfig { number, ask, dry, refused });
     }
 
     pub(crate) fn tell(&mut self, message: ToWorker) {
@@ -79,11 +119,11 @@ impl Worker {
     }
 
     /// Sends what fits. The error means that the worker is lost.
-    pub(crate) fn flush(&mut self, held: &Held) -> Result<(), LinkError> {
+    pub(crate) fn flush(&mut self) -> Result<(), LinkError> {
         while let Some(Unread { message, sockets }) = self.unread.front() {
-            let descriptors = sockets.as_ref().map_or_else(Vec::new, |(group, range)| {
-                held.groups()[*group].descriptors()[range.clone()].to_vec()
-            });
+            let descriptors = sockets
+                .as_ref()
+                .map_or_else(Vec::new, |(group, range)| group.descriptors()[range.clone()].to_vec());
             if !self.link.try_send(message, &descriptors)? {
                 break;
             }

@@ -9,6 +9,7 @@ use everup_gateway::Availability;
 use super::*;
 
 mod outlier;
+mod reload;
 
 const CONFIG: &str = r#"
 [[listener]]

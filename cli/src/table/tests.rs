@@ -30,6 +30,7 @@ fn status() -> Status {
     let service = ServiceStatus {
         name: "shop".into(),
         balance: "least-connections".into(),
+        leaves: false,
         requests_per_second: 12.34,
         in_flight: 3,
         parked: 0,

@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// Once every instance is up, drill it, stop everything and exit with the drill's result
     #[arg(long)]
     drill: bool,
+    /// Look at the file every second, and reload it when it has changed
+    #[arg(long)]
+    watch: bool,
     /// Be the everup that `run --drill` drills: no live line, and end with this parent process
     #[arg(long, hide = true, value_name = "PID")]
     drilled_by: Option<u32>,
@@ -31,7 +34,7 @@ pub(crate) struct Args {
 
 /// Exit 0 when everything was stopped in order.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { file, drill, drilled_by } = args;
+    let Args { file, drill, watch, drilled_by } = args;
     let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     let config = match config::parse(&text) {
         Ok(config) => config,
@@ -48,7 +51,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(parent) = drilled_by {
         end_with(parent)?;
     }
-    everup_keeper::run(options(&file, path, text, config, place, drilled_by.is_none())?)?;
+    let options = options(&file, path, text, config, place, drilled_by.is_none())?;
+    everup_keeper::run(everup_keeper::Options { watch, ..options })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -82,6 +86,7 @@ fn options(
         everup: std::env::current_exe().context("cannot tell where this program lies")?,
         worker: PathBuf::from("/proc/self/exe"),
         worker_arguments: worker.to_command_line(),
+        watch: false,
     })
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::kind::{integer, optional, or_word, own_address, path, text, word};
+use super::kind::{flag, integer, optional, or_word, own_address, path, text, word};
 use super::reading::Refusal;
 use super::section::section;
 
@@ -28,6 +28,10 @@ section! {
         pub threads: Option<usize> = optional(integer(1..=256)),
             default unset "one for each core",
             because "a thread fills a core; more of them than cores only take turns";
+        /// Reads and writes of many connections go to the kernel in one io_uring call. Where it has none, or none for
+        /// everup, they are made one by one, as with `false`.
+        pub io_uring: bool = flag(), default true,
+            because "a system call of its own for every read and write costs a tenth more CPU; some policies forbid io_uring";
         /// The user that the worker and the instances run as when everup is started as root.
         pub user: Option<String> = optional(text("name of a user", "1 to 32 of A-Z a-z 0-9 . _ -", user_name)),
             default unset "as root: `everup` if that user exists, else root; otherwise whoever starts everup",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 
-mod generated;
+pub(crate) mod generated;
 
 const SCENARIOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/config");
 
@@ -100,7 +100,15 @@ instances = ["10.0.0.1:80"]
 #[test]
 fn what_is_not_written_has_the_documented_default() {
     let seconds = Duration::from_secs;
-    let node = Node { name: None, state: None, admin: None, metrics: None, threads: None, user: None };
+    let node = Node {
+        name: None,
+        state: None,
+        admin: None,
+        metrics: None,
+        threads: None,
+        io_uring: true,
+        user: None,
+    };
     let limits = Limits {
         head_bytes: 16 << 10,
         head_time: seconds(10),

@@ -37,10 +37,10 @@ pub(super) fn request_line(buffer: &[u8]) -> Found<RequestLine<'_>> {
     let Some(method) = until_space(line, &TOKEN)? else { return Ok(None) };
     let rest = &line[method + 1..];
     let Some(target) = until_space(rest, &TARGET)? else { return Ok(None) };
+    let Ok(text) = str::from_utf8(&line[..method + 1 + target]) else { return Err(Malformed::Target) };
     let rest = &rest[target + 1..];
     let Some(version) = version(rest)? else { return Ok(None) };
     let Some(next) = after_line(&rest[VERSION_BYTES..])? else { return Ok(None) };
-    let Ok(text) = str::from_utf8(&line[..method + 1 + target]) else { return Err(Malformed::Target) };
     let (method, target) = (&text[..method], &text[method + 1..]);
     Ok(Some(RequestLine { method, target, version, end: buffer.len() - next.len() }))
 }

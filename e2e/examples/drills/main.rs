@@ -18,6 +18,7 @@ mod origin;
 mod overload;
 mod promise;
 mod python;
+mod reload;
 mod websocket;
 mod worker;
 
@@ -29,6 +30,7 @@ usage: drills instances [SECONDS]   instances killed, stopped, frozen and starte
                                     python3 and its package index, redis-server, memcached)
        drills flat [CONNECTIONS]    1,000 routes, 1,000 instances, idle connections: lookups and memory (10000)
        drills worker [KILLS]        the worker killed under load (20)
+       drills reload [RELOADS]      the configuration reloaded under load, in every way (300)
        drills overload [SECONDS]    twice the load that a service can carry (20)
        drills cookies               a million forged cookies
        drills differential [COUNT]  where requests end, beside llhttp and h11 (200000; needs node, python3 with h11)
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         "overload" => overload::run(number.unwrap_or(20)),
         "flat" => flat::run(number.unwrap_or(10_000)),
         "worker" => worker::run(number.unwrap_or(20)),
+        "reload" => reload::run(number.unwrap_or(300)),
         "differential" => differential::run(number.unwrap_or(200_000), seed, None),
         _ => {
             eprintln!("{USAGE}");

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::event::{Event, EventKind, Events};
 pub use crate::explanation::{ExplainedEvent, ExplainedRequest, Explanation};
+pub use crate::reloading::{Mistake, Plan, Reloaded, WrongFile};
 
 /// Everything an operator may want to see at once: `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,6 +62,9 @@ pub struct ServiceStatus {
     pub name: String,
     /// The balancing method, as the configuration spells it.
     pub balance: String,
+    /// It is no longer in the configuration, and finishes what it has.
+    #[serde(default)]
+    pub leaves: bool,
     /// Requests per second, averaged over the last 5 s.
     pub requests_per_second: f64,
     /// Requests being answered now.
@@ -191,4 +195,7 @@ pub struct Done {
 pub struct ErrorAnswer {
     /// Why it was refused or failed, in one line.
     pub error: String,
+    /// The configuration file, if it is at fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<WrongFile>,
 }

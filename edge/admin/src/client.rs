@@ -13,10 +13,13 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use crate::api::{Done, DrainAnswer, ErrorAnswer, Events, Explanation, Status};
+use crate::api::{Done, DrainAnswer, ErrorAnswer, Events, Explanation, Plan, Reloaded, Status, WrongFile};
 
 /// How long an answer may take that does not wait for anything.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// How long a reload may take: others may come first, and threads that do not acknowledge are waited for.
+const RELOAD_TIME: Duration = Duration::from_secs(120);
 
 /// The largest answer read: a status of some ten thousand instances.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
@@ -56,6 +59,9 @@ pub enum ClientError {
     /// It runs and said no. Trying again without changing something is useless.
     #[error("{0}")]
     Refused(String),
+    /// It cannot use the configuration file, and runs on as before.
+    #[error("{} has mistakes: nothing was changed", .0.path)]
+    WrongFile(Box<WrongFile>),
     /// The connection broke before the answer was there: the worker may just have been replaced. Asking for the
     /// status again is safe; a drain may or may not have begun.
     #[error("everup at {path} broke off before it answered: {why}; try again")]
@@ -105,6 +111,22 @@ impl Client {
     /// See [`ClientError`]; safe to try again.
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.ask(Method::GET, "/v1/status", ANSWER_TIME).await
+    }
+
+    /// What a reload would change now.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; refused if the file has mistakes or cannot be read.
+    pub async fn plan(&self) -> Result<Plan, ClientError> {
+        self.ask(Method::GET, "/v1/plan", RELOAD_TIME).await
+    }
+
+    /// Reads the configuration file and changes to what it says.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; when it is refused nothing was changed. [`ClientError::Broken`] leaves open whether it was.
+    pub async fn reload(&self) -> Result<Reloaded, ClientError> {
+        self.ask(Method::POST, "/v1/reload", RELOAD_TIME).await
     }
 
     /// What happened lately: events with numbers above `after`; 0: all that are remembered.
@@ -187,7 +209,8 @@ impl Client {
             return serde_json::from_slice(&body).map_err(|error| self.unreadable(&error));
         }
         match serde_json::from_slice(&body) {
-            Ok(ErrorAnswer { error }) => Err(ClientError::Refused(error)),
+            Ok(ErrorAnswer { file: Some(file), .. }) => Err(ClientError::WrongFile(Box::new(file))),
+            Ok(ErrorAnswer { error, file: None }) => Err(ClientError::Refused(error)),
             Err(_) => Err(self.unreadable(&format_args!("{status} without a reason"))),
         }
     }

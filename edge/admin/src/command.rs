@@ -7,7 +7,8 @@ use std::time::Duration;
 use everup_core::ids::InstanceId;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{DrainAnswer, Events, Explanation, Status};
+use crate::api::{DrainAnswer, Events, Explanation, Plan, Reloaded, Status};
+use crate::reloading::NotReloaded;
 
 /// Where the API sends its commands. Bounded: a flood of questions waits here and not in the controller's memory.
 pub type Commands = mpsc::Sender<Command>;
@@ -61,6 +62,16 @@ pub enum Command {
         id: String,
         /// For the answer.
         reply: oneshot::Sender<Result<Explanation, Refusal>>,
+    },
+    /// Read the configuration file and tell what a reload would change.
+    Plan {
+        /// For the answer.
+        reply: oneshot::Sender<Result<Plan, NotReloaded>>,
+    },
+    /// Read the configuration file and change to what it says.
+    Reload {
+        /// For the answer.
+        reply: oneshot::Sender<Result<Reloaded, NotReloaded>>,
     },
     /// Tell what happened lately.
     Events {

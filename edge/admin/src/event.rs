@@ -40,6 +40,8 @@ pub enum EventKind {
     WorkerReplaced,
     /// The control code failed inside and began anew; traffic went on.
     ControllerReplaced,
+    /// everup goes by another configuration.
+    Reloaded,
     /// everup was told to stop.
     Stopping,
     /// An instance takes requests (again).

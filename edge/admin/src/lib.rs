@@ -11,11 +11,13 @@ mod client;
 mod command;
 mod event;
 mod explanation;
+mod reloading;
 mod router;
 mod serve;
 
 pub use accept::Format;
 pub use client::{Client, ClientError};
 pub use command::{Command, Commands, DrainOutcome, NotReady, Refusal};
+pub use reloading::NotReloaded;
 pub use router::{ADMIN_ROUTES, METRICS_ROUTES};
 pub use serve::{AdminError, serve_admin, serve_metrics};

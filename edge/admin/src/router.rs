@@ -11,18 +11,21 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use everup_core::ids::InstanceId;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::accept::Format;
 use crate::api::{Done, DrainAnswer, ErrorAnswer};
 use crate::command::{Command, Commands, Refusal};
+use crate::reloading::NotReloaded;
 
 /// Every route of the admin socket as (method, path): the description of the API is tested against it.
 pub const ADMIN_ROUTES: &[(&str, &str)] = &[
     ("get", "/v1/status"),
     ("get", "/v1/events"),
     ("get", "/v1/requests/{id}"),
+    ("get", "/v1/plan"),
+    ("post", "/v1/reload"),
     ("post", "/v1/services/{service}/instances/{instance}/drain"),
     ("post", "/v1/services/{service}/instances/{instance}/undrain"),
     ("post", "/v1/services/{service}/instances/{instance}/weight"),
@@ -68,6 +71,8 @@ fn admin_handler(path: &str) -> MethodRouter<Commands> {
         Some("status") => get(status),
         Some("events") => get(events),
         Some("{id}") => get(explain),
+        Some("plan") => get(plan),
+        Some("reload") => post(reload),
         Some("drain") => post(drain),
         Some("undrain") => post(undrain),
         Some("weight") => post(weigh),
@@ -115,6 +120,25 @@ async fn explain(State(commands): State<Commands>, Path(id): Path<String>) -> Re
     match ask(&commands, |reply| Command::Explain { id, reply }).await {
         Ok(Ok(explanation)) => Json(explanation).into_response(),
         Ok(Err(refusal)) => refused(&refusal),
+        Err(gone) => gone,
+    }
+}
+
+async fn plan(State(commands): State<Commands>) -> Response {
+    changes(ask(&commands, |reply| Command::Plan { reply }).await)
+}
+
+async fn reload(State(commands): State<Commands>) -> Response {
+    changes(ask(&commands, |reply| Command::Reload { reply }).await)
+}
+
+fn changes<T: Serialize>(answer: Result<Result<T, NotReloaded>, Response>) -> Response {
+    match answer {
+        Ok(Ok(changes)) => Json(changes).into_response(),
+        Ok(Err(NotReloaded { line, file })) => {
+            let status = if file.is_some() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::CONFLICT };
+            (status, Json(ErrorAnswer { error: line, file })).into_response()
+        }
         Err(gone) => gone,
     }
 }
@@ -231,5 +255,5 @@ fn refused(refusal: &Refusal) -> Response {
 
 /// The answer of everything that is not 2xx.
 pub(crate) fn error(status: StatusCode, line: &str) -> Response {
-    (status, Json(ErrorAnswer { error: line.to_owned() })).into_response()
+    (status, Json(ErrorAnswer { error: line.to_owned(), file: None })).into_response()
 }

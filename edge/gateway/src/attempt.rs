@@ -18,6 +18,7 @@ use everup_core::http::response::{self, Response};
 use everup_core::http::{Framing, Parsed, Version, forward};
 use everup_core::websocket::Frames;
 
+use crate::buffers::SCRATCH_BYTES;
 use crate::client::{Client, Incoming};
 use crate::dial::{Dial, dial};
 use crate::judge;
@@ -74,7 +75,8 @@ struct Attempt<'a> {
     until: Duration,
     /// What is read next must have come by then.
     deadline: Duration,
-    written: bool,
+    /// What the connection had carried before.
+    carried_before: u64,
     answered: bool,
     /// The connection was used before, and not a byte came on it since.
     stale: bool,
@@ -97,6 +99,9 @@ struct Answer {
     /// Much of it came at once the last time.
     bulk: bool,
 }
+
+/// What is read at first of an answer that is likely to be spliced: its head, and not much that would have to be copied.
+const HEAD_READ_BYTES: usize = 8 * 1024;
 
 /// What to do after some bytes from the instance were looked at.
 enum Next {
@@ -122,8 +127,8 @@ pub(crate) async fn run(
     incoming.trail.on_connected(if stale { local.coarse_now() } else { local.now() });
     instance.table.shared.requests.cell(local.thread).add(1);
     let pump = Pump::new(local, incoming.body.clone(), incoming.body_bytes, incoming.awaits_continue);
-    let unsent = Vec::new();
-    let (written, answered) = (false, false);
+    let (unsent, answered) = (Vec::new(), false);
+    let carried_before = upstream.passed();
     let mut attempt = Attempt {
         local,
         client,
@@ -132,11 +137,11 @@ pub(crate) async fn run(
         upstream,
         pump,
         unsent,
-        taking: Taking::new(local.limits.answer_rate),
+        taking: Taking::new(local.limits().answer_rate),
         began,
         until,
         deadline: until,
-        written,
+        carried_before,
         answered,
         stale,
         was_broken: false,
@@ -205,6 +210,11 @@ impl Attempt<'_> {
         self.client.watch.set_waits_for(self.may_be_rescued().then(|| self.instance.key()));
     }
 
+    /// Whether the kernel has taken a byte of the request: then nobody knows whether the instance got it.
+    fn is_written(&self) -> bool {
+        self.upstream.passed() > self.carried_before
+    }
+
     fn may_be_rescued(&self) -> bool {
         self.incoming.idempotent && !self.incoming.consumed
     }
@@ -215,12 +225,9 @@ impl Attempt<'_> {
         while at < self.incoming.out.len() {
             let (upstream, out) = (&mut self.upstream, &self.incoming.out);
             match self.client.watch.wait(|cx| upstream.poll_write(cx, &out[at..])).await {
-                Ok(Ok(written)) => {
-                    self.written = true;
-                    at += written;
-                }
+                Ok(Ok(written)) => at += written,
                 // It may have answered before it closed: reading will tell.
-                Ok(Err(_)) if self.written => return Ok(()),
+                Ok(Err(_)) if self.is_written() => return Ok(()),
                 Ok(Err(_)) => return Err(self.lost()),
                 Err(signal) => return Err(self.signalled(signal)),
             }
@@ -263,7 +270,14 @@ impl Attempt<'_> {
         }
     }
 
+    /// How much of the answer to read at a time.
+    fn most_to_read(&self) -> usize {
+        let head_only = !self.answered && self.instance.answers_large.get();
+        if head_only { HEAD_READ_BYTES } else { SCRATCH_BYTES }
+    }
+
     async fn read_once(&mut self) -> Result<Step<usize>, Signal> {
+        let (carried_before, most) = (self.carried_before, self.most_to_read());
         let Self { local, client, incoming, upstream, pump, until, deadline, answered, .. } = self;
         let Client { stream, watch, carry, .. } = &mut **client;
         let mut pumped = false;
@@ -285,7 +299,7 @@ impl Attempt<'_> {
                     watch.set_deadline(Some(pump.next_wakeup().map_or(*until, |pace| pace.min(*until))));
                 }
             }
-            upstream.poll_read(cx, &mut local.buffers.scratch()).map(Ok)
+            poll_answer(cx, upstream, carried_before, &mut local.buffers.scratch()[..most]).map(Ok)
         });
         Ok(match read.await? {
             Ok(Ok(read)) => Ok(read),
@@ -299,11 +313,12 @@ impl Attempt<'_> {
 
     /// Reads from the instance for as long as the client is there.
     async fn read_unless_broken(&mut self) -> Result<Step<usize>, Signal> {
+        let (carried_before, most) = (self.carried_before, self.most_to_read());
         let Self { local, client, upstream, .. } = self;
         let Client { stream, watch, .. } = &**client;
         let mut broken = pin!(stream.broken());
         let read = watch.wait(|cx| {
-            let read = upstream.poll_read(cx, &mut local.buffers.scratch());
+            let read = poll_answer(cx, upstream, carried_before, &mut local.buffers.scratch()[..most]);
             if read.is_pending() && broken.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Err(Ended::ClientGone));
             }
@@ -376,7 +391,7 @@ impl Attempt<'_> {
     fn forward_head(&mut self, head: &Response<'_, '_>, bytes: &[u8]) -> Step<Answer> {
         let dechunk = head.framing == Framing::Chunked && self.incoming.version == Version::Http10;
         let keep_client = self.incoming.keep_alive
-            && !self.local.is_closing()
+            && !self.client.is_to_be_last(self.local)
             && head.framing != Framing::UntilClose
             && !dechunk
             && self.pump.is_done();
@@ -421,7 +436,9 @@ impl Attempt<'_> {
             self.local.buffers.give(out);
         }
         let keep_instance = head.keep_alive && taken == rest.len();
-        let bulk = taken >= BULK;
+        let large = body.wants().is_some_and(|left| left >= SPLICE_FROM);
+        let bulk = taken >= BULK || large && self.instance.answers_large.get();
+        self.instance.answers_large.set(large);
         Ok(Answer { status: head.status, body, keep_client, keep_instance, dechunk, bulk })
     }
 
@@ -456,7 +473,7 @@ impl Attempt<'_> {
                 // An instance that answers before it has read the whole request may reset what it closes. Not so within
                 // TLS: anybody on the way can end a connection, but only the instance can say that it ends (RFC 9112
                 // section 9.8).
-                let may_reset = self.upstream.is_plain() && !self.pump.has_arrived();
+                let may_reset = self.upstream.is_plain() && !self.has_arrived();
                 let is_whole = !self.was_broken || may_reset;
                 if matches!(answer.body, Body::UntilClose) && is_whole {
                     break;
@@ -471,7 +488,7 @@ impl Attempt<'_> {
 
     /// How much is left of the body, if much is, and much comes at once, and none of it needs to pass through our hands.
     fn worth_splicing(&self, answer: &Answer) -> Option<u64> {
-        let plain = self.upstream.is_plain() && self.client.stream.is_plain() && !self.pump.is_active();
+        let plain = self.upstream.may_splice() && self.client.stream.may_splice() && !self.pump.is_active();
         answer.body.wants().filter(|left| answer.bulk && plain && *left >= SPLICE_FROM)
     }
 
@@ -509,12 +526,20 @@ impl Attempt<'_> {
 
     /// The answer went out: who keeps which connection.
     fn finish(self, answer: Answer) -> Ended {
+        // The answer may have been quicker than the rest of the request.
+        self.upstream.send_now();
         judge::on_answer(self.local, &self.incoming.service, self.instance, answer.status);
         let send_proxy = self.incoming.service.settings.send_proxy;
-        if answer.keep_instance && self.pump.has_arrived() && send_proxy == SendProxy::Off {
+        let keep = answer.keep_client && self.pump.is_done();
+        if answer.keep_instance && self.has_arrived() && send_proxy == SendProxy::Off {
             self.instance.pool.give(self.local.coarse_now(), self.upstream);
         }
-        Ended::Answered { keep: answer.keep_client && self.pump.is_done() }
+        Ended::Answered { keep }
+    }
+
+    /// Whether the instance has the whole request.
+    fn has_arrived(&self) -> bool {
+        self.pump.has_arrived() && self.upstream.is_flushed() && !self.upstream.has_failed()
     }
 
     /// The instance agreed to another protocol: its head goes to the client, then bytes flow both ways.
@@ -670,11 +695,24 @@ impl Attempt<'_> {
     }
 
     fn failed(&self, failure: Failure) -> Ended {
-        Ended::Failed { failure, written: self.written, answered: self.has_begun() }
+        Ended::Failed { failure, written: self.is_written(), answered: self.has_begun() }
     }
 
     /// Something of an answer went out that nothing else can follow: its head, or a part of an interim answer.
     fn has_begun(&self) -> bool {
         self.answered || !self.unsent.is_empty()
     }
+}
+
+/// Reads from the instance. What comes on a connection that refused the request from its first byte on is no answer to it.
+fn poll_answer(
+    cx: &Context<'_>,
+    upstream: &mut Stream,
+    carried_before: u64,
+    into: &mut [u8],
+) -> Poll<std::io::Result<usize>> {
+    if upstream.has_failed() && upstream.passed() == carried_before {
+        return Poll::Ready(Ok(0));
+    }
+    upstream.poll_read(cx, into)
 }

@@ -25,7 +25,7 @@ use crate::per_client::{self, Entry};
 use crate::proxied;
 use crate::reply;
 use crate::service::Service;
-use crate::snapshot::ListenerTable;
+use crate::snapshot::{ListenerTable, Stay};
 use crate::sticky::{self, Wish};
 use crate::stream::Stream;
 use crate::tell;
@@ -204,7 +204,7 @@ pub(crate) async fn serve(
         match after {
             After::Keep => {}
             After::Close => return client.linger(&local).await,
-            After::Gone => return,
+            After::Gone => return client.settle(&local).await,
         }
     }
 }
@@ -214,7 +214,7 @@ impl Client {
         let source = canonical(peer);
         Self {
             stream,
-            watch: local.watches.enter(),
+            watch: local.watches.enter(listener),
             listener,
             peer,
             source,
@@ -228,6 +228,16 @@ impl Client {
             idle: IDLE_TIME,
             served: false,
         }
+    }
+
+    /// The answer to the present request is the connection's last.
+    pub(crate) fn is_to_be_last(&self, local: &Local) -> bool {
+        local.is_closing() || local.stay(self.listener) != Stay::Stays
+    }
+
+    /// No further request is waited for.
+    fn is_to_close(&self, local: &Local) -> bool {
+        local.is_closing() || local.stay(self.listener) == Stay::Gone
     }
 
     /// Whether the client speaks TLS with us.
@@ -280,7 +290,7 @@ impl Client {
 
     /// Counts it for its client.
     fn take_place(&mut self, local: &Local) -> Entered {
-        let Some(per_client) = &local.shared.per_client else { return Entered::Served };
+        let Some(per_client) = local.shared.per_client() else { return Entered::Served };
         let (place, entered) = match per_client.enter(self.source.ip()) {
             Entry::Admitted(place) => (Some(place), Entered::Served),
             Entry::TooMany(place) => (Some(place), Entered::TooMany),
@@ -352,7 +362,7 @@ impl Client {
 
     /// Waits between two requests; a head that comes in one piece, as nearly all do, is read where it lies.
     async fn first_bytes(&mut self, local: &Local, slot: &mut Option<Incoming>) -> Option<Arrived> {
-        if local.is_closing() && self.served {
+        if self.served && self.is_to_close(local) {
             return Some(Arrived::Closed);
         }
         self.watch.set_deadline(Some(local.coarse_now() + self.idle));
@@ -381,9 +391,9 @@ impl Client {
 
     /// Collects a head that comes in pieces, within `limits.head_time`.
     async fn rest_of_head(&mut self, local: &Local, slot: &mut Option<Incoming>) -> Arrived {
-        self.watch.set_deadline(Some(local.now() + local.limits.head_time));
+        self.watch.set_deadline(Some(local.now() + local.limits().head_time));
         loop {
-            if self.carry.len() > local.limits.head_bytes {
+            if self.carry.len() > local.limits().head_bytes {
                 return Arrived::Refused(Box::new(too_large(&self.carry)));
             }
             match self.read(local).await {
@@ -443,7 +453,7 @@ impl Client {
         let mut storage = local.buffers.lines();
         let request = match request::parse(bytes, &mut storage) {
             Ok(Parsed::Whole(request)) => request,
-            Ok(Parsed::Partial) if bytes.len() > local.limits.head_bytes => return Err(too_large(bytes)),
+            Ok(Parsed::Partial) if bytes.len() > local.limits().head_bytes => return Err(too_large(bytes)),
             Ok(Parsed::Partial) => return Ok(None),
             Err(_) if proxied::looks_like_header(bytes) => {
                 return Err(Refusal::fatal(400, "a PROXY header is not accepted from this address"));
@@ -452,7 +462,7 @@ impl Client {
                 return Err(Refusal::fatal(request::status_for(malformed), explain(malformed)));
             }
         };
-        if request.head_bytes > local.limits.head_bytes {
+        if request.head_bytes > local.limits().head_bytes {
             return Err(too_large(bytes));
         }
         self.admit(local, &request, bytes, slot).map(Some)
@@ -480,7 +490,7 @@ impl Client {
         };
         let found = index.and_then(|index| table.services.get(index));
         let service = Rc::clone(found.ok_or_else(|| no_route(local, request, listener))?);
-        let limit = local.limits.body_bytes.unwrap_or(u64::MAX);
+        let limit = local.limits().body_bytes.unwrap_or(u64::MAX);
         let too_large = || Refusal {
             asked: noted(local, request),
             ..Refusal::fatal(413, "the request's body is too large")
@@ -544,7 +554,7 @@ impl Client {
         };
         let mut room = TraceParent::default();
         let trace_parent =
-            (local.makes_trace_parents && !request.is_traced()).then(|| local.new_trace_parent(&mut room));
+            (local.makes_trace_parents() && !request.is_traced()).then(|| local.new_trace_parent(&mut room));
         let origin = forward::Origin {
             client: &self.address,
             scheme: if self.is_secure() { "https" } else { "http" },
@@ -564,7 +574,7 @@ impl Client {
     /// Answers what no service has seen.
     async fn refuse(&mut self, local: &Local, refusal: Refusal) -> After {
         let Refusal { status, why, next, head, asked, location, route, head_bytes } = refusal;
-        let keep = next.is_some() && !local.is_closing();
+        let keep = next.is_some() && !self.is_to_be_last(local);
         let (after, sent) = match location {
             Some(location) => self.redirect(local, status, &location, keep).await,
             None => self.reply(local, status, why, "", head, keep).await,
@@ -617,8 +627,20 @@ impl Client {
         (if keep { After::Keep } else { After::Close }, at as u64)
     }
 
+    /// Waits until the client's kernel has what was written, if it takes it at all.
+    async fn settle(&mut self, local: &Local) {
+        self.stream.send_now();
+        if !self.stream.is_flushed() {
+            self.watch.set_deadline(Some(local.coarse_now() + self.idle));
+            let Self { stream, watch, .. } = self;
+            // In vain, or not: the connection ends now.
+            let _ = watch.wait(|cx| stream.poll_flush(cx)).await;
+        }
+    }
+
     /// Reads and forgets what the client still sends, for a short while, so that it sees our last answer.
     pub(crate) async fn linger(mut self, local: &Local) {
+        self.settle(local).await;
         self.stream.finish_writing();
         let end = local.coarse_now() + LINGER_TIME;
         let mut left = LINGER_BYTES;
@@ -652,7 +674,8 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// What a request asked for that is refused: only the access log wants to know.
 fn noted(local: &Local, request: &Request<'_, '_>) -> Option<Box<Noted>> {
-    let log = local.log.as_ref()?;
+    let log = local.log();
+    let log = log.as_ref()?;
     let (method, target) = (request.method.as_bytes(), request.target.as_bytes());
     let host = request.host.unwrap_or_default().as_bytes();
     Some(Box::new(Note::new(method, target, host, log.query).keep()))

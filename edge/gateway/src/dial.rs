@@ -43,7 +43,7 @@ pub(crate) async fn dial(local: &Local, client: &Client, dial: Dial<'_>) -> Resu
     let limit = service.settings.timeout.connect;
     client.watch.set_deadline(None);
     let stage = Cell::new(Stage::Connecting);
-    let connected = tokio::time::timeout(limit.min(left), connect(local, client, dial, &stage)).await;
+    let connected = local.engine.timeout(limit.min(left), connect(local, client, dial, &stage)).await;
     let (failure, reason) = match connected {
         Ok(Ok(stream)) if local.table().takes(instance.key()) => return Ok(stream),
         // Judged down or taken out while we connected: nothing was written, so the newer table decides.
@@ -74,7 +74,7 @@ async fn connect(
 ) -> Result<Stream, Trouble> {
     let Dial { service, instance, request_id, left: _ } = dial;
     let address = instance.table.address;
-    let mut stream = Stream::connect(address).await.map_err(Trouble::Io)?;
+    let mut stream = Stream::connect(&local.engine, address).await.map_err(Trouble::Io)?;
     announce(local, client, service.settings.send_proxy, request_id, &mut stream)
         .map_err(Trouble::Announce)?;
     if let Some(connector) = &service.connector {

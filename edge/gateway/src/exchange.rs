@@ -38,11 +38,13 @@ pub(crate) async fn run(local: &Local, client: &mut Client, incoming: &mut Incom
     let until = incoming.started + settings.timeout.request;
     incoming.service.on_request(incoming.started);
     incoming.service.shared.requests.cell(local.thread).add(1);
+    incoming.service.shared.in_custody.cell(local.thread).add(1);
     let mut custody = Custody::new(local, client, incoming, exchange, until);
     let after = custody.run().await;
     let Custody { client, incoming, .. } = custody;
     let ended = if client.watch.has_waited() { local.now() } else { local.coarse_now() };
     tell::over(local, client, incoming, ended);
+    incoming.service.shared.in_custody.cell(local.thread).add(-1);
     local.buffers.give(std::mem::take(&mut incoming.out));
     after
 }
@@ -218,7 +220,7 @@ impl<'a> Custody<'a> {
         }
         self.incoming.trail.end_refused(status);
         let body_read = self.incoming.body.is_done();
-        let keep = self.incoming.keep_alive && body_read && !self.local.is_closing();
+        let keep = self.incoming.keep_alive && body_read && !self.client.is_to_be_last(self.local);
         let request_id = self.incoming.request_id().to_owned();
         let head = self.incoming.asked.head;
         let (after, sent) = self.client.reply(self.local, status, why, &request_id, head, keep).await;

@@ -1,6 +1,6 @@
 //! The data plane: listeners, HTTP/1.1 and TCP proxying, origin pools, relays.
 //!
-//! One thread per core, each a tokio `current_thread` runtime with its own sockets and its own pools; no lock and no
+//! One thread per core, each with an engine (`engine.rs`), sockets and pools of its own; no lock and no
 //! cross-thread wake-up on the path of a request. What to do is decided in `everup_core` (`http` where a message
 //! ends, `route` which service, `balance` which instance, `exchange` whether to retry); this crate does it.
 //! It binds no socket (the keeper does) and judges no instance (health does): it reports failed connects and gets
@@ -13,6 +13,8 @@ mod attempt;
 mod buffers;
 mod client;
 mod dial;
+mod doors;
+mod engine;
 mod exchange;
 mod judge;
 mod local;
@@ -60,10 +62,11 @@ use crate::measure::Routes;
 use crate::per_client::PerClient;
 
 pub use access_log::{AccessLog, open as open_access_log, rfc_3339};
+pub use engine::Batching;
 pub use measure::{DURATION_BOUNDS, Durations, Measured, RouteName, RouteShared, SIZE_BOUNDS, durations};
 pub use snapshot::{
     Answers, Availability, Farewells, InstanceShared, InstanceTable, ListenerTable, ServiceShared,
-    ServiceTable, Snapshot, StatusClasses,
+    ServiceTable, Snapshot, StatusClasses, Stay,
 };
 pub use tale::{Event, Phases, REMEMBERED, REMEMBERED_TIME, Tale, Verdict, What};
 pub use tls::{Acceptor, Connector, Files, InstanceFiles, TlsError};
@@ -84,14 +87,63 @@ pub struct Setup {
     pub threads: usize,
     /// Keys of sticky cookies: the first seals, all open. The same after a restart, or every user moves.
     pub sticky_keys: Arc<[[u8; 32]]>,
+    /// When system calls for many connections are made together.
+    pub batching: Batching,
     /// Random: makes request ids unique and keeps threads from choosing in step.
     pub worker_seed: u64,
+}
+
+/// What the configuration sets for the whole data plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Its limits.
+    pub limits: Limits,
+    /// Requests without a valid `traceparent` get one.
+    pub makes_trace_parents: bool,
+}
+
+/// What is to be changed together with a table. All of it takes effect on a thread at once.
+#[derive(Debug)]
+pub struct Rearrangement {
+    /// None: as before.
+    pub settings: Option<Settings>,
+    /// None: as before; Some(None): no access log any more.
+    pub access_log: Option<Option<AccessLog>>,
+    /// Sockets to accept on from now on.
+    pub open: Vec<ListenerSockets>,
+    /// What open addresses are for from now on.
+    pub assign: Vec<Assigned>,
+    /// Addresses to be given up; connections that wait there are served.
+    pub close: Vec<SocketAddr>,
+}
+
+/// What an open address is for.
+#[derive(Clone, Debug)]
+pub struct Assigned {
+    /// The address.
+    pub local: SocketAddr,
+    /// Its listener's place in [`Snapshot::listeners`].
+    pub listener: usize,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// What handshakes are made with; None: there are none.
+    pub tls: Option<Arc<Acceptor>>,
+}
+
+/// A [`Rearrangement`] that can be carried out.
+#[derive(Debug)]
+pub struct Prepared {
+    settings: Option<Settings>,
+    log: Option<(Option<access_log::Writer>, Vec<access_log::Log>)>,
+    sockets: Vec<Vec<doors::ThreadSocket>>,
+    assign: Vec<Assigned>,
+    close: Vec<SocketAddr>,
 }
 
 /// The sockets of one address of one listener.
 #[derive(Debug)]
 pub struct ListenerSockets {
-    /// Index into `Config::listeners`, and into [`Snapshot::listeners`].
+    /// Its place in [`Snapshot::listeners`].
     pub listener: usize,
     /// What is spoken there.
     pub protocol: Protocol,
@@ -161,7 +213,7 @@ pub(crate) struct Shared {
     pub(crate) dropped_events: AtomicUsize,
     pub(crate) turned_away: turned_away::Counters,
     /// None: a client may have any number of connections.
-    pub(crate) per_client: Option<Arc<PerClient>>,
+    per_client: Mutex<Option<Arc<PerClient>>>,
     pub(crate) memory: Arc<tale::Memory>,
     dropped_lines: Arc<AtomicU64>,
 }
@@ -174,9 +226,24 @@ impl Shared {
             handshakes: AtomicUsize::new(0),
             dropped_events: AtomicUsize::new(0),
             turned_away: turned_away::Counters::default(),
-            per_client: connections_per_client.map(PerClient::new),
+            per_client: Mutex::new(connections_per_client.map(PerClient::new)),
             memory: Arc::new(tale::Memory::new(threads)),
             dropped_lines: Arc::default(),
+        }
+    }
+
+    /// Where connections are counted by client.
+    pub(crate) fn per_client(&self) -> Option<Arc<PerClient>> {
+        self.per_client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Connections are counted from the first limit on.
+    fn limit_per_client(&self, most: Option<usize>) {
+        let mut per_client = self.per_client.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*per_client, most) {
+            (Some(counted), Some(most)) => counted.set_most(most),
+            (None, Some(most)) => *per_client = Some(PerClient::new(most)),
+            (_, None) => *per_client = None,
         }
     }
 }
@@ -186,6 +253,7 @@ impl Shared {
 pub struct Gateway {
     orders: channel::Sender<Orders>,
     acknowledged: Vec<channel::Receiver<Generation>>,
+    changes: Vec<mpsc::UnboundedSender<(Generation, thread::Order)>>,
     shared: Arc<Shared>,
     /// Those of the newest table.
     routes: Mutex<Arc<Routes>>,
@@ -213,27 +281,74 @@ impl Gateway {
         let log = setup.access_log.map(|log| access_log::start(log, threads, &shared.dropped_lines));
         let (writer, mut logs) =
             log.transpose()?.map_or((None, Vec::new()), |(writer, logs)| (Some(writer), logs));
-        let (acknowledged, routes) = (Vec::new(), Mutex::new(routes));
-        let mut gateway = Self { orders, acknowledged, shared, routes, threads: Vec::new(), writer };
+        let (acknowledged, changes, routes) = (Vec::new(), Vec::new(), Mutex::new(routes));
+        let mut gateway = Self { orders, acknowledged, changes, shared, routes, threads: Vec::new(), writer };
+        let settings = Settings { limits: setup.limits, makes_trace_parents: setup.makes_trace_parents };
         for thread in 0..threads {
             let (acknowledge, acknowledged) = channel::channel(Generation(0));
+            let (change, changes) = mpsc::unbounded_channel();
             let start = thread::Start {
                 thread,
-                limits: setup.limits.clone(),
+                batching: setup.batching,
+                settings: settings.clone(),
                 log: logs.pop(),
-                makes_trace_parents: setup.makes_trace_parents,
                 sockets: per_thread.pop().expect("there is one set of sockets per thread"),
                 sticky_keys: Arc::clone(&setup.sticky_keys),
                 seed: everup_core::balance::hash(&(setup.worker_seed ^ thread as u64).to_le_bytes()),
                 orders: orders_seen.clone(),
+                changes: thread::Changes::new(changes),
                 acknowledge,
                 shared: Arc::clone(&gateway.shared),
                 events: events.clone(),
             };
             gateway.threads.push(thread::spawn(start)?);
             gateway.acknowledged.push(acknowledged);
+            gateway.changes.push(change);
         }
         Ok(gateway)
+    }
+
+    /// Does of a [`Rearrangement`] all that can fail, and nothing that anybody notices.
+    ///
+    /// # Errors
+    /// [`GatewayError`].
+    pub fn prepare(&self, rearrangement: Rearrangement) -> Result<Prepared, GatewayError> {
+        let Rearrangement { settings, access_log, open, assign, close } = rearrangement;
+        let threads = self.threads.len();
+        let sockets = split_sockets(open, threads)?;
+        let log = match access_log {
+            None => None,
+            Some(None) => Some((None, Vec::new())),
+            Some(Some(log)) => {
+                let (writer, logs) = access_log::start(log, threads, &self.shared.dropped_lines)?;
+                Some((Some(writer), logs))
+            }
+        };
+        Ok(Prepared { settings, log, sockets, assign, close })
+    }
+
+    /// Changes more than the table.
+    pub fn carry_out(&mut self, prepared: Prepared, snapshot: Snapshot) {
+        let Prepared { settings, log, sockets, assign, close } = prepared;
+        if let Some(Settings { limits, .. }) = &settings {
+            self.shared.limit_per_client(limits.connections_per_client);
+        }
+        let (writer, mut logs) = log.map_or((None, None), |(writer, logs)| (Some(writer), Some(logs)));
+        for (changes, sockets) in self.changes.iter().zip(sockets) {
+            // A thread that has ended obeys nothing any more.
+            let tell = |order| drop(changes.send((snapshot.generation, order)));
+            close.iter().for_each(|address| tell(thread::Order::Door(doors::Order::Close(*address))));
+            let assign = assign.iter().cloned().map(doors::Order::Assign);
+            assign.for_each(|order| tell(thread::Order::Door(order)));
+            sockets.into_iter().for_each(|socket| tell(thread::Order::Door(doors::Order::Open(socket))));
+            settings.iter().for_each(|settings| tell(thread::Order::Settings(settings.clone())));
+            logs.iter_mut().for_each(|logs| tell(thread::Order::Log(logs.pop())));
+        }
+        if let Some(writer) = writer {
+            // The old one ends by itself when the last of its lines is written.
+            self.writer = writer;
+        }
+        self.publish(snapshot);
     }
 
     /// Replaces every thread's table. May be called from any thread; returns at once.
@@ -320,15 +435,15 @@ impl Gateway {
 fn split_sockets(
     sockets: Vec<ListenerSockets>,
     threads: usize,
-) -> Result<Vec<Vec<thread::ThreadSocket>>, GatewayError> {
-    let mut per_thread: Vec<Vec<thread::ThreadSocket>> = (0..threads).map(|_| Vec::new()).collect();
+) -> Result<Vec<Vec<doors::ThreadSocket>>, GatewayError> {
+    let mut per_thread: Vec<Vec<doors::ThreadSocket>> = (0..threads).map(|_| Vec::new()).collect();
     for ListenerSockets { listener, protocol, local, tls, fds } in sockets {
         if fds.len() != threads {
             return Err(GatewayError::Sockets { listener, found: fds.len(), threads });
         }
         for (set, fd) in per_thread.iter_mut().zip(fds) {
             let tls = tls.clone();
-            set.push(thread::ThreadSocket { listener, protocol, local, tls, fd });
+            set.push(doors::ThreadSocket { listener, protocol, local, tls, fd });
         }
     }
     Ok(per_thread)

@@ -1,7 +1,7 @@
 //! What one data-plane thread has to itself: its table, buffers, connections under watch.
 //! Every task of the thread holds it; nothing in it is shared with other threads except what says so.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,14 +15,15 @@ use tokio::sync::mpsc;
 
 use crate::access_log::Log;
 use crate::buffers::Buffers;
+use crate::engine::Engine;
 use crate::measure::{Route, Routes, ThreadRoutes};
 use crate::seal::Seal;
 use crate::service::{Instance, Service, Table};
-use crate::snapshot::{Availability, InstanceTable, ServiceShared, Snapshot};
+use crate::snapshot::{Availability, InstanceTable, ServiceShared, Snapshot, Stay};
 use crate::splice::Pipes;
 use crate::tale::Remember;
 use crate::watch::Watches;
-use crate::{GatewayEvent, Shared};
+use crate::{GatewayEvent, Settings, Shared};
 
 /// A thread remembers a request that was only slow at most so often.
 const SLOW_EVERY: Duration = Duration::from_secs(1);
@@ -31,15 +32,15 @@ const SLOW_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Local {
     pub(crate) thread: usize,
-    pub(crate) limits: Limits,
+    pub(crate) engine: Rc<Engine>,
+    settings: RefCell<Settings>,
     pub(crate) buffers: Buffers,
     pub(crate) pipes: Pipes,
     pub(crate) watches: Rc<Watches>,
     pub(crate) seal: Seal,
     pub(crate) shared: Arc<Shared>,
     /// None: no access log.
-    pub(crate) log: Option<Log>,
-    pub(crate) makes_trace_parents: bool,
+    log: RefCell<Option<Log>>,
     pub(crate) remember: Remember,
     table: RefCell<Rc<Table>>,
     /// The counters of the table's routes.
@@ -61,9 +62,9 @@ pub(crate) struct Local {
 #[derive(Debug)]
 pub(crate) struct Given {
     pub(crate) thread: usize,
-    pub(crate) limits: Limits,
+    pub(crate) engine: Rc<Engine>,
+    pub(crate) settings: Settings,
     pub(crate) log: Option<Log>,
-    pub(crate) makes_trace_parents: bool,
     pub(crate) seed: u64,
     pub(crate) seal: Seal,
     pub(crate) shared: Arc<Shared>,
@@ -74,18 +75,17 @@ pub(crate) struct Given {
 
 impl Local {
     pub(crate) fn new(given: Given) -> Self {
-        let Given { thread, limits, log, makes_trace_parents, seed, seal, shared, events, snapshot, routes } =
-            given;
+        let Given { thread, engine, settings, log, seed, seal, shared, events, snapshot, routes } = given;
         let epoch = shared.epoch;
         Self {
             thread,
-            limits,
+            engine,
+            settings: RefCell::new(settings),
             buffers: Buffers::new(),
             pipes: Pipes::default(),
             watches: Rc::default(),
             seal,
-            log,
-            makes_trace_parents,
+            log: RefCell::new(log),
             remember: Remember::new(Arc::clone(&shared.memory), thread),
             shared,
             table: RefCell::new(Rc::new(Table::new(snapshot, None, seed))),
@@ -99,6 +99,37 @@ impl Local {
             next_request: Cell::new(0),
             events,
         }
+    }
+
+    /// The limits of the configuration.
+    pub(crate) fn limits(&self) -> Ref<'_, Limits> {
+        Ref::map(self.settings.borrow(), |settings| &settings.limits)
+    }
+
+    /// Requests without a valid `traceparent` get one.
+    pub(crate) fn makes_trace_parents(&self) -> bool {
+        self.settings.borrow().makes_trace_parents
+    }
+
+    /// The access log; None: there is none.
+    pub(crate) fn log(&self) -> Ref<'_, Option<Log>> {
+        self.log.borrow()
+    }
+
+    /// Requests from now on are written down there. What is in the old log's buffer goes on its way.
+    pub(crate) fn set_log(&self, log: Option<Log>) {
+        self.log.replace(log);
+    }
+
+    /// Obeys other settings from now on.
+    pub(crate) fn set_settings(&self, settings: Settings) {
+        self.settings.replace(settings);
+    }
+
+    /// Whether the connections of a listener live on.
+    pub(crate) fn stay(&self, listener: usize) -> Stay {
+        let table = self.table.borrow();
+        table.snapshot.listeners.get(listener).map_or(Stay::Gone, |listener| listener.stay)
     }
 
     /// The time since the data plane began; reads the clock.
@@ -145,10 +176,11 @@ impl Local {
         has_room
     }
 
-    /// The service as the current table has it; the old view if it has left the table.
+    /// The service as the current table has it; without instances if it has left the table, for nobody may be chosen by
+    /// an older one.
     pub(crate) fn current(&self, service: &Rc<Service>) -> Rc<Service> {
         let table = self.table.borrow();
-        Rc::clone(table.service_of(&service.shared).unwrap_or(service))
+        table.service_of(&service.shared).map_or_else(|| Rc::new(service.departed()), Rc::clone)
     }
 
     /// Takes a new table: requests that wait for an instance that is down in it are told, parked ones look again, and
@@ -183,6 +215,16 @@ impl Local {
             self.watches.judged_down(|key| down.contains(&key));
         }
         self.watches.table_changed();
+        let listeners =
+            |table: &Table| table.snapshot.listeners.iter().map(|one| one.stay).collect::<Vec<_>>();
+        let (old, new) = (listeners(&before), listeners(&table));
+        let is_gone = |listener: usize| new.get(listener).is_none_or(|stay| *stay == Stay::Gone);
+        if (0..old.len()).any(|listener| old[listener] != Stay::Gone && is_gone(listener)) {
+            self.watches.closing(is_gone);
+        }
+        for departed in before.services.iter().filter(|service| table.service_of(&service.shared).is_none()) {
+            departed.shared.queue.call_all();
+        }
         // Whoever waits for a place may find one in this table, or none at all.
         for service in &table.services {
             service.shared.queue.call(|wants| service.has_room(wants));
@@ -192,7 +234,7 @@ impl Local {
     /// From now on every answer is its connection's last.
     pub(crate) fn close(&self) {
         self.closing.set(Some(self.now()));
-        self.watches.closing();
+        self.watches.closing(|_| true);
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -210,7 +252,7 @@ impl Local {
         self.watches.sweep(now);
         let wall = SystemTime::now();
         self.wall_epoch.set(since_1970(wall).saturating_sub(now));
-        if let Some(log) = &self.log {
+        if let Some(log) = &*self.log() {
             log.flush();
         }
         self.remember.settle(None);

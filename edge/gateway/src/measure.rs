@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use everup_observe::{Bands, Counter, Exemplar, Exemplars, PerThread, Spread};
 
-use crate::snapshot::Snapshot;
+use crate::snapshot::{ListenerTable, Snapshot, Stay};
 use crate::tale::REMEMBERED_TIME;
 
 /// Upper bounds of durations, in microseconds: what an operator sets alerts on.
@@ -224,6 +224,19 @@ pub(crate) fn take_example(
     taken
 }
 
+/// What the listeners of a table are called: by their address, and one that leaves after the one that took its place.
+fn addresses(snapshot: &Snapshot) -> Vec<String> {
+    let mut names = vec![String::new(); snapshot.listeners.len()];
+    let mut numbered = Numbered::default();
+    for stay in [Stay::Stays, Stay::Leaves] {
+        let listeners = snapshot.listeners.iter().zip(&mut names);
+        for (listener, name) in listeners.filter(|(listener, _)| listener.stay == stay) {
+            *name = numbered.name(listener.routes.listener());
+        }
+    }
+    names
+}
+
 /// The counters of all routes of a table: by listener, in the order of its routes, that of its own service last.
 #[derive(Debug, Default)]
 pub(crate) struct Routes(Vec<Vec<Arc<RouteShared>>>);
@@ -233,9 +246,8 @@ impl Routes {
     pub(crate) fn new(snapshot: &Snapshot, before: &Self, threads: usize) -> Self {
         let mut known: HashMap<&RouteName, &Arc<RouteShared>> =
             before.all().map(|route| (&route.name, route)).collect();
-        let mut listeners = Numbered::default();
-        let of_listener = |listener: &crate::ListenerTable| {
-            let address = listeners.name(listener.routes.listener());
+        let addresses = addresses(snapshot);
+        let of_listener = |(listener, address): (&ListenerTable, &String)| {
             let mut routes = Numbered::default();
             let shared = listener.routes.names().map(|(route, service)| {
                 let service = service.and_then(|service| snapshot.services.get(service));
@@ -249,7 +261,7 @@ impl Routes {
             });
             shared.collect()
         };
-        Self(snapshot.listeners.iter().map(of_listener).collect())
+        Self(snapshot.listeners.iter().zip(&addresses).map(of_listener).collect())
     }
 
     /// All of them, in order.

@@ -38,6 +38,9 @@ pub(crate) async fn park(
     since: Duration,
 ) -> Result<(), WaitOver> {
     let settings = &service.settings.park;
+    if service.is_gone() {
+        return Err(WaitOver::InVain);
+    }
     let _held = Held::take(service, held + client.carry.capacity()).ok_or(WaitOver::InVain)?;
     let _place = Place::take(local, service).ok_or(WaitOver::InVain)?;
     let now = local.now();

@@ -66,7 +66,7 @@ enum Read {
 
 /// The bytes stay in `client.carry`.
 async fn read_hello(local: &Local, client: &mut Client) -> Read {
-    client.watch.set_deadline(Some(local.now() + local.limits.head_time));
+    client.watch.set_deadline(Some(local.now() + local.limits().head_time));
     let mut needed = 0;
     loop {
         if client.carry.len() >= needed {

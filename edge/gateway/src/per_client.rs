@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// So many locks, so that threads seldom meet.
@@ -18,7 +19,7 @@ const TOLD: usize = 2;
 /// Connections by client.
 #[derive(Debug)]
 pub(crate) struct PerClient {
-    most: usize,
+    most: AtomicUsize,
     shards: [Mutex<HashMap<Key, usize>>; SHARDS],
     /// Keyed at random: nobody can choose addresses that meet in one shard.
     random: RandomState,
@@ -49,7 +50,12 @@ impl PerClient {
     /// At most `most` connections for each client.
     pub(crate) fn new(most: usize) -> Arc<Self> {
         let shards = std::array::from_fn(|_| Mutex::default());
-        Arc::new(Self { most, shards, random: RandomState::new() })
+        Arc::new(Self { most: AtomicUsize::new(most), shards, random: RandomState::new() })
+    }
+
+    /// Another limit for connections that begin from now on.
+    pub(crate) fn set_most(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
     }
 
     /// Counts a connection of the client.
@@ -57,12 +63,13 @@ impl PerClient {
         let key = key(client);
         let mut shard = self.shard(key);
         let count = shard.entry(key).or_insert(0);
-        if *count >= self.most.saturating_mul(TOLD) {
+        let most = self.most.load(Ordering::Relaxed);
+        if *count >= most.saturating_mul(TOLD) {
             return Entry::FarTooMany;
         }
         *count += 1;
         let place = Place { table: Arc::clone(self), key };
-        if *count > self.most { Entry::TooMany(place) } else { Entry::Admitted(place) }
+        if *count > most { Entry::TooMany(place) } else { Entry::Admitted(place) }
     }
 
     fn shard(&self, key: Key) -> MutexGuard<'_, HashMap<Key, usize>> {

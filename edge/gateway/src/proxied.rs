@@ -24,7 +24,7 @@ pub(crate) fn looks_like_header(bytes: &[u8]) -> bool {
 /// Takes the header off a connection, within `limits.head_time`, and notes in `client` whom it names. False: the
 /// connection is to be closed, which was counted.
 pub(crate) async fn take_header(local: &Local, client: &mut Client) -> bool {
-    client.watch.set_deadline(Some(local.now() + local.limits.head_time));
+    client.watch.set_deadline(Some(local.now() + local.limits().head_time));
     loop {
         match proxy_protocol::parse(&client.carry) {
             Ok(Parsed::Whole(header)) => {

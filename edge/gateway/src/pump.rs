@@ -45,8 +45,8 @@ pub(crate) enum PumpEnd {
 impl Pump {
     /// `seen` bytes of its content were taken already.
     pub(crate) fn new(local: &Local, body: Body, seen: u64, awaits_continue: bool) -> Self {
-        let pace = Pace::new(local.coarse_now(), local.limits.body_rate);
-        let limit = local.limits.body_bytes;
+        let pace = Pace::new(local.coarse_now(), local.limits().body_rate);
+        let limit = local.limits().body_bytes;
         Self {
             body,
             unsent: Vec::new(),
@@ -112,7 +112,7 @@ impl Pump {
     /// Bytes after the body's end go to `carry`.
     pub(crate) fn poll(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         (client, instance): (&mut Stream, &mut Stream),
         local: &Local,
         carry: &mut Vec<u8>,
@@ -138,7 +138,7 @@ impl Pump {
 
     fn poll_read(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         client: &mut Stream,
         instance: &mut Stream,
         local: &Local,
@@ -177,7 +177,7 @@ impl Pump {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, instance: &mut Stream, local: &Local) -> Poll<()> {
+    fn poll_write(&mut self, cx: &Context<'_>, instance: &mut Stream, local: &Local) -> Poll<()> {
         match instance.poll_write(cx, &self.unsent[self.sent..]) {
             Poll::Ready(Ok(written)) => {
                 self.sent += written;

@@ -42,6 +42,16 @@ impl WaitingRoom {
         }
     }
 
+    /// Wakes everyone who waits: there is nothing to wait for.
+    pub(crate) fn call_all(&self) {
+        loop {
+            let Some(waker) = self.lock().call(|_| true).cloned() else { return };
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue<Option<Waker>>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -113,7 +123,7 @@ pub(crate) async fn wait(
 ) -> Result<(), WaitOver> {
     let end = since + service.settings.queue.time;
     let _held = Held::take(service, held + client.carry.capacity()).ok_or(WaitOver::InVain)?;
-    if local.now() >= end {
+    if local.now() >= end || service.is_gone() {
         return Err(WaitOver::InVain);
     }
     match turn {

@@ -84,13 +84,15 @@ pub(crate) async fn run(
             break;
         }
     }
+    // The last words of one side may have come together with its end.
+    instance.send_now();
 }
 
 impl Flow {
     /// Carries what can be carried now.
     fn poll(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         from: &mut Stream,
         to: &mut Stream,
         local: &Local,
@@ -133,7 +135,7 @@ impl Flow {
                 self.finished = true;
                 return Poll::Ready(Ok(()));
             }
-            let read = match self.bulk && self.track.is_none() && from.is_plain() && to.is_plain() {
+            let read = match self.bulk && self.track.is_none() && from.may_splice() && to.may_splice() {
                 true => self.poll_fill(cx, from, local),
                 false => self.poll_read(cx, from, to, local),
             };
@@ -160,7 +162,7 @@ impl Flow {
         self.ended || self.finished
     }
 
-    fn poll_fill(&mut self, cx: &mut Context<'_>, from: &Stream, local: &Local) -> Poll<io::Result<()>> {
+    fn poll_fill(&mut self, cx: &Context<'_>, from: &Stream, local: &Local) -> Poll<io::Result<()>> {
         let Some(pipe) = self.pipe.take().or_else(|| local.pipes.take()) else {
             // No pipe to be had: the next look is by hand.
             self.bulk = false;
@@ -182,7 +184,7 @@ impl Flow {
 
     fn poll_read(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         from: &mut Stream,
         to: &mut Stream,
         local: &Local,

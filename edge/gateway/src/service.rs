@@ -33,6 +33,8 @@ pub(crate) struct Service {
     pub(crate) backups_serve: bool,
     /// Some instance does not count its whole weight yet.
     warming: Cell<bool>,
+    /// It has left the table: nothing can be waited for.
+    gone: bool,
     state: Rc<ServiceState>,
 }
 
@@ -50,6 +52,8 @@ pub(crate) struct Instance {
     pub(crate) table: InstanceTable,
     pub(crate) identity: u64,
     pub(crate) pool: Rc<Pool>,
+    /// Its last answer was so large that the most of it was spliced.
+    pub(crate) answers_large: Cell<bool>,
     /// It gets requests by this table.
     takes: bool,
     limit: Option<Limit>,
@@ -125,6 +129,9 @@ impl Service {
             || Rc::new(ServiceState::new(balance, seed ^ balance::hash(table.name.as_bytes()))),
             Rc::clone,
         );
+        // What is connected to otherwise from now on is connected to anew.
+        let connector = |connector: &Option<Arc<Connector>>| connector.as_ref().map(Arc::as_ptr);
+        let before = before.filter(|before| connector(&before.connector) == connector(&table.connector));
         let old_pool = |new: &InstanceTable| {
             let same = |old: &&Rc<Instance>| {
                 Arc::ptr_eq(&old.table.shared, &new.shared) && old.table.address == new.address
@@ -147,9 +154,30 @@ impl Service {
         let (settings, shared) = (Arc::clone(&table.settings), Arc::clone(&table.shared));
         let backups_serve = serving.is_some_and(Rank::is_backup);
         let (connector, warming) = (table.connector.clone(), Cell::new(false));
-        let service = Self { settings, shared, instances, connector, backups_serve, warming, state };
+        let service =
+            Self { settings, shared, instances, connector, backups_serve, warming, gone: false, state };
         service.warm(Instant::now());
         service
+    }
+
+    /// A service that has left the table, for the requests that are still in its custody: no instance takes them.
+    pub(crate) fn departed(&self) -> Self {
+        Self {
+            settings: Arc::clone(&self.settings),
+            shared: Arc::clone(&self.shared),
+            instances: Vec::new(),
+            connector: None,
+            backups_serve: false,
+            warming: Cell::new(false),
+            gone: true,
+            // Of its own: the picker knows no instances.
+            state: Rc::new(ServiceState::new(self.settings.balance, 0)),
+        }
+    }
+
+    /// It has left the table: whoever waits for one of its instances waits in vain.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone
     }
 
     /// Some instance starts slowly: [`Service::warm`] it every now and then.
@@ -272,7 +300,8 @@ impl Instance {
             warms_since: *warms_since,
             shared: Arc::clone(shared),
         };
-        Self { identity: balance::hash(id.instance.as_bytes()), table, pool, takes, limit }
+        let (identity, answers_large) = (balance::hash(id.instance.as_bytes()), Cell::new(false));
+        Self { identity, table, pool, answers_large, takes, limit }
     }
 
     /// What makes it the same instance in every table.

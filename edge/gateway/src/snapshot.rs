@@ -26,7 +26,7 @@ use crate::tls::Connector;
 pub struct Snapshot {
     /// Grows with every table.
     pub generation: Generation,
-    /// In the order of `Config::listeners`.
+    /// Each in a place of its own, which it keeps over all tables: connections know theirs by it.
     pub listeners: Vec<ListenerTable>,
     /// In the order of `Config::services`; routes name them by index.
     pub services: Vec<ServiceTable>,
@@ -43,6 +43,8 @@ pub struct ListenerTable {
     pub redirect: Option<config::ListenerRedirect>,
     /// The Strict-Transport-Security of answers that have none.
     pub hsts: Option<Arc<str>>,
+    /// Whether its connections live on.
+    pub stay: Stay,
 }
 
 impl ListenerTable {
@@ -54,8 +56,21 @@ impl ListenerTable {
             routes: route::Table::new(listener),
             redirect: listener.redirect,
             hsts,
+            stay: Stay::Stays,
         }
     }
+}
+
+/// Whether the connections of a listener live on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stay {
+    /// As long as they like.
+    #[default]
+    Stays,
+    /// The listener was removed: each is closed with its next answer.
+    Leaves,
+    /// It was removed long ago: connections between two requests are closed.
+    Gone,
 }
 
 /// One service.
@@ -151,6 +166,8 @@ pub struct ServiceShared {
     pub errors: PerThread<Counter>,
     /// Attempts after the first.
     pub retries: PerThread<Counter>,
+    /// Requests (http) or connections (tcp) that were taken on and are not over: with an instance, waiting, or between.
+    pub in_custody: PerThread<Gauge>,
     /// Requests that wait for an instance now.
     pub parked: PerThread<Gauge>,
     /// Requests that wait for an instance at its limit now.
@@ -198,6 +215,7 @@ impl ServiceShared {
             requests: PerThread::new(threads),
             errors: PerThread::new(threads),
             retries: PerThread::new(threads),
+            in_custody: PerThread::new(threads),
             parked: PerThread::new(threads),
             queued: PerThread::new(threads),
             statuses: PerThread::new(threads),

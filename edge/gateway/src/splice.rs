@@ -93,7 +93,7 @@ impl Pipe {
     /// Takes at most `most` bytes out of `from`, into an empty pipe. 0: the peer sends no more.
     pub(crate) fn poll_fill(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         from: &Stream,
         most: u64,
     ) -> Poll<io::Result<usize>> {
@@ -106,7 +106,7 @@ impl Pipe {
     }
 
     /// Gives to `to` what that takes now of what is held; how much it was.
-    pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>, to: &Stream) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_drain(&mut self, cx: &Context<'_>, to: &Stream) -> Poll<io::Result<usize>> {
         let drained = ready!(to.poll_writable(cx, |socket| splice(self.read.as_fd(), socket, self.held)))?;
         self.held = self.held.saturating_sub(drained);
         Poll::Ready(Ok(drained))

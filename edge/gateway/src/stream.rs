@@ -5,13 +5,11 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use rustix::net::RecvFlags;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream};
+
+use crate::engine::{Engine, Socket};
 
 use crate::queued::queued;
 use crate::tls::Session;
@@ -23,21 +21,20 @@ const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(30);
 /// One TCP connection.
 #[derive(Debug)]
 pub(crate) struct Stream {
-    tcp: TcpStream,
+    tcp: Socket,
     tls: Option<Box<Session>>,
 }
 
 impl Stream {
     /// A connection that a listener accepted.
-    pub(crate) fn accepted(tcp: TcpStream) -> Self {
+    pub(crate) fn accepted(tcp: Socket) -> Self {
         set_options(&tcp);
         Self { tcp, tls: None }
     }
 
     /// Connects to `address`; the caller bounds the time.
-    pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        let tcp = socket.connect(address).await?;
+    pub(crate) async fn connect(engine: &Engine, address: SocketAddr) -> io::Result<Self> {
+        let tcp = Socket::connect(engine.reactor(), address).await?;
         set_options(&tcp);
         Ok(Self { tcp, tls: None })
     }
@@ -48,9 +45,9 @@ impl Stream {
     }
 
     /// Ready when both sides may talk.
-    pub(crate) fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_handshake(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.tls {
-            Some(tls) => tls.poll_handshake(&mut self.tcp, cx),
+            Some(tls) => tls.poll_handshake(&self.tcp, cx),
             None => Poll::Ready(Ok(())),
         }
     }
@@ -62,41 +59,36 @@ impl Stream {
 
     /// The address that the peer connected to.
     pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
+        let address = SockRef::from(&self.tcp).local_addr()?;
+        address.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
     }
 
     /// Reads what is there. `Ok(0)`: the peer sends no more.
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        if let Some(tls) = &mut self.tls {
-            return tls.poll_read(&mut self.tcp, cx, into);
-        }
-        let mut buffer = ReadBuf::new(into);
-        match Pin::new(&mut self.tcp).poll_read(cx, &mut buffer) {
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(buffer.filled().len())),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
+    pub(crate) fn poll_read(&mut self, cx: &Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        match &mut self.tls {
+            Some(tls) => tls.poll_read(&self.tcp, cx, into),
+            None => self.tcp.poll_read(cx, into),
         }
     }
 
-    /// Writes as much as the kernel takes; with TLS, what was taken may be on its way still (see [`Self::is_flushed`]).
-    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if let Some(tls) = &mut self.tls {
-            return tls.poll_write(&mut self.tcp, cx, &[IoSlice::new(bytes)]);
+    /// Writes as much as is taken. What was taken may be on its way still (see [`Self::is_flushed`]).
+    pub(crate) fn poll_write(&mut self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.tls {
+            Some(tls) => tls.poll_write(&self.tcp, cx, &[IoSlice::new(bytes)]),
+            None => self.tcp.poll_write(cx, bytes, &[]),
         }
-        Pin::new(&mut self.tcp).poll_write(cx, bytes)
     }
 
-    /// Writes as much of both, one after the other, as the kernel takes right now: maybe nothing.
+    /// Writes as much of both, one after the other, as is taken right now: maybe nothing.
     pub(crate) fn try_write(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
-        // The waker is not needed: who wants to wait polls again, and readiness is kept by the runtime till then.
-        let cx = &mut Context::from_waker(Waker::noop());
-        let written = if let Some(tls) = &mut self.tls {
-            tls.poll_write(&mut self.tcp, cx, &[IoSlice::new(first), IoSlice::new(second)])
-        } else if second.is_empty() {
-            Pin::new(&mut self.tcp).poll_write(cx, first)
-        } else {
-            let slices = [IoSlice::new(first), IoSlice::new(second)];
-            Pin::new(&mut self.tcp).poll_write_vectored(cx, &slices)
+        // The waker is not needed: who wants to wait polls again, and readiness is kept by the engine till then.
+        let cx = &Context::from_waker(Waker::noop());
+        let written = match &mut self.tls {
+            Some(tls) => tls.poll_write(&self.tcp, cx, &[IoSlice::new(first), IoSlice::new(second)]),
+            None => match self.tcp.try_write(first, second) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+                written => Poll::Ready(written),
+            },
         };
         match written {
             Poll::Ready(result) => result,
@@ -104,17 +96,33 @@ impl Stream {
         }
     }
 
-    /// Whether the kernel has everything that was written. If not, it goes when the connection is read or written again.
+    /// Whether all that was written is on its way. If not, it goes when the kernel takes more, or when the connection is
+    /// read or written again.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.tls.as_ref().is_none_or(|tls| tls.is_flushed())
+        self.tls.as_ref().is_none_or(|tls| tls.is_flushed()) && self.tcp.unsent() == 0
+    }
+
+    /// What was written goes to the kernel now, as much as it takes, and not at the end of the turn.
+    pub(crate) fn send_now(&self) {
+        self.tcp.send_now();
     }
 
     /// Ready when the kernel has everything that was written.
-    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.tls {
-            Some(tls) => tls.poll_flush(&mut self.tcp, cx),
-            None => Poll::Ready(Ok(())),
+    pub(crate) fn poll_flush(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(tls) = &mut self.tls {
+            ready!(tls.poll_flush(&self.tcp, cx))?;
         }
+        self.tcp.poll_flush(cx)
+    }
+
+    /// How many bytes the kernel has taken so far.
+    pub(crate) fn passed(&self) -> u64 {
+        self.tcp.passed()
+    }
+
+    /// Whether bytes that were written are lost.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.tcp.has_failed()
     }
 
     /// Whether bytes may pass through the kernel without our seeing them.
@@ -122,61 +130,46 @@ impl Stream {
         self.tls.is_none()
     }
 
+    /// Whether that can begin now: nothing was received here already.
+    pub(crate) fn may_splice(&self) -> bool {
+        self.is_plain() && !self.tcp.holds_input()
+    }
+
     /// Does something that reads the socket, when it can be read.
     pub(crate) fn poll_readable<T>(
         &self,
-        cx: &mut Context<'_>,
-        mut read: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
+        cx: &Context<'_>,
+        read: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
-        loop {
-            ready!(self.tcp.poll_read_ready(cx))?;
-            match self.tcp.try_io(Interest::READABLE, || read(self.tcp.as_fd())) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done),
-            }
-        }
+        self.tcp.poll_readable(cx, read)
     }
 
     /// Does something that writes to the socket, when it can be written to.
     pub(crate) fn poll_writable<T>(
         &self,
-        cx: &mut Context<'_>,
-        mut write: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
+        cx: &Context<'_>,
+        write: impl FnMut(BorrowedFd<'_>) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
-        loop {
-            ready!(self.tcp.poll_write_ready(cx))?;
-            match self.tcp.try_io(Interest::WRITABLE, || write(self.tcp.as_fd())) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done),
-            }
-        }
+        self.tcp.poll_writable(cx, write)
     }
 
     /// Ready when the connection is broken: it was reset, or its peer has vanished. That the peer only sends no more is no
     /// such thing, it may well wait for an answer.
     pub(crate) async fn broken(&self) {
-        loop {
-            match self.tcp.ready(Interest::ERROR).await {
-                Ok(ready) if ready.is_error() => return,
-                Ok(_) => {}
-                // The runtime ends, and this with it.
-                Err(_) => return,
-            }
-        }
+        self.tcp.broken().await;
     }
 
     /// What the peer has not acknowledged yet.
     pub(crate) fn queued(&self) -> io::Result<u64> {
-        queued(self.tcp.as_fd())
+        queued(self.tcp.as_fd()).map(|queued| queued + self.tcp.unsent())
     }
 
     /// Tells the peer that we send no more.
     pub(crate) fn finish_writing(&mut self) {
-        if let Some(tls) = &mut self.tls {
-            return tls.finish_writing(&mut self.tcp, &mut Context::from_waker(Waker::noop()));
+        match &mut self.tls {
+            Some(tls) => tls.finish_writing(&self.tcp, &Context::from_waker(Waker::noop())),
+            None => self.tcp.finish_writing(),
         }
-        // The peer may be gone already, which is what is wanted.
-        let _ = SockRef::from(&self.tcp).shutdown(std::net::Shutdown::Write);
     }
 
     /// Closing will be a reset: what was sent so far is not all.
@@ -188,36 +181,31 @@ impl Stream {
         let _ = SockRef::from(&self.tcp).set_linger(Some(std::time::Duration::ZERO));
     }
 
-    /// Whether an idle connection has nothing to read, not even its end, as far as the runtime has been told. Costs no
-    /// system call.
+    /// Whether an idle connection has nothing to read, not even its end, as far as the kernel has told. Costs no system
+    /// call, but for one after a read that took all there was room for.
     pub(crate) fn is_quiet(&mut self) -> bool {
-        let tls_is_quiet = self.tls.as_mut().is_none_or(|tls| tls.is_quiet());
-        tls_is_quiet && self.tcp.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending()
+        self.tls.as_mut().is_none_or(|tls| tls.is_quiet()) && self.tcp.is_quiet()
     }
 
     /// The same, asked of the kernel: for requests that must not be sent into a closed connection.
     pub(crate) fn is_quiet_now(&self) -> bool {
-        let mut byte = [0u8; 1];
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        match rustix::net::recv(&self.tcp, &mut byte, flags) {
-            Ok(_) => false,
-            Err(error) => error == rustix::io::Errno::AGAIN,
-        }
+        self.tcp.is_quiet_now()
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
         if let Some(tls) = &mut self.tls {
-            tls.on_drop(&mut self.tcp, &mut Context::from_waker(Waker::noop()));
+            tls.on_drop(&self.tcp, &Context::from_waker(Waker::noop()));
         }
     }
 }
 
 /// Answers are small and must not wait for an acknowledgement; peers that vanish must be noticed. A socket that
 /// refuses an option still carries bytes.
-fn set_options(tcp: &TcpStream) {
-    let _ = tcp.set_nodelay(true);
+fn set_options(tcp: &Socket) {
+    let socket = SockRef::from(tcp);
+    let _ = socket.set_tcp_nodelay(true);
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3);
-    let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
+    let _ = socket.set_tcp_keepalive(&keepalive);
 }

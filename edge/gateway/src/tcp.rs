@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use everup_core::exchange::{Decision, Exchange, Progress};
@@ -37,10 +38,15 @@ pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, pee
 pub(crate) async fn relay(local: &Local, client: &mut Client, service: Rc<Service>) -> bool {
     service.on_request(local.now());
     service.shared.requests.cell(local.thread).add(1);
-    let idle = service.settings.timeout.idle;
-    let Some(found) = find_instance(local, client, service).await else { return false };
-    relay_to(local, client, found, idle).await;
-    true
+    service.shared.in_custody.cell(local.thread).add(1);
+    let (idle, shared) = (service.settings.timeout.idle, Arc::clone(&service.shared));
+    let found = find_instance(local, client, service).await;
+    let was_found = found.is_some();
+    if let Some(found) = found {
+        relay_to(local, client, found, idle).await;
+    }
+    shared.in_custody.cell(local.thread).add(-1);
+    was_found
 }
 
 async fn relay_to(

@@ -24,7 +24,7 @@ pub(crate) fn over(local: &Local, client: &Client, incoming: &Incoming, ended: D
         route.on_duration(local.thread, took);
         route.on_bytes(local.thread, trail.bytes_in, trail.bytes_out);
     }
-    if let Some(log) = &local.log {
+    if let Some(log) = &*local.log() {
         log.write(&entry(local, client, incoming, ended, log.query));
     }
     if trail.is_remembered() || measure::is_slow(took, trail.status) {
@@ -87,7 +87,8 @@ fn remember(local: &Local, client: &Client, incoming: &Incoming, ended: Duration
 
 /// A request that no service has seen: malformed, too large, or without a route.
 pub(crate) fn refused(local: &Local, client: &Client, asked: Option<Note<'_>>, status: u16, sent: u64) {
-    let Some(log) = &local.log else { return };
+    let log = local.log();
+    let Some(log) = &*log else { return };
     log.write(&Entry {
         time: local.wall(local.now()),
         id: "",

@@ -112,7 +112,7 @@ fn server_config(
 
 /// Whether as many handshakes are under way as `limits.handshakes` allows.
 pub(crate) fn is_full(local: &Local) -> bool {
-    local.shared.handshakes.load(Ordering::Relaxed) >= local.limits.handshakes
+    local.shared.handshakes.load(Ordering::Relaxed) >= local.limits().handshakes
 }
 
 /// A connection that begins with a handshake: holds one of the `limits.handshakes` places until that is over.
@@ -145,7 +145,7 @@ impl Accepting {
             }
         };
         stream.secure(session);
-        watch.set_deadline(Some(local.now() + local.limits.head_time));
+        watch.set_deadline(Some(local.now() + local.limits().head_time));
         match watch.wait(|cx| stream.poll_handshake(cx)).await {
             Ok(Ok(())) => true,
             // Gone without a word: many only look whether somebody listens.

@@ -18,13 +18,15 @@ pub(crate) enum Signal {
     Deadline,
     /// The instance that is waited for was judged down.
     JudgedDown,
-    /// everup is shutting down, and the connection is idle.
+    /// everup is shutting down, or the listener is gone, and the connection is idle.
     Closing,
 }
 
 /// What one connection waits for. Held by its task and by the thread's [`Watches`].
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
+    /// The listener of its connection.
+    listener: usize,
     deadline: Cell<Option<Duration>>,
     signal: Cell<Option<Signal>>,
     idle: Cell<bool>,
@@ -125,8 +127,8 @@ pub(crate) struct Watches {
 
 impl Watches {
     /// Enters a new connection; it leaves when the guard is dropped.
-    pub(crate) fn enter(self: &Rc<Self>) -> Watched {
-        let watch = Rc::new(Watch::default());
+    pub(crate) fn enter(self: &Rc<Self>, listener: usize) -> Watched {
+        let watch = Rc::new(Watch { listener, ..Watch::default() });
         let mut entries = self.entries.borrow_mut();
         let slot = self.free.borrow_mut().pop().unwrap_or(entries.len());
         if slot == entries.len() {
@@ -174,12 +176,13 @@ impl Watches {
         });
     }
 
-    /// Wakes every idle connection so that it closes, and every tunnel so that it says goodbye.
-    pub(crate) fn closing(&self) {
+    /// Wakes every idle connection of these listeners so that it closes, and every tunnel so that it looks whether it is to
+    /// say goodbye.
+    pub(crate) fn closing(&self, of: impl Fn(usize) -> bool) {
         self.each(|watch| {
-            if watch.idle.get() {
+            if watch.idle.get() && of(watch.listener) {
                 watch.send(Signal::Closing);
-            } else if watch.tunnel.get().is_some() {
+            } else if of(watch.listener) && watch.tunnel.get().is_some() {
                 watch.wake();
             }
         });

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use everup_core::config;
 use everup_core::ids::{Generation, InstanceId};
 use everup_gateway::{
-    AccessLog, Availability, Gateway, InstanceShared, InstanceTable, ListenerSockets, ListenerTable,
-    ServiceShared, ServiceTable, Setup, Snapshot,
+    AccessLog, Availability, Batching, Gateway, InstanceShared, InstanceTable, ListenerSockets,
+    ListenerTable, ServiceShared, ServiceTable, Setup, Snapshot,
 };
 
 struct Counting;
@@ -97,7 +97,7 @@ fn answer_all(mut stream: TcpStream) {
 }
 
 /// A gateway with one thread, one listener and one service over two origins.
-fn gateway(access_log: Option<AccessLog>) -> (Gateway, SocketAddr) {
+fn gateway(access_log: Option<AccessLog>, batching: Batching) -> (Gateway, SocketAddr) {
     let (first, second) = (origin(), origin());
     let text = format!(
         "[[listener]]\nbind = [\"127.0.0.1:0\"]\n[[listener.route]]\nhost = \"app.example.com\"\nservice = \"app\"\n\n[service.app]\ninstances = [\"{first}\", \"{second}\"]\n"
@@ -140,6 +140,7 @@ fn gateway(access_log: Option<AccessLog>) -> (Gateway, SocketAddr) {
         limits: config.limits,
         access_log,
         makes_trace_parents: true,
+        batching,
         sockets: vec![sockets],
         threads: 1,
         sticky_keys: [[1; 32]].into(),
@@ -156,8 +157,8 @@ fn exchange(client: &mut TcpStream) {
     assert_eq!(answer, ANSWER);
 }
 
-fn allocations(access_log: Option<AccessLog>) -> u64 {
-    let (gateway, address) = gateway(access_log);
+fn allocations(access_log: Option<AccessLog>, batching: Batching) -> u64 {
+    let (gateway, address) = gateway(access_log, batching);
     let mut client = TcpStream::connect(address).expect("the gateway accepts");
     // Long enough for every buffer of the access log to have been around.
     for _ in 0..2000 {
@@ -186,11 +187,17 @@ fn allocations(access_log: Option<AccessLog>) -> u64 {
 #[test]
 fn a_request_on_the_common_path_allocates_nothing_with_and_without_an_access_log() {
     OURS.set(true);
-    assert_eq!(allocations(None), 0, "allocations over 1,000 requests");
+    for batching in [Batching::Never, Batching::Always] {
+        assert_eq!(allocations(None, batching), 0, "allocations over 1,000 requests, {batching:?} batching");
+    }
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("access.log");
     let log = AccessLog { file: Some(file.clone()), query: true };
-    assert_eq!(allocations(Some(log)), 0, "allocations over 1,000 requests with an access log");
+    assert_eq!(
+        allocations(Some(log), Batching::default()),
+        0,
+        "allocations over 1,000 requests with an access log"
+    );
     let lines = std::fs::read_to_string(file).expect("the log is there").lines().count();
     assert!(lines >= 3000, "{lines}");
 }

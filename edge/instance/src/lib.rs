@@ -107,6 +107,8 @@ struct Entry {
     log: config::Log,
     pid: Option<u32>,
     port: Option<u16>,
+    /// It is forgotten once its process has ended.
+    leaves: bool,
 }
 
 impl Supervisor {
@@ -135,6 +137,45 @@ impl Supervisor {
         self.tell(now, id, Input::Adopt);
     }
 
+    /// Knows and wants the instances of this service that it does not know yet, and goes by its settings from now on.
+    /// One that was being stopped is started again. The caller stops those that the service no longer has.
+    pub fn take_on(&mut self, now: Time, service: &config::Service) {
+        for (id, new) in entries(service) {
+            match self.instances.get_mut(&id) {
+                Some(known) => {
+                    (known.grace, known.log) = (new.grace, new.log);
+                    if matches!(known.machine.phase(), Phase::Stopped | Phase::Stopping) {
+                        known.revision = new.revision;
+                        known.leaves = false;
+                    }
+                    if known.pid.is_some() {
+                        self.rotator.watch(log::path(&self.logs, &id), known.log.clone());
+                    }
+                }
+                None => {
+                    self.instances.insert(id.clone(), new);
+                }
+            }
+            self.tell(now, &id, Input::Start);
+        }
+    }
+
+    /// Ends this instance like [`Supervisor::stop`], and forgets it then.
+    pub fn dismiss(&mut self, now: Time, id: &InstanceId) {
+        if let Some(entry) = self.instances.get_mut(id) {
+            entry.leaves = true;
+            self.stop(now, id);
+            self.forget_dismissed(id);
+        }
+    }
+
+    fn forget_dismissed(&mut self, id: &InstanceId) {
+        let is_over = |entry: &Entry| entry.leaves && entry.machine.phase() == Phase::Stopped;
+        if self.instances.get(id).is_some_and(is_over) {
+            self.instances.remove(id);
+        }
+    }
+
     /// Every instance is wanted.
     pub fn start_all(&mut self, now: Time) {
         self.tell_all(now, |_| Input::Start);
@@ -157,11 +198,13 @@ impl Supervisor {
             ToWorker::StartFailed { id, reason } => {
                 self.forget_process(id);
                 self.tell(now, id, Input::StartFailed(reason.clone()));
+                self.forget_dismissed(id);
             }
             ToWorker::Exited { id, pid, status } => {
                 if self.instances.get(id).is_some_and(|entry| entry.pid == Some(*pid)) {
                     self.forget_process(id);
                     self.tell(now, id, Input::Exited(*status));
+                    self.forget_dismissed(id);
                 }
             }
             ToWorker::Hello { .. }
@@ -169,7 +212,12 @@ impl Supervisor {
             | ToWorker::Sockets { .. }
             | ToWorker::Adopt { .. }
             | ToWorker::Notes { .. }
+            | ToWorker::Revision { .. }
             | ToWorker::Begin
+            | ToWorker::Change { .. }
+            | ToWorker::Kept { .. }
+            | ToWorker::NewConfig { .. }
+            | ToWorker::Committed { .. }
             | ToWorker::Shutdown { .. } => {}
         }
     }
@@ -316,6 +364,7 @@ fn entries(service: &config::Service) -> impl Iterator<Item = (InstanceId, Entry
             log: run.log.clone(),
             pid: None,
             port: None,
+            leaves: false,
         };
         Some((id, entry))
     })

@@ -3,6 +3,7 @@
 //! It only collects. Reading the configuration text and using the sockets is `app`'s work.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use everup_core::ids::InstanceId;
 use everup_core::keeper::{PROTOCOL, SocketRole, ToWorker};
@@ -26,6 +27,8 @@ pub struct Inherited {
     pub adopted: Vec<Adopted>,
     /// What the last worker wanted remembered.
     pub notes: Option<String>,
+    /// Services and the revision of their processes, where it may differ from the configuration's text.
+    pub revisions: Vec<(Arc<str>, String)>,
 }
 
 /// The listening sockets of one address.
@@ -65,12 +68,17 @@ pub fn receive_start(link: &Link) -> Result<Inherited, LinkError> {
                 inherited.adopted.push(Adopted { id, pid, port, revision });
             }
             ToWorker::Notes { notes } => inherited.notes = Some(notes),
+            ToWorker::Revision { service, revision } => inherited.revisions.push((service, revision)),
             ToWorker::Begin => return Ok(inherited),
             ToWorker::Shutdown { .. } => return Err(LinkError::Gone),
             ToWorker::Hello { .. }
             | ToWorker::Started { .. }
             | ToWorker::StartFailed { .. }
-            | ToWorker::Exited { .. } => {
+            | ToWorker::Exited { .. }
+            | ToWorker::Change { .. }
+            | ToWorker::Kept { .. }
+            | ToWorker::NewConfig { .. }
+            | ToWorker::Committed { .. } => {
                 return Err(LinkError::OutOfOrder(format!("{message:?} came before Begin")));
             }
         }

@@ -6,9 +6,11 @@ use super::tree::Tree;
 use super::{Violation, syntax};
 
 /// The files that may. A file that stands here and has none fails the check: the list can only shrink.
-const ALLOWED: [&str; 4] = [
+const ALLOWED: [&str; 5] = [
     // Counting allocators.
     "core/tests/pick_does_not_allocate.rs",
+    // io_uring is given pointers; its own crate leaves it to its caller that they stay good.
+    "edge/gateway/src/engine/batch.rs",
     // What a TCP peer has not acknowledged: nothing else tells a slow reader from one that only holds a place.
     "edge/gateway/src/queued.rs",
     "edge/gateway/tests/no_allocation.rs",

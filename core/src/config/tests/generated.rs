@@ -86,7 +86,7 @@ fn piece() -> impl Strategy<Value = String> {
     ]
 }
 
-fn config() -> impl Strategy<Value = Config> {
+pub(crate) fn config() -> impl Strategy<Value = Config> {
     let config = (node(), access_log(), trace(), limits(), vec(service(), 1..4));
     config.prop_flat_map(|(node, access_log, trace, limits, mut services)| {
         for (index, service) in services.iter_mut().enumerate() {
@@ -144,8 +144,16 @@ fn node() -> impl Strategy<Value = Node> {
     let path = || option::of("[a-z/ü \"\\\\]{1,20}".prop_map(PathBuf::from));
     let name = || option::of("[a-z0-9.]{1,20}");
     let metrics = option::of(Just(local(0)));
-    (name(), path(), path(), metrics, option::of(1usize..=256), name()).prop_map(
-        |(name, state, admin, metrics, threads, user)| Node { name, state, admin, metrics, threads, user },
+    (name(), path(), path(), metrics, option::of(1usize..=256), any::<bool>(), name()).prop_map(
+        |(name, state, admin, metrics, threads, io_uring, user)| Node {
+            name,
+            state,
+            admin,
+            metrics,
+            threads,
+            io_uring,
+            user,
+        },
     )
 }
 

@@ -57,6 +57,7 @@ pub(crate) fn status() -> Status {
     let service = ServiceStatus {
         name: "shop".into(),
         balance: "least-connections".into(),
+        leaves: false,
         requests_per_second: 12.5,
         in_flight: 1,
         parked: 0,
@@ -314,6 +315,57 @@ async fn the_client_asks_for_events_after_a_number() {
 fn a_kind_of_event_from_a_later_version_is_no_mistake() {
     let kind: crate::api::EventKind = serde_json::from_str("\"teleported\"").unwrap();
     assert_eq!(kind, crate::api::EventKind::Other);
+}
+
+/// The same for reloads.
+#[test]
+fn changes_and_mistakes_are_described_field_by_field() {
+    let text = include_str!("../../../../docs/reference/admin-api.json");
+    let document: serde_json::Value = serde_json::from_str(text).unwrap();
+    let schemas = &document["components"]["schemas"];
+    let change = everup_core::reload::Change {
+        subject: everup_core::reload::Subject::Service("shop".into()),
+        kind: everup_core::reload::Kind::Changed,
+        settings: vec!["balance".into()],
+        when: everup_core::reload::When::Now,
+        closes_connections: false,
+        effect: "none".into(),
+    };
+    let reloaded = crate::api::Reloaded { generation: 3, acknowledged: true, changes: vec![change.clone()] };
+    let mistakes =
+        vec![crate::api::Mistake { message: "m".into(), start: 0, end: 1, label: "l".into(), hint: None }];
+    let file = crate::api::WrongFile { path: "p".into(), text: "x".into(), mistakes };
+    let error = crate::api::ErrorAnswer { error: "e".into(), file: Some(file) };
+    let plan = serde_json::to_value(crate::api::Plan { changes: vec![change] }).unwrap();
+    let (reloaded, error) = (serde_json::to_value(reloaded).unwrap(), serde_json::to_value(error).unwrap());
+    for (schema, value) in [
+        ("Plan", &plan),
+        ("Reloaded", &reloaded),
+        ("Change", &plan["changes"][0]),
+        ("Error", &error),
+        ("WrongFile", &error["file"]),
+        ("Mistake", &error["file"]["mistakes"][0]),
+    ] {
+        let fields: BTreeSet<_> = value.as_object().unwrap().keys().cloned().collect();
+        let properties: BTreeSet<_> =
+            schemas[schema]["properties"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(properties, fields, "{schema}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_file_comes_back_with_its_mistakes() {
+    let mut fixture = admin();
+    let client = Client::connect(&fixture.path).await.unwrap();
+    let asked = tokio::spawn(async move { client.reload().await });
+    let Some(Command::Reload { reply }) = fixture.commands.recv().await else { panic!("not asked") };
+    let file = crate::api::WrongFile { path: "p".into(), text: "x".into(), mistakes: Vec::new() };
+    let refusal = crate::NotReloaded { line: "p has 1 mistake".into(), file: Some(file.clone()) };
+    reply.send(Err(refusal)).unwrap();
+    match asked.await.unwrap() {
+        Err(ClientError::WrongFile(found)) => assert_eq!(*found, file),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// The same for what is told of single requests.

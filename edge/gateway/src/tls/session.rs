@@ -2,8 +2,6 @@
 //! kernel have not taken from each other yet; who waits for a write to be gone asks [`Session::is_flushed`].
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::mem::MaybeUninit;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -12,8 +10,8 @@ use rustls::{
     ClientConfig, ClientConnection, Connection, HandshakeKind, ProtocolVersion, ServerConfig,
     ServerConnection,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+
+use crate::engine::Socket;
 
 /// What is asked of the kernel at a time: one full record and most of the next.
 const READ_BYTES: usize = 32 * 1024;
@@ -51,11 +49,7 @@ impl Session {
     }
 
     /// Gets as far as the peer lets us; ready when both sides may talk.
-    pub(crate) fn poll_handshake(
-        &mut self,
-        tcp: &mut TcpStream,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_handshake(&mut self, tcp: &Socket, cx: &Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_flush(tcp, cx))?;
             if !self.connection.is_handshaking() {
@@ -107,8 +101,8 @@ impl Session {
 
     pub(crate) fn poll_read(
         &mut self,
-        tcp: &mut TcpStream,
-        cx: &mut Context<'_>,
+        tcp: &Socket,
+        cx: &Context<'_>,
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         loop {
@@ -128,8 +122,8 @@ impl Session {
 
     pub(crate) fn poll_write(
         &mut self,
-        tcp: &mut TcpStream,
-        cx: &mut Context<'_>,
+        tcp: &Socket,
+        cx: &Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_flush(tcp, cx))?;
@@ -144,7 +138,7 @@ impl Session {
         !self.connection.wants_write()
     }
 
-    pub(crate) fn poll_flush(&mut self, tcp: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_flush(&mut self, tcp: &Socket, cx: &Context<'_>) -> Poll<io::Result<()>> {
         while self.connection.wants_write() {
             match self.connection.write_tls(&mut Wire { tcp, cx }) {
                 Ok(_) => {}
@@ -154,20 +148,20 @@ impl Session {
         }
         if std::mem::take(&mut self.finishing) {
             // The peer may be gone already, which is what is wanted.
-            let _ = socket2::SockRef::from(&*tcp).shutdown(std::net::Shutdown::Write);
+            tcp.finish_writing();
         }
         Poll::Ready(Ok(()))
     }
 
     /// Tells the peer that we send no more, once all before it is out.
-    pub(crate) fn finish_writing(&mut self, tcp: &mut TcpStream, cx: &mut Context<'_>) {
+    pub(crate) fn finish_writing(&mut self, tcp: &Socket, cx: &Context<'_>) {
         self.say_goodbye();
         self.finishing = true;
         let _ = self.poll_flush(tcp, cx);
     }
 
     /// The connection is being dropped: the peer is told if the kernel takes it at once.
-    pub(crate) fn on_drop(&mut self, tcp: &mut TcpStream, cx: &mut Context<'_>) {
+    pub(crate) fn on_drop(&mut self, tcp: &Socket, cx: &Context<'_>) {
         if !self.connection.is_handshaking() {
             self.say_goodbye();
             let _ = self.poll_flush(tcp, cx);
@@ -195,16 +189,15 @@ impl Session {
     }
 
     /// Takes in more of what the peer has sent.
-    fn poll_fill(&mut self, tcp: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_fill(&mut self, tcp: &Socket, cx: &Context<'_>) -> Poll<io::Result<()>> {
         if !self.ahead.is_empty() {
             let ahead = std::mem::take(&mut self.ahead);
             return Poll::Ready(self.feed(&ahead));
         }
-        let mut room = [MaybeUninit::uninit(); READ_BYTES];
-        let mut room = ReadBuf::uninit(&mut room);
-        ready!(Pin::new(tcp).poll_read(cx, &mut room))?;
-        if !room.filled().is_empty() {
-            return Poll::Ready(self.feed(room.filled()));
+        let mut room = [0; READ_BYTES];
+        let read = ready!(tcp.poll_read(cx, &mut room))?;
+        if read > 0 {
+            return Poll::Ready(self.feed(&room[..read]));
         }
         self.ended = true;
         // Now rustls knows too, and its reader tells an announced end from one that was cut.
@@ -237,8 +230,8 @@ impl Session {
 
 /// The connection as rustls writes to it; "not now" is `WouldBlock`.
 struct Wire<'a, 'w> {
-    tcp: &'a mut TcpStream,
-    cx: &'a mut Context<'w>,
+    tcp: &'a Socket,
+    cx: &'a Context<'w>,
 }
 
 fn now<T>(result: Poll<io::Result<T>>) -> io::Result<T> {
@@ -250,11 +243,13 @@ fn now<T>(result: Poll<io::Result<T>>) -> io::Result<T> {
 
 impl Write for Wire<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        now(Pin::new(&mut *self.tcp).poll_write(self.cx, bytes))
+        now(self.tcp.poll_write(self.cx, bytes, &[]))
     }
 
     fn write_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
-        now(Pin::new(&mut *self.tcp).poll_write_vectored(self.cx, bytes))
+        // Whoever writes more pieces calls again for the rest.
+        let piece = |index: usize| bytes.get(index).map_or(&[][..], |piece| &piece[..]);
+        now(self.tcp.poll_write(self.cx, piece(0), piece(1)))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -49,6 +49,19 @@ fn ten_mebibytes_go_both_ways_unchanged_whatever_the_framing() {
 }
 
 #[test]
+fn a_connection_serves_on_after_answers_that_were_spliced_to_their_last_byte() {
+    let body = pattern(1 << 20);
+    let sent = body.clone();
+    let origin = Origin::answering(move |_| ok(&sent));
+    let stage = before([&origin]).start();
+    let mut client = stage.connect();
+    for _ in 0..5 {
+        assert!(client.get("/").body == body, "the answer came unchanged");
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
 fn trailers_pass_both_ways_and_an_empty_chunked_body_is_a_body() {
     let origin = echo();
     let stage = before([&origin]).start();

@@ -2,8 +2,8 @@
 //! byte for byte. The parts that it is made of have their own tests; the whole binary has e2e.
 #![expect(clippy::unwrap_used, reason = "the helpers of a test are tests")]
 
-mod stage;
-mod wire;
+pub(crate) mod stage;
+pub(crate) mod wire;
 
 mod access_log;
 mod acknowledge;
@@ -23,12 +23,13 @@ mod pipelining;
 mod proxy_protocol;
 mod queue;
 mod random;
+mod rearranged;
 mod shutdown;
 mod slow;
 mod sticky;
 mod tcp;
-mod tls;
-mod tls_instances;
+pub(crate) mod tls;
+pub(crate) mod tls_instances;
 mod trace;
 mod trails;
 mod upgrades;

@@ -10,13 +10,21 @@ use std::time::{Duration, Instant};
 use everup_core::config::{self, Config};
 use everup_core::ids::{Generation, InstanceId};
 use everup_gateway::{
-    AccessLog, Availability, Connector, Files, Gateway, GatewayEvent, InstanceFiles, InstanceShared,
-    InstanceTable, ListenerSockets, ListenerTable, ServiceShared, ServiceTable, Setup, Snapshot,
+    AccessLog, Availability, Batching, Connector, Files, Gateway, GatewayEvent, InstanceFiles,
+    InstanceShared, InstanceTable, ListenerSockets, ListenerTable, Rearrangement, ServiceShared,
+    ServiceTable, Setup, Snapshot,
 };
 use socket2::{Domain, Socket, Type};
 use tokio::sync::mpsc;
 
 use crate::wire::{Message, PATIENCE, Wire, ok};
+
+/// The same tests run as two programs, `gateway` with every receive and send in a batch,
+/// `gateway_plain` with none.
+const BATCHING: Batching = match env!("CARGO_CRATE_NAME").as_bytes() {
+    b"gateway_plain" => Batching::Never,
+    _ => Batching::Always,
+};
 
 /// An instance that does what its script says.
 pub(crate) struct Origin {
@@ -248,6 +256,7 @@ impl Setting {
             limits: config.limits.clone(),
             access_log,
             makes_trace_parents,
+            batching: BATCHING,
             sockets: vec![http, tcp_sockets],
             threads,
             sticky_keys: [[1; 32]].into(),
@@ -274,7 +283,11 @@ impl Setting {
     }
 }
 
-fn sockets(listener: usize, protocol: config::Protocol, threads: usize) -> (ListenerSockets, SocketAddr) {
+pub(crate) fn sockets(
+    listener: usize,
+    protocol: config::Protocol,
+    threads: usize,
+) -> (ListenerSockets, SocketAddr) {
     let mut local: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let fds = (0..threads).map(|_| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -361,9 +374,33 @@ impl Stage {
             connector(&self.behind),
         );
         self.gateway().publish(table);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let acknowledged = self.gateway().acknowledged(Generation(self.generation));
-        runtime.block_on(async { tokio::time::timeout(PATIENCE, acknowledged).await }).unwrap();
+        self.acknowledged(Generation(self.generation));
+    }
+
+    /// The next table with all instances in these states, not yet published, and what it is made for.
+    pub(crate) fn next_table(&mut self, states: &[Availability]) -> Snapshot {
+        self.generation += 1;
+        let all: Vec<usize> = (0..self.instances.len()).collect();
+        snapshot(&self.config, &self.service, &self.instances, self.generation, &all, states, None)
+    }
+
+    /// Changes more than the table, and waits until every thread goes by it.
+    pub(crate) fn rearrange(&mut self, rearrangement: Rearrangement, table: Snapshot) {
+        let (generation, gateway) = (table.generation, self.gateway.as_mut().unwrap());
+        let prepared = gateway.prepare(rearrangement).unwrap();
+        gateway.carry_out(prepared, table);
+        self.acknowledged(generation);
+    }
+
+    /// What its configuration says.
+    pub(crate) fn limits(&self) -> config::Limits {
+        self.config.limits.clone()
+    }
+
+    fn acknowledged(&self, generation: Generation) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let acknowledged = self.gateway().acknowledged(generation);
+        runtime.block_on(async { tokio::time::timeout(PATIENCE, acknowledged).await.unwrap() });
     }
 
     /// Publishes a table by which the http listener has these routes, with all instances taking requests.

@@ -154,9 +154,9 @@ fn connections_and_sessions_are_used_again() {
     });
     let stage = before(&[&instance]).service(&tls(&ca, NAMED)).start();
     let mut client = stage.connect();
-    for round in 0..6 {
-        client.send(post("/", &round.to_string()));
-        assert_eq!(client.answer().text(), round.to_string());
+    // GETs: a POST may be lost on a connection that the instance is just closing, and nobody may repeat it.
+    for _ in 0..6 {
+        assert_eq!(client.get("/").status(), 200);
     }
     let seen = instance.seen();
     let kinds: Vec<_> = seen.iter().map(|one| one.kind == Some(HandshakeKind::Resumed)).collect();

@@ -34,6 +34,7 @@ pub(in super::super) fn service(name: &str, instances: Vec<InstanceStatus>) -> S
     ServiceStatus {
         name: name.into(),
         balance: "round-robin".into(),
+        leaves: false,
         requests_per_second: 99.6,
         in_flight: 2,
         parked: 0,

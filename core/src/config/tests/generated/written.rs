@@ -53,13 +53,14 @@ fn time(time: Duration) -> String {
 }
 
 fn write_node(text: &mut String, node: &Node) {
-    let Node { name, state, admin, metrics, threads, user } = node;
+    let Node { name, state, admin, metrics, threads, io_uring, user } = node;
     text.push_str("[node]\n");
     set_if(text, "name", name.as_ref().map(quoted));
     set_if(text, "state", state.as_deref().map(path));
     set_if(text, "admin", admin.as_deref().map(path));
     set_if(text, "metrics", metrics.map(quoted));
     set_if(text, "threads", *threads);
+    set(text, "io_uring", io_uring);
     set_if(text, "user", user.as_ref().map(quoted));
 }
 

@@ -1,0 +1,54 @@
+//! A series of configurations, each of which differs from the one before in one way, until every kind of change has been
+//! there; and then over again. What the clients of the stage use is in all of them.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+/// How many kinds of changes there are.
+pub const KINDS: u64 = 17;
+
+/// The configuration after so many changes. `/fixed` is answered by one of the fixed instances, or by the service `shop`,
+/// of which everup runs the instances, like everything else.
+pub fn configuration(changes: u64, fixed: [SocketAddr; 2]) -> String {
+    let is = |kind: u64| (changes + KINDS - 1 - kind) / KINDS % 2 == 1;
+    let either = |kind: u64, one: &'static str, other: &'static str| if is(kind) { other } else { one };
+    let mut text = String::new();
+    let mut line = |text_line: &str| writeln!(text, "{text_line}").expect("text takes text");
+    line(either(0, "", "[trace]\nparent = \"make\""));
+    line(either(1, "", "[access_log]\nto = \"access.log\""));
+    line(either(2, "", "[limits]\nhead_bytes = \"20KiB\"\nconnections_per_client = 5000"));
+    line("[[listener]]\nbind = [\"127.0.0.1:0\"]\nservice = \"shop\"");
+    // The last of each round takes the whole service away, the first of the next one brings it back.
+    let has_fixed = changes == 0 || !changes.is_multiple_of(KINDS);
+    if has_fixed {
+        line("[[listener.route]]\npath = \"/fixed\"\nservice = \"fixed\"");
+        line(either(4, "", "set_headers = { x-reloaded = \"1\" }"));
+    }
+    if is(5) {
+        line("[[listener]]\nbind = [\"127.0.0.1:0\"]\nservice = \"shop\"");
+    }
+    line("[service.shop]");
+    line(either(6, "", "balance = \"least-connections\""));
+    line(either(7, "", "sticky = { by = \"cookie\" }"));
+    line(either(8, "", "outlier = \"off\""));
+    line(either(9, "", "max_connections = 1000"));
+    line(either(10, "", "retry = { attempts = 5 }\npark = { time = \"20s\" }\ntimeout = { idle = \"50s\" }"));
+    line(either(11, "drain = { time = \"20s\" }", "drain = { time = \"10s\" }"));
+    line("[service.shop.health]\nhttp = \"/healthz\"\nrise = 1");
+    line(either(12, "interval = \"500ms\"", "interval = \"400ms\""));
+    line("[service.shop.run]\ncommand = [\"{everup}\", \"sample-app\", \"--port\", \"{port}\"]");
+    line(either(13, "replicas = 2", "replicas = 3"));
+    line(either(14, "", "environment = { SHADE = \"blue\" }"));
+    if has_fixed {
+        let [a, b] = fixed;
+        let (first, second) = if is(15) { (b, a) } else { (a, b) };
+        line(
+            "[service.fixed]\nbalance = \"weighted-round-robin\"\nhealth = { http = \"/healthz\", interval = \"500ms\" }",
+        );
+        line(&match is(3) {
+            true => format!("instances = [{{ address = \"{first}\", weight = 3 }}, \"{second}\"]"),
+            false => format!("instances = [\"{first}\"]"),
+        });
+    }
+    text
+}

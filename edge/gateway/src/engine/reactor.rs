@@ -1,0 +1,161 @@
+//! The thread's one wait for the kernel: it learns which sockets can be read or written, and wakes who waits for that.
+//! What can be done for many sockets in one call is done here: `receives`, `sends`.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+
+use super::Batching;
+use super::batch::{self, Batch};
+use super::entry::{Entry, READABLE, WRITABLE};
+use super::receives::Receives;
+use super::sends::Sends;
+
+/// Sockets that are looked at in a turn. More would not make the batches cheaper, but those at the end would wait longer.
+const EVENTS: usize = batch::MOST;
+
+/// With fewer, plain calls cost less.
+const SMALLEST_BATCH: usize = 4;
+
+/// Reads and writes that a task may make before others have their turn.
+const BUDGET: u32 = 64;
+
+/// The bell's place among the events.
+const BELL: u64 = u64::MAX;
+
+/// A thread's sockets.
+pub(crate) struct Reactor {
+    epoll: OwnedFd,
+    entries: RefCell<Vec<Option<Rc<Entry>>>>,
+    free: RefCell<Vec<u32>>,
+    events: RefCell<Vec<Event>>,
+    /// None: every call is made by itself.
+    batch: Option<RefCell<Batch>>,
+    pub(super) receives: Receives,
+    pub(super) sends: Sends,
+    /// So much is going on that it pays to make calls together.
+    gathers: Cell<bool>,
+    budget: Cell<u32>,
+}
+
+impl std::fmt::Debug for Reactor {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Reactor").field("batching", &self.is_batching()).finish_non_exhaustive()
+    }
+}
+
+impl Reactor {
+    pub(super) fn new(batching: Batching) -> io::Result<Self> {
+        let smallest = if batching == Batching::Always { 1 } else { SMALLEST_BATCH };
+        let batch = if batching == Batching::Never { None } else { Batch::new(smallest) };
+        Ok(Self {
+            epoll: epoll::create(CreateFlags::CLOEXEC)?,
+            entries: RefCell::default(),
+            free: RefCell::default(),
+            events: RefCell::new(Vec::with_capacity(EVENTS)),
+            receives: Receives::new(if batch.is_some() { EVENTS } else { 0 }),
+            sends: Sends::default(),
+            batch: batch.map(RefCell::new),
+            gathers: Cell::new(false),
+            budget: Cell::new(BUDGET),
+        })
+    }
+
+    pub(super) fn is_batching(&self) -> bool {
+        self.batch.is_some()
+    }
+
+    /// From now on waits end when `bell` can be read.
+    pub(super) fn watch_bell(&self, bell: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, bell, EventData::new_u64(BELL), EventFlags::IN)?)
+    }
+
+    /// Watches a descriptor, both ways, from now on until [`Self::leave`].
+    pub(super) fn enter(&self, fd: OwnedFd, ready: u8) -> io::Result<Rc<Entry>> {
+        let mut entries = self.entries.borrow_mut();
+        let place = self.free.borrow_mut().pop().unwrap_or_else(|| {
+            entries.push(None);
+            u32::try_from(entries.len() - 1).expect("there are fewer sockets than descriptors")
+        });
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        if let Err(error) = epoll::add(&self.epoll, &fd, EventData::new_u64(place.into()), flags) {
+            self.free.borrow_mut().push(place);
+            return Err(error.into());
+        }
+        let entry = Rc::new(Entry::new(fd, place, ready));
+        entries[place as usize] = Some(Rc::clone(&entry));
+        Ok(entry)
+    }
+
+    /// The socket is given up; closing it ends the watch.
+    pub(super) fn leave(&self, entry: &Entry) {
+        let left = self.entries.borrow_mut()[entry.place as usize].take();
+        self.free.borrow_mut().extend(left.map(|entry| entry.place));
+    }
+
+    pub(super) fn renew_budget(&self) {
+        self.budget.set(BUDGET);
+    }
+
+    /// Whether the task that runs may do one more read or write.
+    pub(super) fn spend(&self) -> bool {
+        let left = self.budget.get();
+        self.budget.set(left.saturating_sub(1));
+        left > 0
+    }
+
+    /// Whether writes are to be left for the end of the turn.
+    pub(super) fn gathers(&self) -> bool {
+        self.gathers.get()
+    }
+
+    /// Waits for news of the sockets, not longer than `timeout`, and wakes whom they concern. Whether the bell rang.
+    pub(super) fn wait(&self, timeout: Option<Duration>) -> bool {
+        self.receives.keep();
+        let timeout = timeout.map(|time| Timespec {
+            tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: time.subsec_nanos().into(),
+        });
+        let mut events = self.events.borrow_mut();
+        events.clear();
+        // An interrupted wait has no news.
+        let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
+        self.gathers.set(self.batch.as_ref().is_some_and(|batch| batch.borrow().pays_for(events.len())));
+        let entries = self.entries.borrow();
+        let mut rang = false;
+        for event in events.iter() {
+            let place = event.data.u64();
+            rang |= place == BELL;
+            // A place may be empty by now: its socket left.
+            if let Some(entry) = usize::try_from(place).ok().and_then(|place| entries.get(place)?.as_ref()) {
+                self.on_event(entry, event.flags);
+            }
+        }
+        self.receives.receive_all(self.batch.as_ref());
+        rang
+    }
+
+    /// Makes the sends that the turn's tasks have left for its end.
+    pub(super) fn send_all(&self) {
+        self.sends.send_all(self.batch.as_ref());
+    }
+
+    fn on_event(&self, entry: &Rc<Entry>, flags: EventFlags) {
+        entry.on_event(flags);
+        if entry.is(WRITABLE) {
+            self.sends.on_writable(entry);
+        }
+        if entry.is(READABLE) && entry.reader.waits() {
+            if self.gathers.get() && entry.may_receive_ahead() {
+                self.receives.enter(entry);
+            } else {
+                entry.reader.wake();
+            }
+        }
+    }
+}

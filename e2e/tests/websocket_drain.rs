@@ -139,3 +139,27 @@ fn a_drain_that_is_not_waited_for_names_the_tunnels_that_are_left() {
     until("all of them have gone", || everup.instance(&samples[0].address().to_string()).tunnels == 0);
     assert_eq!(all_told(talkers).len(), leaving);
 }
+
+#[test]
+fn an_instance_or_a_service_that_a_reload_removes_takes_leave_of_its_websockets() {
+    let samples = ["a", "b"].map(Sample::start);
+    let settings =
+        |config: Config| String::from(config.set("balance = \"round-robin\"").set("drain.time = \"6s\""));
+    let mut everup = Everup::with(settings(Config::shop(samples.iter().map(Sample::address)))).start();
+    everup.wait_all_up();
+    let running = talkers(20, everup.address(), Duration::from_secs(60));
+    let leaving = wait_open(&mut everup, 20);
+    let without_a = settings(Config::shop([samples[1].address()]));
+    everup.reload(without_a.clone());
+    everup.wait_until("a has left", |status| status.services[0].instances.len() == 1);
+    until("its clients have gone", || running.iter().filter(|one| one.is_finished()).count() == leaving);
+    let (gone, staying): (Vec<_>, Vec<_>) = running.into_iter().partition(JoinHandle::is_finished);
+    assert_eq!((gone.len(), staying.len()), (leaving, 20 - leaving));
+    assert!(all_told(gone).iter().all(|one| one.instance == "a"));
+    let began = Instant::now();
+    everup.reload(without_a.replace("shop", "store"));
+    everup.wait_until("shop has left", |status| status.services.len() == 1);
+    assert!(began.elapsed() < DRAIN);
+    let told = all_told(staying);
+    assert!(told.len() == 20 - leaving && told.iter().all(|one| one.instance == "b"));
+}

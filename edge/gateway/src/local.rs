@@ -201,6 +201,7 @@ impl Local {
         }
         let mut down: Vec<usize> = Vec::new();
         if table.instances().any(|instance| instance.table.state == Availability::Draining)
+            || table.snapshot.services.iter().any(|service| service.leaves)
             || before.instances().any(|old| !table.instances().any(|new| new.key() == old.key()))
         {
             self.watches.tunnels_leave(|key| table.leaves(key));

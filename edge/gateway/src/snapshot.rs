@@ -84,6 +84,8 @@ pub struct ServiceTable {
     pub shared: Arc<ServiceShared>,
     /// What connections to its instances are secured with; None: nothing.
     pub connector: Option<Arc<Connector>>,
+    /// It is no longer in the configuration, and only finishes what it has.
+    pub leaves: bool,
     /// Its instances, also those that take nothing now.
     pub instances: Vec<InstanceTable>,
     /// The table of `balance = "maglev"` for [`ServiceTable::candidates`]. Without it every thread fills its own, which

@@ -67,7 +67,9 @@ impl Table {
         if !candidates.iter().any(&usable) {
             return None;
         }
-        (start + 1..count).chain(0..start).map(at).find(|candidate| usable(candidate)).map(|one| one.index)
+        let next = (start + 1..count).chain(0..start).map(at).find(|candidate| usable(candidate));
+        // Among very many the lightest may have no slot.
+        next.or_else(|| candidates.iter().find(|candidate| usable(candidate))).map(|one| one.index)
     }
 }
 

@@ -10,7 +10,7 @@
 //!
 //! One place, one call: nobody is woken in vain. A newcomer may not go before whoever waits for the same
 //! ([`Queue::goes_before`]). A user who is kept with one instance waits for a place on that one, and lets others pass to
-//! places elsewhere.
+//! places elsewhere; so does a request that was refused by an instance with regard to that one.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -26,11 +26,26 @@ pub struct Queue<W> {
     flow: Flow,
 }
 
+/// What will do for one who waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The only instance that will do; None: any.
+    pub only: Option<usize>,
+    /// Those that will not do.
+    pub never: Vec<usize>,
+}
+
+impl Wanted {
+    /// Whether a place on this instance will do.
+    pub fn fits(&self, instance: usize) -> bool {
+        self.only.is_none_or(|only| only == instance) && !self.never.contains(&instance)
+    }
+}
+
 #[derive(Debug)]
 struct Entry<W> {
     ticket: u64,
-    /// The only instance that will do; None: any.
-    wants: Option<usize>,
+    wanted: Wanted,
     called: bool,
     waiter: W,
 }
@@ -62,24 +77,32 @@ impl<W> Queue<W> {
     ///
     /// # Errors
     /// [`QueueFull`].
-    pub fn join(&mut self, limit: usize, wants: Option<usize>, waiter: W) -> Result<u64, QueueFull> {
+    pub fn join(&mut self, limit: usize, wanted: Wanted, waiter: W) -> Result<u64, QueueFull> {
         if self.waiting.len() >= limit {
             return Err(QueueFull);
         }
-        let (ticket, called) = (self.next, !self.goes_before(wants));
+        let (ticket, called) = (self.next, !self.goes_before(wanted.only));
         self.next += 1;
-        self.waiting.push_back(Entry { ticket, wants, called, waiter });
+        self.waiting.push_back(Entry { ticket, wanted, called, waiter });
         Ok(ticket)
     }
 
     /// Somebody waits who would take the place that a newcomer wants.
     pub fn goes_before(&self, wants: Option<usize>) -> bool {
-        self.waiting.iter().any(|entry| entry.wants.is_none() || entry.wants == wants)
+        self.waiting.iter().any(|entry| match wants {
+            Some(instance) => entry.wanted.fits(instance),
+            None => entry.wanted.only.is_none(),
+        })
+    }
+
+    /// Some instance will not do for somebody who waits: there may be room on it for others, who would not hear of it.
+    pub fn is_choosy(&self) -> bool {
+        self.waiting.iter().any(|entry| !entry.wanted.never.is_empty())
     }
 
     /// Calls the first who was not called yet and whom the free place `fits`, and tells what wakes it.
-    pub fn call(&mut self, fits: impl Fn(Option<usize>) -> bool) -> Option<&W> {
-        let entry = self.waiting.iter_mut().find(|entry| !entry.called && fits(entry.wants))?;
+    pub fn call(&mut self, fits: impl Fn(&Wanted) -> bool) -> Option<&W> {
+        let entry = self.waiting.iter_mut().find(|entry| !entry.called && fits(&entry.wanted))?;
         entry.called = true;
         Some(&entry.waiter)
     }
@@ -131,21 +154,29 @@ mod tests {
 
     use super::*;
 
-    fn any(_: Option<usize>) -> bool {
+    fn any(_: &Wanted) -> bool {
         true
     }
 
-    fn called(queue: &mut Queue<u32>, fits: impl Fn(Option<usize>) -> bool) -> Option<u32> {
+    fn only(instance: usize) -> Wanted {
+        Wanted { only: Some(instance), never: Vec::new() }
+    }
+
+    fn of(free: usize) -> impl Fn(&Wanted) -> bool {
+        move |wanted| wanted.fits(free)
+    }
+
+    fn called(queue: &mut Queue<u32>, fits: impl Fn(&Wanted) -> bool) -> Option<u32> {
         queue.call(fits).copied()
     }
 
     #[test]
     fn the_first_that_comes_is_called_first_and_each_only_once() {
         let mut queue = Queue::default();
-        let first = queue.join(9, None, 1).unwrap();
+        let first = queue.join(9, Wanted::default(), 1).unwrap();
         assert!(queue.is_called(first, |_| ()), "a place may have become free meanwhile");
         queue.wait_on(first);
-        assert!((2..5).all(|n| queue.join(9, None, n).is_ok()));
+        assert!((2..5).all(|n| queue.join(9, Wanted::default(), n).is_ok()));
         assert_eq!(
             (0..6).map(|_| called(&mut queue, any)).collect::<Vec<_>>(),
             [Some(1), Some(2), Some(3), Some(4), None, None]
@@ -155,8 +186,8 @@ mod tests {
     #[test]
     fn whoever_was_called_in_vain_keeps_its_turn() {
         let mut queue = Queue::default();
-        let first = queue.join(9, None, 1).unwrap();
-        queue.join(9, None, 2).unwrap();
+        let first = queue.join(9, Wanted::default(), 1).unwrap();
+        queue.join(9, Wanted::default(), 2).unwrap();
         queue.wait_on(first);
         assert_eq!(called(&mut queue, any), Some(1));
         queue.wait_on(first);
@@ -168,23 +199,37 @@ mod tests {
     #[test]
     fn a_user_of_one_instance_waits_for_it_and_lets_others_pass() {
         let mut queue = Queue::default();
-        let sticky = queue.join(9, Some(7), 1).unwrap();
+        let sticky = queue.join(9, only(7), 1).unwrap();
         queue.wait_on(sticky);
         assert!(!queue.goes_before(None) && !queue.goes_before(Some(8)) && queue.goes_before(Some(7)));
-        let other = queue.join(9, None, 2).unwrap();
+        let other = queue.join(9, Wanted::default(), 2).unwrap();
         queue.wait_on(other);
-        let of = |free: usize| move |wants: Option<usize>| wants.is_none_or(|wanted| wanted == free);
         assert_eq!(called(&mut queue, of(8)), Some(2));
         assert_eq!(called(&mut queue, of(8)), None);
         assert_eq!(called(&mut queue, of(7)), Some(1));
     }
 
     #[test]
+    fn who_was_refused_by_an_instance_does_not_hear_of_its_places_and_others_do() {
+        let mut queue = Queue::default();
+        let refused = queue.join(9, Wanted { only: None, never: vec![7] }, 1).unwrap();
+        queue.wait_on(refused);
+        assert!(queue.is_choosy() && !queue.goes_before(Some(7)) && queue.goes_before(Some(8)));
+        assert_eq!(called(&mut queue, of(7)), None);
+        let other = queue.join(9, Wanted::default(), 2).unwrap();
+        queue.wait_on(other);
+        assert_eq!(called(&mut queue, of(7)), Some(2));
+        assert_eq!(called(&mut queue, of(8)), Some(1));
+        queue.leave(refused);
+        assert!(!queue.is_choosy());
+    }
+
+    #[test]
     fn only_so_many_wait() {
         let mut queue = Queue::default();
-        assert_eq!(queue.join(0, None, 1), Err(QueueFull));
-        assert!(queue.join(1, None, 1).is_ok());
-        assert_eq!(queue.join(1, None, 2), Err(QueueFull));
+        assert_eq!(queue.join(0, Wanted::default(), 1), Err(QueueFull));
+        assert!(queue.join(1, Wanted::default(), 1).is_ok());
+        assert_eq!(queue.join(1, Wanted::default(), 2), Err(QueueFull));
         assert_eq!(queue.len(), 1);
     }
 
@@ -198,7 +243,7 @@ mod tests {
             for (what, which) in steps {
                 let chosen = model.get(which % model.len().max(1)).map(|(ticket, _)| *ticket);
                 match (what, chosen) {
-                    (0, _) => match queue.join(5, None, 0) {
+                    (0, _) => match queue.join(5, Wanted::default(), 0) {
                         Ok(ticket) => model.push((ticket, model.is_empty())),
                         Err(QueueFull) => prop_assert_eq!(model.len(), 5),
                     },

@@ -590,6 +590,7 @@ impl Attempt<'_> {
         } else {
             0
         };
+        self.taking.on_written(self.local.coarse_now(), written);
         if written < first.len() {
             self.unsent.extend_from_slice(&first[written..]);
         }

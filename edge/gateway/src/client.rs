@@ -314,7 +314,20 @@ impl Client {
         let certificate = self.stream.tls().and_then(Session::peer_certificate);
         // What the TLS library has verified and we cannot read has a subject all the same: an unknown one.
         self.certificate = certificate.map(|der| certificate::read(der).unwrap_or_default());
-        true
+        self.certificate_holds(local)
+    }
+
+    /// A session that goes on is not verified again, and each may follow another: the certificate must not outlive itself.
+    fn certificate_holds(&self, local: &Local) -> bool {
+        let resumed = self.stream.tls().is_some_and(Session::is_resumed);
+        let now = i64::try_from(local.unix_seconds()).unwrap_or(i64::MAX);
+        let holds =
+            !resumed || self.certificate.as_ref().is_none_or(|certificate| now <= certificate.not_after);
+        if !holds {
+            let why = "its certificate has expired since its TLS session began";
+            local.shared.turned_away.count(Reason::Tls, self.source.ip(), why);
+        }
+        holds
     }
 
     /// What a PROXY header tells of it, beyond its address.
@@ -714,8 +727,10 @@ fn too_large(bytes: &[u8]) -> Refusal {
     }
 }
 
-/// Whether a head may end somewhere in here.
+/// Whether a head may end somewhere in here. Empty lines before it (RFC 9112 section 2.2) are no end.
 fn has_blank_line(bytes: &[u8]) -> bool {
+    let empty = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    let bytes = &bytes[empty..];
     memchr::memchr_iter(b'\n', bytes).any(|at| matches!(bytes[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
 }
 
@@ -736,5 +751,22 @@ fn explain(malformed: everup_core::http::Malformed) -> &'static str {
         Malformed::BothLengths => "both Content-Length and Transfer-Encoding are given",
         Malformed::Status => "the status code is not valid",
         Malformed::Chunk => "the chunked coding is broken",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_blank_line;
+
+    #[test]
+    fn empty_lines_before_a_head_do_not_end_it() {
+        for (bytes, wanted) in [
+            (&b"\r\n\r\n"[..], false),
+            (b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n", false),
+            (b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", true),
+            (b"GET / HTTP/1.1\n\n", true),
+        ] {
+            assert_eq!(has_blank_line(bytes), wanted, "{}", bytes.escape_ascii());
+        }
     }
 }

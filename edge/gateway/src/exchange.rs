@@ -13,7 +13,7 @@ use crate::judge;
 use crate::local::Local;
 use crate::park::{self, WaitOver};
 use crate::queue::{self, Turn};
-use crate::service::{InFlight, Instance, Picked, Tried};
+use crate::service::{InFlight, Instance, Picked, Tried, wanted};
 use crate::sticky;
 use crate::tale::Verdict;
 use crate::tell;
@@ -152,7 +152,8 @@ impl<'a> Custody<'a> {
         let since = *self.queued_since.get_or_insert(began);
         let seen = self.local.generation();
         let (service, held) = (&self.incoming.service, self.incoming.out.capacity());
-        let waited = queue::wait(self.local, self.client, service, turn, wants, held, since).await;
+        let wanted = wanted(wants, &self.tried);
+        let waited = queue::wait(self.local, self.client, service, turn, wanted, held, since).await;
         let in_vain = waited == Err(WaitOver::InVain);
         self.incoming.trail.on_queued(self.incoming.started, began, self.local.now(), seen, in_vain);
         self.incoming.service = self.local.current(&self.incoming.service);

@@ -228,7 +228,7 @@ impl Local {
         }
         // Whoever waits for a place may find one in this table, or none at all.
         for service in &table.services {
-            service.shared.queue.call(|wants| service.has_room(wants));
+            service.shared.queue.call(|wanted| service.has_room(wanted));
         }
     }
 

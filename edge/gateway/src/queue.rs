@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use everup_core::balance::queue::Queue;
+use everup_core::balance::queue::{Queue, Wanted};
 
 use crate::client::Client;
 use crate::local::Local;
@@ -33,7 +33,7 @@ impl WaitingRoom {
 
     /// Wakes the first who waits for the free place. Whoever joins writes `waiting` and then looks for a place; whoever
     /// leaves gives the place back and then reads `waiting`: one of them sees the other.
-    pub(crate) fn call(&self, fits: impl Fn(Option<usize>) -> bool) {
+    pub(crate) fn call(&self, fits: impl Fn(&Wanted) -> bool) {
         if self.waiting.load(Ordering::SeqCst) > 0 {
             let waker = self.lock().call(fits).and_then(Clone::clone);
             if let Some(waker) = waker {
@@ -62,22 +62,27 @@ impl WaitingRoom {
 pub(crate) struct Turn {
     service: Rc<Service>,
     ticket: u64,
-    wants: Option<usize>,
+    wanted: Wanted,
     thread: usize,
 }
 
 impl Turn {
-    fn join(local: &Local, service: &Rc<Service>, wants: Option<usize>) -> Result<Self, WaitOver> {
+    fn join(local: &Local, service: &Rc<Service>, wanted: Wanted) -> Result<Self, WaitOver> {
         let room = &service.shared.queue;
         let mut queue = room.lock();
-        if wants.is_none() && queue.is_hopeless(local.now(), service.settings.queue.time) {
+        if wanted.only.is_none() && queue.is_hopeless(local.now(), service.settings.queue.time) {
             return Err(WaitOver::InVain);
         }
-        let ticket =
-            queue.join(service.settings.queue.requests, wants, None).map_err(|_| WaitOver::InVain)?;
+        let ticket = queue.join(service.settings.queue.requests, wanted.clone(), None);
+        let ticket = ticket.map_err(|_| WaitOver::InVain)?;
         room.waiting.store(queue.len(), Ordering::SeqCst);
+        let is_choosy = queue.is_choosy();
+        drop(queue);
         service.shared.queued.cell(local.thread).add(1);
-        Ok(Self { service: Rc::clone(service), ticket, wants, thread: local.thread })
+        if is_choosy {
+            room.call(|wanted| service.has_room(wanted));
+        }
+        Ok(Self { service: Rc::clone(service), ticket, wanted, thread: local.thread })
     }
 
     /// It looked and found its place.
@@ -90,7 +95,7 @@ impl Turn {
         self.service = Rc::clone(service);
         self.room().lock().wait_on(self.ticket);
         // What became free while it looked was offered to nobody.
-        self.room().call(|wants| self.service.has_room(wants));
+        self.room().call(|wanted| self.service.has_room(wanted));
     }
 
     fn room(&self) -> &WaitingRoom {
@@ -106,7 +111,7 @@ impl Drop for Turn {
         room.waiting.store(queue.len(), Ordering::SeqCst);
         drop(queue);
         self.service.shared.queued.cell(self.thread).add(-1);
-        room.call(|wants| self.service.has_room(wants));
+        room.call(|wanted| self.service.has_room(wanted));
     }
 }
 
@@ -117,7 +122,7 @@ pub(crate) async fn wait(
     client: &Client,
     service: &Rc<Service>,
     turn: &mut Option<Turn>,
-    wants: Option<usize>,
+    wanted: Wanted,
     held: usize,
     since: Duration,
 ) -> Result<(), WaitOver> {
@@ -127,10 +132,14 @@ pub(crate) async fn wait(
         return Err(WaitOver::InVain);
     }
     match turn {
-        Some(turn) if turn.wants == wants => turn.wait_on(service),
+        Some(turn) if turn.wanted == wanted => {
+            turn.wait_on(service);
+            // It may be called again at once: others of this thread get their time all the same.
+            tokio::task::consume_budget().await;
+        }
         _ => {
             *turn = None;
-            *turn = Some(Turn::join(local, service, wants)?);
+            *turn = Some(Turn::join(local, service, wanted)?);
         }
     }
     let Some(turn) = turn else { return Ok(()) };

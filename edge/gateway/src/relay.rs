@@ -143,6 +143,8 @@ impl Flow {
                 Poll::Ready(Ok(())) => *moved = true,
                 Poll::Pending if self.track.as_mut().is_some_and(|track| track.stops_on_quiet()) => {}
                 other => {
+                    // What TLS took may not be out yet, and nobody else waits for the kernel to take it.
+                    let _ = to.poll_flush(cx);
                     // Quiet relays hold no pipe either.
                     self.pipe.take().into_iter().for_each(|pipe| local.pipes.give(pipe));
                     return other;
@@ -192,7 +194,10 @@ impl Flow {
         let mut scratch = local.buffers.scratch();
         let read = match from.poll_read(cx, &mut scratch) {
             Poll::Ready(Ok(read)) => read,
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Ready(Err(error)) => {
+                to.break_off();
+                return Poll::Ready(Err(error));
+            }
             Poll::Pending => return Poll::Pending,
         };
         self.ended = read == 0;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use everup_core::balance::backup::Rank;
+use everup_core::balance::queue::Wanted;
 use everup_core::balance::{self, Choice, Loads, Picker, slow_start};
 use everup_core::config;
 use everup_core::exchange::Budget;
@@ -82,6 +83,11 @@ pub(crate) enum Picked {
 pub(crate) struct Tried {
     pub(crate) key: usize,
     pub(crate) reuse: bool,
+}
+
+/// What a request waits for that needs `only` this instance, or any, and has `tried` some.
+pub(crate) fn wanted(only: Option<usize>, tried: &[Tried]) -> Wanted {
+    Wanted { only, never: tried.iter().filter(|tried| !tried.reuse).map(|tried| tried.key).collect() }
 }
 
 impl Table {
@@ -200,15 +206,11 @@ impl Service {
         self.state.picker.borrow_mut().set_shares(share);
     }
 
-    /// Whether somebody who wants this instance, or any, should look: there is a place, or nothing to wait for.
-    pub(crate) fn has_room(&self, wants: Option<usize>) -> bool {
-        match wants {
-            Some(key) => !self.instances.iter().any(|one| one.key() == key && one.takes() && one.is_full()),
-            None => {
-                let mut takes = self.instances.iter().filter(|one| one.takes()).peekable();
-                takes.peek().is_none() || takes.any(|one| !one.is_full())
-            }
-        }
+    /// Whether somebody who wants this should look: there is a place, or nothing to wait for.
+    pub(crate) fn has_room(&self, wanted: &Wanted) -> bool {
+        let mut fitting =
+            self.instances.iter().filter(|one| one.takes() && wanted.fits(one.key())).peekable();
+        fitting.peek().is_none() || fitting.any(|one| !one.is_full())
     }
 
     /// The instance for the next request: another than those tried if there is one; then, of those, one that may be
@@ -347,7 +349,7 @@ impl Drop for InFlight {
         self.0.table.shared.leave();
         if let Some(limit) = &self.0.limit {
             let key = self.0.key();
-            limit.service.queue.call(|wants| wants.is_none_or(|wanted| wanted == key));
+            limit.service.queue.call(|wanted| wanted.fits(key));
         }
     }
 }

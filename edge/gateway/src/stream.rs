@@ -161,7 +161,8 @@ impl Stream {
 
     /// What the peer has not acknowledged yet.
     pub(crate) fn queued(&self) -> io::Result<u64> {
-        queued(self.tcp.as_fd()).map(|queued| queued + self.tcp.unsent())
+        let held = self.tls.as_ref().map_or(0, |tls| tls.held());
+        queued(self.tcp.as_fd()).map(|queued| queued + self.tcp.unsent() + held as u64)
     }
 
     /// Tells the peer that we send no more.
@@ -172,11 +173,16 @@ impl Stream {
         }
     }
 
-    /// Closing will be a reset: what was sent so far is not all.
-    pub(crate) fn reset_on_close(&mut self) {
+    /// What was sent so far may not be all: within TLS nobody will be told that this is the end.
+    pub(crate) fn break_off(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.break_off();
         }
+    }
+
+    /// Closing will be a reset: what was sent so far is not all.
+    pub(crate) fn reset_on_close(&mut self) {
+        self.break_off();
         // The peer may be gone already; nobody is misled then.
         let _ = SockRef::from(&self.tcp).set_linger(Some(std::time::Duration::ZERO));
     }

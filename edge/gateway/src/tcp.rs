@@ -14,7 +14,7 @@ use crate::local::{Local, RequestId};
 use crate::park::{self, WaitOver};
 use crate::queue;
 use crate::relay;
-use crate::service::{InFlight, Picked, Service, Tried};
+use crate::service::{InFlight, Picked, Service, Tried, wanted};
 use crate::sticky;
 use crate::stream::Stream;
 
@@ -129,7 +129,7 @@ async fn pick(
                 return Ok(in_flight);
             }
             Picked::Queue(wants) => {
-                queue::wait(local, client, service, &mut turn, wants, 0, since).await?;
+                queue::wait(local, client, service, &mut turn, wanted(wants, tried), 0, since).await?;
             }
             Picked::Park => {
                 turn = None;

@@ -144,3 +144,11 @@ proptest! {
         prop_assert!(table.is_for(&all) && !table.is_for(&moved));
     }
 }
+
+#[test]
+fn one_that_is_too_light_for_a_slot_is_found_when_nobody_else_is_usable() {
+    let all = candidates(&[vec![256; 400], vec![1]].concat());
+    let table = Table::new(&all);
+    assert_eq!(shares(&table)[400], 0);
+    assert_eq!(table.pick(&all, 7, |one| one.index == 400), Some(400));
+}

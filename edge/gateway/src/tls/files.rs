@@ -47,8 +47,9 @@ pub(super) struct Watched<T> {
     value: Option<T>,
 }
 
-/// What tells one content of the files from another without reading: device, inode, size, time of change.
-type Stamps = Vec<Option<(u64, u64, u64, i64, i64)>>;
+/// What tells one content of the files from another without reading: device, inode, size, time of change. That of their
+/// rights counts too: a file that could not be read may be readable now.
+type Stamps = Vec<Option<(u64, u64, u64, [i64; 4])>>;
 
 #[derive(Debug)]
 pub(super) struct Pair {
@@ -195,7 +196,8 @@ impl<T> Watched<T> {
 fn stamps(paths: &[PathBuf]) -> Stamps {
     let stamp = |path: &PathBuf| {
         let data = fs::metadata(path).ok()?;
-        Some((data.dev(), data.ino(), data.size(), data.mtime(), data.mtime_nsec()))
+        let times = [data.mtime(), data.mtime_nsec(), data.ctime(), data.ctime_nsec()];
+        Some((data.dev(), data.ino(), data.size(), times))
     };
     paths.iter().map(stamp).collect()
 }
@@ -283,4 +285,28 @@ fn content(path: &Path, problem: impl Into<String>) -> TlsError {
 fn seconds_now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn files_whose_rights_have_changed_are_looked_at_again() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("site.key");
+        fs::write(&path, "key").unwrap();
+        let paths = [path];
+        let before = stamps(&paths);
+        assert_eq!(stamps(&paths), before);
+        // The kernel's clock for this ticks every few milliseconds.
+        let changed = (0..1000).any(|round| {
+            fs::set_permissions(&paths[0], fs::Permissions::from_mode(0o600 | (round % 2))).unwrap();
+            std::thread::park_timeout(std::time::Duration::from_millis(5));
+            stamps(&paths) != before
+        });
+        assert!(changed);
+    }
 }

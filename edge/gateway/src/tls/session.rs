@@ -22,6 +22,8 @@ pub(crate) struct Session {
     connection: Connection,
     /// Read from the kernel, not yet taken by rustls: it holds no more than some plaintext at a time.
     ahead: Vec<u8>,
+    /// Of what was written: how much the kernel has not taken, the few bytes that encryption adds aside.
+    held: usize,
     /// The peer's end of the connection was seen, be it announced or not.
     ended: bool,
     /// Nothing is to be said at the end any more.
@@ -45,7 +47,7 @@ impl Session {
     }
 
     fn new(connection: Connection, ahead: Vec<u8>) -> Self {
-        Self { connection, ahead, ended: false, silent: false, finishing: false }
+        Self { connection, ahead, held: 0, ended: false, silent: false, finishing: false }
     }
 
     /// Gets as far as the peer lets us; ready when both sides may talk.
@@ -128,9 +130,15 @@ impl Session {
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_flush(tcp, cx))?;
         let taken = self.connection.writer().write_vectored(bytes)?;
+        self.held += taken;
         // Whether it went is found out by the next call: these bytes are ours now.
         let _ = self.poll_flush(tcp, cx);
         Poll::Ready(Ok(taken))
+    }
+
+    /// How much of what was written the kernel does not have.
+    pub(crate) fn held(&self) -> usize {
+        self.held
     }
 
     /// Whether the kernel has everything that was written.
@@ -141,11 +149,12 @@ impl Session {
     pub(crate) fn poll_flush(&mut self, tcp: &Socket, cx: &Context<'_>) -> Poll<io::Result<()>> {
         while self.connection.wants_write() {
             match self.connection.write_tls(&mut Wire { tcp, cx }) {
-                Ok(_) => {}
+                Ok(written) => self.held = self.held.saturating_sub(written),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Poll::Pending,
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+        self.held = 0;
         if std::mem::take(&mut self.finishing) {
             // The peer may be gone already, which is what is wanted.
             tcp.finish_writing();

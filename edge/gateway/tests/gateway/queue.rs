@@ -152,6 +152,29 @@ fn a_user_who_is_kept_with_an_instance_waits_for_it_and_lets_others_pass() {
     assert_eq!((first.answer().text(), second.answer().text()), ("a".into(), "a".into()));
 }
 
+#[test]
+fn who_was_refused_by_one_instance_waits_for_the_other_and_holds_nobody_up() {
+    let gate = Gate::default();
+    let (origin, _) = gated(&gate);
+    let refusing = Origin::refusing();
+    let stage = before([&origin, &refusing]).service("max_connections = 1").start();
+    let mut clients: Vec<_> = (0..3).map(|_| stage.connect()).collect();
+    clients.iter_mut().for_each(|client| client.send(get("/")));
+    until("one is there and two wait", || origin.count() == 1 && stage.service.queued.total() == 2);
+    // The thread has time for others meanwhile.
+    let started = Instant::now();
+    let mut stranger = stage.connect();
+    stranger.send("GET / HTTP/9.9\r\n\r\n");
+    assert_eq!(stranger.answer().status(), 505);
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    gate.open();
+    for client in &mut clients {
+        assert_eq!(client.answer().status(), 200);
+    }
+    assert_eq!(stage.service.queued.total(), 0);
+    stage.settles();
+}
+
 /// How many answers a second so many clients get that send one request after the other.
 fn goodput(stage: &Stage, clients: usize, time: Duration) -> f64 {
     let answered = AtomicUsize::new(0);

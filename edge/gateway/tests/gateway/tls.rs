@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -42,10 +43,18 @@ impl Ca {
 
     /// Puts NAME.pem and NAME.key there, each in one step.
     pub(crate) fn write(&self, name: &str, hosts: &[&str]) -> PrivateKeyDer<'static> {
+        self.write_until(name, hosts, None)
+    }
+
+    /// The same; it is valid until then.
+    fn write_until(&self, name: &str, hosts: &[&str], end: Option<SystemTime>) -> PrivateKeyDer<'static> {
         let key = KeyPair::generate().unwrap();
         let mut params =
             CertificateParams::new(hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>()).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
+        if let Some(end) = end {
+            params.not_after = end.into();
+        }
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         for (file, text) in [("pem", certificate.pem()), ("key", key.serialize_pem())] {
             fs::write(self.path("new"), text).unwrap();
@@ -361,6 +370,34 @@ fn files_are_taken_up_when_they_change_and_broken_ones_are_not() {
     exchange(&mut old, get("/").as_bytes()).unwrap();
 }
 
+/// A client that shows a certificate of `issuer`, valid until `end`.
+fn as_alice(ca: &Ca, issuer: &Ca, end: Option<SystemTime>) -> Arc<ClientConfig> {
+    let key = issuer.write_until("alice", &[], end);
+    let mut config = ca.client();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let made = rustls::sign::CertifiedKey::from_der(issuer.chain("alice"), key, &provider).unwrap();
+    config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(made));
+    Arc::new(config)
+}
+
+#[test]
+fn a_session_does_not_outlive_the_certificate_that_its_client_has_shown() {
+    let ca = Ca::new();
+    ca.write("site", &["site.example"]);
+    let origin = Origin::named("a");
+    let lines = format!("{}client_ca = \"{}\"\n", ca.listener(&["site"]), ca.path("ca.pem").display());
+    let stage = setting(&origin, &lines).start();
+    let end = SystemTime::now() + Duration::from_secs(4);
+    let config = as_alice(&ca, &ca, Some(end));
+    let ask = || exchange(&mut connect(&config, stage.address, "site.example"), get("/").as_bytes());
+    assert!(ask().is_ok() && ask().is_ok());
+    until("it has expired", || SystemTime::now() > end + Duration::from_millis(1100));
+    let arrived = origin.count();
+    // Whatever tickets the client has got so far.
+    (0..12).for_each(|_| assert!(ask().is_err()));
+    assert_eq!(origin.count(), arrived);
+}
+
 #[test]
 fn only_clients_with_a_certificate_of_the_authority_are_served_and_their_subject_is_passed_on() {
     let ca = Ca::new();
@@ -369,14 +406,7 @@ fn only_clients_with_a_certificate_of_the_authority_are_served_and_their_subject
     let lines = format!("{}client_ca = \"{}\"\n", ca.listener(&["site"]), ca.path("ca.pem").display());
     let stage = setting(&origin, &lines).start();
     let stranger = Ca::new();
-    let with = |issuer: &Ca| {
-        let key = issuer.write("alice", &[]);
-        let mut config = ca.client();
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let made = rustls::sign::CertifiedKey::from_der(issuer.chain("alice"), key, &provider).unwrap();
-        config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(made));
-        Arc::new(config)
-    };
+    let with = |issuer: &Ca| as_alice(&ca, issuer, None);
     for config in [Arc::new(ca.client()), with(&stranger)] {
         let mut https = connect(&config, stage.address, "site.example");
         exchange(&mut https, get("/").as_bytes()).unwrap_err();
@@ -495,6 +525,77 @@ fn an_upgrade_goes_through_tls_both_ways() {
     let mut all = Vec::new();
     https.read_to_end(&mut all).unwrap();
     assert!(all.ends_with(&body), "{} bytes", all.len());
+}
+
+/// A client for whom much waits in the gateway's session.
+fn narrow(ca: &Ca, stage: &Stage) -> Https {
+    let name = ServerName::try_from("site.example").unwrap();
+    let connection = ClientConnection::new(Arc::new(ca.client()), name).unwrap();
+    StreamOwned::new(connection, crate::wire::narrow(stage.address))
+}
+
+#[test]
+fn a_slow_client_gets_its_answer_also_when_that_waits_in_the_session() {
+    let ca = Ca::new();
+    ca.write("site", &["site.example"]);
+    let origin = Origin::answering(|_| ok(vec![b'x'; 16 << 20]));
+    let stage = stage(&ca, &origin, &["site"]);
+    let mut https = narrow(&ca, &stage);
+    https.write_all(get("/").as_bytes()).unwrap();
+    let started = Instant::now();
+    // 4 kB/s, four times the least, for longer than anyone is given who is slower than that.
+    for step in 0..180 {
+        until("it is time to read on", || started.elapsed().as_millis() >= step * 200);
+        https.read_exact(&mut [0; 800]).unwrap_or_else(|error| panic!("{step}: {error}"));
+    }
+}
+
+#[test]
+fn the_last_bytes_of_a_tunnel_do_not_wait_for_others_behind_them() {
+    let ca = Ca::new();
+    ca.write("site", &["site.example"]);
+    let origin = Origin::start(|visit| {
+        visit.request();
+        visit.wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+        while let Some(kibibytes) = visit.wire.try_take(1) {
+            visit.wire.send(pattern(usize::from(kibibytes[0]) * 1024));
+        }
+    });
+    let stage = stage(&ca, &origin, &["site"]);
+    let mut https = narrow(&ca, &stage);
+    https.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n").unwrap();
+    let mut head =
+        vec![0; b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n".len()];
+    https.read_exact(&mut head).unwrap();
+    for kibibytes in (4..=240).step_by(4) {
+        https.write_all(&[kibibytes]).unwrap();
+        // Long enough for the gateway to have met the full buffer, which is what this is about.
+        thread::park_timeout(Duration::from_millis(15));
+        let mut all = vec![0; usize::from(kibibytes) * 1024];
+        https.read_exact(&mut all).unwrap_or_else(|error| panic!("{kibibytes} KiB: {error}"));
+        assert!(all == pattern(all.len()), "{kibibytes} KiB");
+    }
+}
+
+#[test]
+fn a_tunnel_that_was_broken_off_does_not_look_ended() {
+    let ca = Ca::new();
+    ca.write("site", &["site.example"]);
+    let switched = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+    let origin = Origin::start(move |visit| {
+        visit.request();
+        visit.wire.send([switched, "half"].concat());
+        visit.wire.take(1);
+        visit.wire.writer().reset();
+    });
+    let stage = stage(&ca, &origin, &["site"]);
+    let mut https = connect(&Arc::new(ca.client()), stage.address, "site.example");
+    https.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n").unwrap();
+    let mut all = vec![0; switched.len() + b"half".len()];
+    https.read_exact(&mut all).unwrap();
+    https.write_all(b"!").unwrap();
+    let end = https.read_to_end(&mut all).map_err(|error| error.kind());
+    assert_eq!(end, Err(std::io::ErrorKind::UnexpectedEof));
 }
 
 #[test]

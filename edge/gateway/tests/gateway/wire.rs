@@ -264,6 +264,16 @@ fn fields(lines: &str) -> Vec<(String, String)> {
         .collect()
 }
 
+/// A connection whose small segments make for small buffers in the kernels.
+pub(crate) fn narrow(address: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_tcp_mss(536).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&address.into()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    TcpStream::from(socket)
+}
+
 pub(crate) fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: app\r\n\r\n")
 }

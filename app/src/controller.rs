@@ -22,7 +22,7 @@ use everup_instance::Change;
 use tokio::sync::oneshot;
 
 use crate::clock::Now;
-use crate::drain::{self, Waiting};
+use crate::drain::{self, Left, Waiting};
 use crate::notes::{Notes, Revisions};
 use crate::outliers::Changed;
 use crate::service::{Instance, Service};
@@ -297,16 +297,19 @@ impl Controller {
         }
     }
 
-    /// What has to be finished before the data plane may end: requests, also those that wait, and relays of services
-    /// behind tcp and tls-passthrough listeners. WebSockets end whenever they like and are not waited for.
+    /// What has to be finished before the data plane may end: requests, also those that wait, relays of services behind tcp
+    /// and tls-passthrough listeners, and WebSockets, which are being closed. Other tunnels end whenever they like and are
+    /// not waited for.
     pub(crate) fn to_be_finished(&self) -> u64 {
         let of_service = |(index, service): (usize, &Service)| {
             let mut listeners = self.slots.iter().map(|slot| &slot.listener);
             let is_relayed =
                 listeners.any(|one| one.protocol.relays() && one.services().any(|service| service == index));
             let of_instance = |instance: &Instance| {
-                let tunnels = if is_relayed { 0 } else { instance.shared.tunnels() };
-                u64::from(instance.shared.in_flight().saturating_sub(tunnels))
+                let shared = &instance.shared;
+                let endless =
+                    if is_relayed { 0 } else { shared.tunnels().saturating_sub(shared.websockets()) };
+                u64::from(shared.in_flight().saturating_sub(endless))
             };
             service.shared.parked.total()
                 + service.shared.queued.total()
@@ -489,11 +492,14 @@ impl Controller {
 
     fn answer_drains(&mut self, now: Now) {
         let Self { drains, places, services, acknowledged, .. } = self;
-        let in_flight = |id: &InstanceId| {
-            let place = places.get(id);
-            place.map_or(0, |&(s, i)| u64::from(services[s].instances[i].shared.in_flight()))
+        let left = |id: &InstanceId| {
+            let place = places.get(id).map(|&(s, i)| &services[s].instances[i].shared);
+            place.map_or_else(Left::default, |shared| Left {
+                in_flight: u64::from(shared.in_flight()),
+                tunnels: u64::from(shared.tunnels()),
+            })
         };
-        for (reply, outcome) in drain::finished(drains, now.time, *acknowledged, in_flight) {
+        for (reply, outcome) in drain::finished(drains, now.time, *acknowledged, left) {
             let _ = reply.send(Ok(outcome));
         }
     }

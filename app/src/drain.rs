@@ -17,16 +17,25 @@ pub(crate) struct Waiting<R> {
     pub(crate) reply: R,
 }
 
-/// Takes out what can be answered at `now`, given what the threads have acknowledged and what is in flight.
+/// What an instance has still to finish.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Left {
+    /// Requests, tunnels and relays.
+    pub(crate) in_flight: u64,
+    /// Tunnels and relays alone.
+    pub(crate) tunnels: u64,
+}
+
+/// Takes out what can be answered at `now`, given what the threads have acknowledged and what is left.
 pub(crate) fn finished<R>(
     waiting: &mut Vec<Waiting<R>>,
     now: Time,
     acknowledged: Generation,
-    in_flight: impl Fn(&InstanceId) -> u64,
+    left: impl Fn(&InstanceId) -> Left,
 ) -> Vec<(R, DrainOutcome)> {
     let mut done = Vec::new();
     for one in std::mem::take(waiting) {
-        match outcome(&one, now, acknowledged, in_flight(&one.id)) {
+        match outcome(&one, now, acknowledged, left(&one.id)) {
             Some(outcome) => done.push((one.reply, outcome)),
             None => waiting.push(one),
         }
@@ -34,13 +43,18 @@ pub(crate) fn finished<R>(
     done
 }
 
-fn outcome<R>(one: &Waiting<R>, now: Time, acknowledged: Generation, in_flight: u64) -> Option<DrainOutcome> {
+fn outcome<R>(one: &Waiting<R>, now: Time, acknowledged: Generation, left: Left) -> Option<DrainOutcome> {
     let waited = now.since(one.began);
+    let Left { in_flight, tunnels } = left;
     if acknowledged >= one.generation && in_flight == 0 {
-        return Some(DrainOutcome { in_flight: 0, waited });
+        return Some(DrainOutcome { in_flight: 0, tunnels: 0, waited });
     }
     // Not acknowledged: somebody may be about to send something there, so it is never told as drained.
-    (now >= one.deadline).then(|| DrainOutcome { in_flight: in_flight.max(1), waited })
+    (now >= one.deadline).then(|| DrainOutcome {
+        in_flight: in_flight.max(1),
+        tunnels: tunnels.min(in_flight),
+        waited,
+    })
 }
 
 #[cfg(test)]
@@ -55,7 +69,10 @@ mod tests {
             deadline: Time::from_millis(2000),
             reply: (),
         }];
-        let done = finished(&mut waiting, Time::from_millis(now), Generation(acknowledged), |_| in_flight);
+        let done = finished(&mut waiting, Time::from_millis(now), Generation(acknowledged), |_| Left {
+            in_flight,
+            tunnels: 0,
+        });
         assert_eq!(done.len() + waiting.len(), 1);
         done.first().map(|(_, outcome)| outcome.in_flight)
     }

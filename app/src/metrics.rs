@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use everup_admin::Format;
 use everup_gateway::{
-    Availability, DURATION_BOUNDS, Measured, RouteName, RouteShared, SIZE_BOUNDS, TurnedAway, durations,
+    Availability, DURATION_BOUNDS, Farewells, Measured, RouteName, RouteShared, SIZE_BOUNDS, TurnedAway,
+    durations,
 };
 
 use self::exposition::{Kind, Page};
@@ -59,6 +60,7 @@ pub(crate) fn page(
     page.sample("everup_access_log_dropped_total", &[], dropped_lines);
     per_route(&mut page, wall, routes);
     per_service(&mut page, services);
+    farewells(&mut page, services);
     statuses(&mut page, services);
     latencies(&mut page, wall, services);
     per_instance(&mut page, services);
@@ -69,7 +71,7 @@ pub(crate) fn page(
 type Family<T> = (&'static str, Kind, &'static str, fn(&T) -> u64);
 
 fn per_service(page: &mut Page, services: &[Service]) {
-    let families: [Family<Service>; 5] = [
+    let families: [Family<Service>; 7] = [
         ("everup_requests_total", Kind::Counter, "Requests (http) and connections (tcp) taken on.", |s| {
             s.shared.requests.total()
         }),
@@ -89,12 +91,31 @@ fn per_service(page: &mut Page, services: &[Service]) {
             "Requests that wait for an instance at its limit now.",
             |s| s.shared.queued.total(),
         ),
+        ("everup_tunnels", Kind::Gauge, "Upgraded connections and TCP relays open now.", |s| {
+            s.instances.iter().map(|instance| u64::from(instance.shared.tunnels())).sum()
+        }),
+        ("everup_websockets", Kind::Gauge, "Those of the tunnels that are WebSockets.", |s| {
+            s.instances.iter().map(|instance| u64::from(instance.shared.websockets())).sum()
+        }),
     ];
     for (name, kind, help, value) in families {
         page.family(name, kind, help);
         for service in services {
             page.sample(name, &[("service", &service.settings.name)], value(service));
         }
+    }
+}
+
+fn farewells(page: &mut Page, services: &[Service]) {
+    let name = "everup_websockets_ended_total";
+    let help =
+        "WebSockets that everup ended because their instance, or everup itself, left: with a Close, or cut.";
+    page.family(name, Kind::Counter, help);
+    for service in services {
+        let sum = |of: fn(&Farewells) -> u64| service.shared.farewells.cells().map(of).sum::<u64>();
+        let label = ("service", &*service.settings.name);
+        page.sample(name, &[label, ("how", "closed")], sum(|one| one.closed.value()));
+        page.sample(name, &[label, ("how", "cut")], sum(|one| one.cut.value()));
     }
 }
 

@@ -29,6 +29,7 @@ fn service_table(service: &mut Service) -> ServiceTable {
         settings: Arc::clone(&service.settings),
         shared: Arc::clone(&service.shared),
         connector: service.connector.clone(),
+        leaves: service.leaves.is_some(),
         instances: service.instances.iter().map(instance_table).collect(),
         maglev: None,
     };

@@ -48,7 +48,7 @@ enum Verb {
     /// Watch services, instances and last events live, with keys to drain and undrain
     #[cfg(feature = "top")]
     Top(verb::top::Args),
-    /// Give an instance no new requests and wait until those it has are finished
+    /// Give an instance no new requests, close its WebSockets, and wait until what it has is finished
     Drain(verb::drain::Args),
     /// Give a drained instance requests again
     Undrain(verb::undrain::Args),

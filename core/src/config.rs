@@ -47,7 +47,7 @@ use toml::de::DeTable;
 pub use access_log::{AccessLog, LogTo};
 pub use certificate::CertificateFiles;
 pub use deploy::{Approve, Deploy, DeployStrategy, OnFail, Portion};
-pub use drain::Drain;
+pub use drain::{Drain, WebSockets};
 pub use edits::{Edits, FieldEdits, Prefix};
 pub use health::{Check, Health};
 pub use instance::FixedInstance;

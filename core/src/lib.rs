@@ -24,3 +24,4 @@ pub mod proxy_protocol;
 pub mod reload;
 pub mod route;
 pub mod time;
+pub mod websocket;

@@ -69,6 +69,13 @@ impl WebSocket {
         self.hear().0 == 0x8 && self.connection.is_closed()
     }
 
+    /// Answers a close frame that was heard, and sees the connection end in order.
+    #[track_caller]
+    pub fn answer_close(mut self, code: &[u8]) -> bool {
+        self.frame(0x8, code);
+        self.connection.is_closed()
+    }
+
     /// Whether the other side closes now, in order or not.
     #[track_caller]
     pub fn is_closed_by_peer(&mut self) -> bool {

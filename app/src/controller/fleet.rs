@@ -38,7 +38,7 @@ impl Controller {
         for waiting in self.drains.extract_if(.., |waiting| waiting.id == *id) {
             // Nothing is in flight on what is gone.
             let waited = now.time.since(waiting.began);
-            let _ = waiting.reply.send(Ok(everup_admin::DrainOutcome { in_flight: 0, waited }));
+            let _ = waiting.reply.send(Ok(everup_admin::DrainOutcome { in_flight: 0, tunnels: 0, waited }));
         }
         self.change(now, s);
     }

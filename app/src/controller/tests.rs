@@ -203,7 +203,10 @@ fn a_drain_is_answered_when_the_table_without_the_instance_is_acknowledged() {
     assert_eq!(state, Availability::Draining);
     assert!(answer.try_recv().is_err() && controller.is_draining());
     controller.handle(now(20), Input::Acknowledged(Generation(generation)));
-    assert_eq!(answer.try_recv(), Ok(Ok(DrainOutcome { in_flight: 0, waited: Duration::from_millis(10) })));
+    assert_eq!(
+        answer.try_recv(),
+        Ok(Ok(DrainOutcome { in_flight: 0, tunnels: 0, waited: Duration::from_millis(10) }))
+    );
     assert!(!controller.is_draining());
 }
 

@@ -1,11 +1,18 @@
-//! `everup drain SERVICE INSTANCE`: no new requests for an instance, and wait until those it has are finished.
+//! `everup drain SERVICE INSTANCE`: no new requests for an instance, and wait until those it has are finished and
+//! its WebSockets closed.
 
+use std::convert::Infallible;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use everup_admin::Client;
 use everup_core::ids::InstanceId;
 
 use crate::find::{self, Find};
+use crate::table::counted;
+
+/// How often is told what is left.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Which instance, and how long to wait for it.
 #[derive(clap::Args)]
@@ -28,13 +35,37 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { service, instance, wait, json, find } = args;
     let id = InstanceId::new(service, instance);
-    let answer = find::block_on(async { Ok(find.connect().await?.drain(&id, wait).await?) })?;
+    let answer = find::block_on(async {
+        let client = find.connect().await?;
+        tokio::select! {
+            answer = client.drain(&id, wait) => Ok(answer?),
+            never = tell_what_is_left(&client, &id), if !json => match never {},
+        }
+    })?;
     if json {
         println!("{}", serde_json::to_string(&answer)?);
     } else {
         println!("{id}: {}", answer.message);
     }
     Ok(if answer.drained { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Tells every second, if it changed, what the instance has still to finish. Nobody is told what could not be learned: the
+/// answer to the drain will say it.
+async fn tell_what_is_left(client: &Client, id: &InstanceId) -> Infallible {
+    let mut told = None;
+    let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + LOOK, LOOK);
+    loop {
+        interval.tick().await;
+        let Ok(status) = client.status().await else { continue };
+        let services = status.services.iter().filter(|service| service.name == *id.service);
+        let mut instances = services.flat_map(|service| &service.instances);
+        let Some(instance) = instances.find(|instance| instance.name == *id.instance) else { continue };
+        let left = (instance.in_flight.saturating_sub(instance.tunnels), instance.tunnels);
+        if left != (0, 0) && told.replace(left) != Some(left) {
+            eprintln!("{id}: {} and {} left", counted(left.0, "request"), counted(left.1, "tunnel"));
+        }
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -145,7 +145,7 @@ fn what_is_not_written_has_the_documented_default() {
         max_connections: None,
         queue: Queue { time: seconds(5), requests: 1000 },
         slow_start: Duration::ZERO,
-        drain: Drain { time: seconds(30) },
+        drain: Drain { time: seconds(30), websockets: WebSockets::Stagger },
         health: Health { check: Check::Tcp, interval: seconds(1), timeout, rise: 2, fall: 2 },
         outlier: Some(Outlier {
             failures: Some(5),

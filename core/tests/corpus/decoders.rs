@@ -11,12 +11,13 @@ use everup_core::http::chunked::ChunkScanner;
 use everup_core::http::{Framing, Malformed, Parsed, Storage, Version, forward, request, response};
 use everup_core::keeper::{ToKeeper, ToWorker};
 use everup_core::proxy_protocol::{self, Fields, Parsed as Proxied};
+use everup_core::websocket::{Frames, Stop};
 
 /// Decodes bytes and panics when a promise is broken.
 pub(crate) type Decoder = fn(&[u8]);
 
 /// The decoders, by the name of their fuzz target and corpus.
-pub(crate) const ALL: [(&str, Decoder); 9] = [
+pub(crate) const ALL: [(&str, Decoder); 10] = [
     ("certificate", certificate_der),
     ("chunked", chunked),
     ("client_hello", client_hello),
@@ -26,6 +27,7 @@ pub(crate) const ALL: [(&str, Decoder); 9] = [
     ("link", link),
     ("proxy_protocol", proxy_header),
     ("ticket", ticket),
+    ("websocket", websocket),
 ];
 
 /// Calls the decoder called `name`.
@@ -229,4 +231,29 @@ fn proxy_header(bytes: &[u8]) {
     for (read, taken) in [(again.source, ends.source), (again.destination, ends.destination)] {
         assert_eq!((read.ip().to_canonical(), read.port()), (taken.ip().to_canonical(), taken.port()));
     }
+}
+
+/// However the bytes arrive, frames end at the same places, and a Close is found where it begins.
+fn websocket(bytes: &[u8]) {
+    let mut single = Frames::default();
+    let mut close = None;
+    for (at, byte) in bytes.iter().enumerate() {
+        if single.is_between_frames() && byte & 0x0f == 8 {
+            close = close.or(Some(at));
+        }
+        assert_eq!(single.take_frame(&[*byte]), 1);
+        assert_eq!(single.has_closed(), close.is_some());
+        assert!(single.is_between_frames() || !single.is_between_messages());
+    }
+    let mut whole = Frames::default();
+    let mut at = 0;
+    while at < bytes.len() {
+        let taken = whole.take_frame(&bytes[at..]);
+        assert!(taken > 0 && (whole.is_between_frames() || at + taken == bytes.len()));
+        at += taken;
+    }
+    assert_eq!(whole, single);
+    let mut stopped = Frames::default();
+    assert_eq!(stopped.take_to(bytes, Stop::AtClose), close);
+    assert_eq!(stopped, single);
 }

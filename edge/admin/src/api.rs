@@ -186,6 +186,9 @@ pub struct DrainAnswer {
     pub drained: bool,
     /// Requests and tunnels still open on it.
     pub in_flight: u64,
+    /// Tunnels and relays alone; a part of `in_flight`.
+    #[serde(default)]
+    pub tunnels: u64,
     /// The same in one line: `drained`, or `2 requests still in flight after 30s`.
     pub message: String,
 }

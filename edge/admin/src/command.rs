@@ -113,20 +113,32 @@ impl Command {
 pub struct DrainOutcome {
     /// Requests and tunnels still open on the instance; 0: it is drained.
     pub in_flight: u64,
+    /// Tunnels and relays alone; a part of `in_flight`.
+    pub tunnels: u64,
     /// How long was waited.
     pub waited: Duration,
 }
 
 impl From<DrainOutcome> for DrainAnswer {
     fn from(outcome: DrainOutcome) -> Self {
-        let DrainOutcome { in_flight, waited } = outcome;
-        let message = match in_flight {
-            0 => "drained".to_owned(),
-            1 => format!("1 request still in flight after {}", in_words(waited)),
-            n => format!("{n} requests still in flight after {}", in_words(waited)),
+        let DrainOutcome { in_flight, tunnels, waited } = outcome;
+        let requests = in_flight.saturating_sub(tunnels);
+        let after = in_words(waited);
+        let message = match (requests, tunnels) {
+            (0, 0) => "drained".to_owned(),
+            (_, 0) => format!("{} still in flight after {after}", counted(requests, "request")),
+            (0, _) => format!("{} still open after {after}", counted(tunnels, "tunnel")),
+            (_, _) => {
+                let requests = counted(requests, "request");
+                format!("{requests} still in flight and {} open after {after}", counted(tunnels, "tunnel"))
+            }
         };
-        Self { drained: in_flight == 0, in_flight, message }
+        Self { drained: in_flight == 0, in_flight, tunnels, message }
     }
+}
+
+fn counted(count: u64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Seconds when they are whole, else milliseconds.
@@ -158,14 +170,17 @@ pub struct NotReady(pub String);
 mod tests {
     use super::*;
 
-    fn message(in_flight: u64, waited: Duration) -> String {
-        DrainAnswer::from(DrainOutcome { in_flight, waited }).message
+    fn message(requests: u64, tunnels: u64, waited: Duration) -> String {
+        DrainAnswer::from(DrainOutcome { in_flight: requests + tunnels, tunnels, waited }).message
     }
 
     #[test]
     fn a_drain_is_reported_in_words() {
-        assert_eq!(message(0, Duration::from_secs(3)), "drained");
-        assert_eq!(message(1, Duration::from_secs(30)), "1 request still in flight after 30s");
-        assert_eq!(message(7, Duration::from_millis(250)), "7 requests still in flight after 250ms");
+        assert_eq!(message(0, 0, Duration::from_secs(3)), "drained");
+        assert_eq!(message(1, 0, Duration::from_secs(30)), "1 request still in flight after 30s");
+        assert_eq!(message(7, 0, Duration::from_millis(250)), "7 requests still in flight after 250ms");
+        assert_eq!(message(0, 1, Duration::from_secs(30)), "1 tunnel still open after 30s");
+        let both = "1 request still in flight and 12 tunnels open after 30s";
+        assert_eq!(message(1, 12, Duration::from_secs(30)), both);
     }
 }

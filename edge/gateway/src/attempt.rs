@@ -16,6 +16,7 @@ use everup_core::exchange::Failure;
 use everup_core::http::body::Body;
 use everup_core::http::response::{self, Response};
 use everup_core::http::{Framing, Parsed, Version, forward};
+use everup_core::websocket::Frames;
 
 use crate::buffers::SCRATCH_BYTES;
 use crate::client::{Client, Incoming};
@@ -31,6 +32,7 @@ use crate::sticky;
 use crate::stream::Stream;
 use crate::taking::{Look, Taking};
 use crate::watch::Signal;
+use crate::websocket::{self, WebSocket};
 
 /// The largest head of an answer. Applications set many cookies; no honest head comes near it.
 const ANSWER_HEAD_BYTES: usize = 64 * 1024;
@@ -83,6 +85,8 @@ struct Attempt<'a> {
     was_broken: bool,
     /// The instance keeps the client waiting: does that still wait?
     looks_at_client: bool,
+    /// It has become a WebSocket, of which so much went to the client with the answer's head.
+    websocket: Option<Frames>,
 }
 
 /// A final answer of which the head was forwarded.
@@ -142,6 +146,7 @@ pub(crate) async fn run(
         stale,
         was_broken: false,
         looks_at_client: false,
+        websocket: None,
     };
     let mut held = Vec::new();
     let ended = attempt.run(&mut held).await;
@@ -550,8 +555,12 @@ impl Attempt<'_> {
         forward::response(&mut out, head, bytes, plain);
         self.answered = true;
         self.incoming.trail.on_answer(self.local.now(), head.status);
-        self.send_to_client(&out, &bytes[head.head_bytes..])?;
+        let rest = &bytes[head.head_bytes..];
+        self.send_to_client(&out, rest)?;
         self.local.buffers.give(out);
+        if websocket::is_opened_by(head.headers) {
+            self.websocket.insert(Frames::default()).take(rest);
+        }
         judge::on_answer(self.local, &self.incoming.service, self.instance, head.status);
         Ok(Next::Tunnel)
     }
@@ -567,7 +576,9 @@ impl Attempt<'_> {
         shared.enter_tunnel();
         let _leave = relay::LeaveTunnel(shared);
         let Client { stream, watch, .. } = &mut *self.client;
-        relay::run(self.local, watch, stream, &mut self.upstream, to_instance, idle).await;
+        let (local, ends) = (self.local, (&self.incoming.service, self.instance));
+        let websocket = self.websocket.map(|frames| Box::new(WebSocket::new(local, watch, ends, frames)));
+        relay::run(local, watch, stream, &mut self.upstream, to_instance, idle, websocket).await;
         Ended::Answered { keep: false }
     }
 

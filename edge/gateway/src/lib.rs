@@ -45,6 +45,7 @@ mod tls;
 mod trail;
 mod turned_away;
 mod watch;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -65,8 +66,8 @@ pub use access_log::{AccessLog, open as open_access_log, rfc_3339};
 pub use engine::Batching;
 pub use measure::{DURATION_BOUNDS, Durations, Measured, RouteName, RouteShared, SIZE_BOUNDS, durations};
 pub use snapshot::{
-    Answers, Availability, InstanceShared, InstanceTable, ListenerTable, ServiceShared, ServiceTable,
-    Snapshot, StatusClasses, Stay,
+    Answers, Availability, Farewells, InstanceShared, InstanceTable, ListenerTable, ServiceShared,
+    ServiceTable, Snapshot, StatusClasses, Stay,
 };
 pub use tale::{Event, Phases, REMEMBERED, REMEMBERED_TIME, Tale, Verdict, What};
 pub use tls::{Acceptor, Connector, Files, InstanceFiles, TlsError};

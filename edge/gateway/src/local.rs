@@ -49,7 +49,8 @@ pub(crate) struct Local {
     routes: RefCell<ThreadRoutes>,
     /// Since 1970: when a slow request was remembered last.
     slow_remembered: Cell<Duration>,
-    closing: Cell<bool>,
+    /// Since when, if it is.
+    closing: Cell<Option<Duration>>,
     coarse: Cell<Duration>,
     epoch: Instant,
     /// The epoch, since 1970: asked anew with every sweep, for clocks are set.
@@ -93,7 +94,7 @@ impl Local {
             table: RefCell::new(Rc::new(Table::new(snapshot, None, seed))),
             routes: RefCell::new(routes),
             slow_remembered: Cell::new(Duration::ZERO),
-            closing: Cell::new(false),
+            closing: Cell::new(None),
             coarse: Cell::new(epoch.elapsed()),
             epoch,
             wall_epoch: Cell::new(since_1970(SystemTime::now()).saturating_sub(epoch.elapsed())),
@@ -202,6 +203,12 @@ impl Local {
             gone.pool.set_open(false);
         }
         let mut down: Vec<usize> = Vec::new();
+        if table.instances().any(|instance| instance.table.state == Availability::Draining)
+            || table.snapshot.services.iter().any(|service| service.leaves)
+            || before.instances().any(|old| !table.instances().any(|new| new.key() == old.key()))
+        {
+            self.watches.tunnels_leave(|key| table.leaves(key));
+        }
         for instance in table.instances() {
             instance.pool.set_open(instance.takes());
             if instance.table.state == Availability::Down {
@@ -230,11 +237,16 @@ impl Local {
 
     /// From now on every answer is its connection's last.
     pub(crate) fn close(&self) {
-        self.closing.set(true);
+        self.closing.set(Some(self.now()));
         self.watches.closing(|_| true);
     }
 
     pub(crate) fn is_closing(&self) -> bool {
+        self.closing.get().is_some()
+    }
+
+    /// Since when every answer is its connection's last.
+    pub(crate) fn closing_since(&self) -> Option<Duration> {
         self.closing.get()
     }
 
@@ -286,6 +298,14 @@ impl Local {
     /// Counts an answer of ours that tells of a failure.
     pub(crate) fn count_error(&self, service: &ServiceShared) {
         service.errors.cell(self.thread).add(1);
+    }
+
+    /// Masks what goes to an instance in a WebSocket (RFC 6455 section 5.3). It protects nobody from what we send ourselves.
+    pub(crate) fn masking_key(&self) -> [u8; 4] {
+        let number = self.next_request.get();
+        self.next_request.set(number.wrapping_add(1));
+        let [a, b, c, d, ..] = split_mix(self.seed ^ number).to_le_bytes();
+        [a, b, c, d]
     }
 
     /// Writes a new `traceparent` of version 00: random ids, not sampled, for whether to trace is not ours to say.

@@ -1,6 +1,6 @@
 //! Bytes both ways between two connections until both have ended: TCP relays, and tunnels after an upgrade. Half-closed
 //! connections are passed on as such. A quiet relay is not ended by time (a database connection or a WebSocket may be
-//! quiet for hours); peers that vanish are noticed by TCP keep-alive.
+//! quiet for hours); peers that vanish are noticed by TCP keep-alive. WebSockets are followed on their way (`websocket.rs`).
 
 use std::io;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use crate::snapshot::InstanceShared;
 use crate::splice::{BULK, Pipe};
 use crate::stream::Stream;
 use crate::watch::Watch;
+use crate::websocket::{Track, WebSocket};
 
 /// Counts a tunnel out when it ends, however it ends.
 pub(crate) struct LeaveTunnel<'a>(pub(crate) &'a Arc<InstanceShared>);
@@ -24,7 +25,9 @@ impl Drop for LeaveTunnel<'_> {
 
 /// One direction.
 #[derive(Debug, Default)]
-struct Flow {
+pub(crate) struct Flow {
+    /// Of a WebSocket only.
+    pub(crate) track: Option<Box<Track>>,
     unsent: Vec<u8>,
     sent: usize,
     /// Much came at once the last time: let it pass through the kernel.
@@ -35,7 +38,7 @@ struct Flow {
 }
 
 /// Relays until both directions have ended or one side can no longer be read; `to_instance` was read from the client already. When
-/// one direction has ended, the other may be quiet for `idle` at most.
+/// one direction has ended, the other may be quiet for `idle` at most. A WebSocket may be closed by us before that.
 pub(crate) async fn run(
     local: &Local,
     watch: &Watch,
@@ -43,29 +46,44 @@ pub(crate) async fn run(
     instance: &mut Stream,
     to_instance: Vec<u8>,
     idle: Duration,
+    mut websocket: Option<Box<WebSocket<'_>>>,
 ) {
-    let mut up = Flow { unsent: to_instance, ..Flow::default() };
-    let mut down = Flow::default();
-    // Whether it ended well is the peers' business: both see just what the other did.
-    let _ = watch
-        .wait(|cx| {
-            let before = (up.finished, down.finished);
-            let mut moved = false;
-            let sides = [
-                up.poll(cx, client, instance, local, &mut moved),
-                down.poll(cx, instance, client, local, &mut moved),
-            ];
-            if sides.iter().any(|side| matches!(side, Poll::Ready(Err(_)))) || (up.finished && down.finished)
-            {
-                return Poll::Ready(());
+    let (to_instance_track, to_client_track) = websocket.as_ref().map(|one| one.tracks(&to_instance)).unzip();
+    let mut up = Flow { track: to_instance_track, unsent: to_instance, ..Flow::default() };
+    let mut down = Flow { track: to_client_track, ..Flow::default() };
+    loop {
+        let waited = watch.wait(|cx| {
+            loop {
+                if websocket.as_mut().is_some_and(|websocket| websocket.look(&mut up, &mut down)) {
+                    return Poll::Ready(());
+                }
+                let before = (up.finished, down.finished);
+                let mut moved = false;
+                let sides = [
+                    up.poll(cx, client, instance, local, &mut moved),
+                    down.poll(cx, instance, client, local, &mut moved),
+                ];
+                let is_broken = sides.iter().any(|side| matches!(side, Poll::Ready(Err(_))));
+                if is_broken || (up.finished && down.finished) {
+                    return Poll::Ready(());
+                }
+                let half_closed = up.finished || down.finished;
+                if half_closed && (moved || before != (up.finished, down.finished)) {
+                    watch.set_deadline(Some(local.coarse_now() + idle));
+                    let wakeup = websocket.as_ref().and_then(|websocket| websocket.next_wakeup());
+                    wakeup.into_iter().for_each(|wakeup| watch.limit_deadline(wakeup));
+                }
+                if !websocket.as_ref().is_some_and(|websocket| websocket.has_news(&up, &down)) {
+                    return Poll::Pending;
+                }
             }
-            let half_closed = up.finished || down.finished;
-            if half_closed && (moved || before != (up.finished, down.finished)) {
-                watch.set_deadline(Some(local.coarse_now() + idle));
-            }
-            Poll::Pending
-        })
-        .await;
+        });
+        // Whether it ended well is the peers' business: both see just what the other did.
+        let was_it_time = waited.await.is_err();
+        if !was_it_time || !websocket.as_ref().is_some_and(|websocket| websocket.is_due()) {
+            break;
+        }
+    }
     // The last words of one side may have come together with its end.
     instance.send_now();
 }
@@ -81,6 +99,9 @@ impl Flow {
         moved: &mut bool,
     ) -> Poll<io::Result<()>> {
         while !self.finished {
+            if let Some(last) = self.track.as_mut().and_then(|track| track.take_last()) {
+                self.unsent.extend_from_slice(&last);
+            }
             if self.sent < self.unsent.len() {
                 match to.poll_write(cx, &self.unsent[self.sent..]) {
                     Poll::Ready(Ok(written)) => self.sent += written,
@@ -114,12 +135,13 @@ impl Flow {
                 self.finished = true;
                 return Poll::Ready(Ok(()));
             }
-            let read = match self.bulk && from.may_splice() && to.may_splice() {
+            let read = match self.bulk && self.track.is_none() && from.may_splice() && to.may_splice() {
                 true => self.poll_fill(cx, from, local),
                 false => self.poll_read(cx, from, to, local),
             };
             match read {
                 Poll::Ready(Ok(())) => *moved = true,
+                Poll::Pending if self.track.as_mut().is_some_and(|track| track.stops_on_quiet()) => {}
                 other => {
                     // What TLS took may not be out yet, and nobody else waits for the kernel to take it.
                     let _ = to.poll_flush(cx);
@@ -130,6 +152,16 @@ impl Flow {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// All that came of it was sent on.
+    pub(crate) fn has_sent(&self) -> bool {
+        self.unsent.is_empty()
+    }
+
+    /// Nothing more comes of it.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended || self.finished
     }
 
     fn poll_fill(&mut self, cx: &Context<'_>, from: &Stream, local: &Local) -> Poll<io::Result<()>> {
@@ -170,10 +202,11 @@ impl Flow {
         };
         self.ended = read == 0;
         self.bulk = read >= BULK;
-        let written = if read == 0 { 0 } else { to.try_write(&scratch[..read], &[]).unwrap_or(0) };
-        if written < read {
+        let on = self.track.as_mut().map_or(read, |track| track.pass(&scratch[..read]));
+        let written = if on == 0 { 0 } else { to.try_write(&scratch[..on], &[]).unwrap_or(0) };
+        if written < on {
             self.unsent = local.buffers.take();
-            self.unsent.extend_from_slice(&scratch[written..read]);
+            self.unsent.extend_from_slice(&scratch[written..on]);
         }
         Poll::Ready(Ok(()))
     }

@@ -115,6 +115,15 @@ impl Table {
         self.instances().any(|instance| instance.key() == key && instance.takes())
     }
 
+    /// Whether the instance is to go, alone or with its service, or is no longer in this table.
+    pub(crate) fn leaves(&self, key: usize) -> bool {
+        let services = self.services.iter().zip(&self.snapshot.services);
+        let mut instances = services
+            .flat_map(|(service, table)| service.instances.iter().map(|instance| (instance, table.leaves)));
+        let found = instances.find(|(instance, _)| instance.key() == key);
+        found.is_none_or(|(instance, leaves)| leaves || instance.table.state == Availability::Draining)
+    }
+
     /// Whether the instance is judged down in this table. One that is no longer in it finishes what it has.
     pub(crate) fn is_down(&self, key: usize) -> bool {
         self.instances().any(|instance| instance.key() == key && instance.table.state == Availability::Down)

@@ -84,6 +84,8 @@ pub struct ServiceTable {
     pub shared: Arc<ServiceShared>,
     /// What connections to its instances are secured with; None: nothing.
     pub connector: Option<Arc<Connector>>,
+    /// It is no longer in the configuration, and only finishes what it has.
+    pub leaves: bool,
     /// Its instances, also those that take nothing now.
     pub instances: Vec<InstanceTable>,
     /// The table of `balance = "maglev"` for [`ServiceTable::candidates`]. Without it every thread fills its own, which
@@ -178,6 +180,8 @@ pub struct ServiceShared {
     pub latency: PerThread<Histogram>,
     /// The same by the bounds that are shown, with examples.
     pub durations: PerThread<Durations>,
+    /// WebSockets that everup ended.
+    pub farewells: PerThread<Farewells>,
     pub(crate) parked_now: AtomicUsize,
     /// What those, and who is in the queue, hold in memory.
     pub(crate) parked_bytes: AtomicUsize,
@@ -219,6 +223,7 @@ impl ServiceShared {
             statuses: PerThread::new(threads),
             latency: PerThread::new(threads),
             durations: PerThread::new(threads),
+            farewells: PerThread::new(threads),
             parked_now: AtomicUsize::new(0),
             parked_bytes: AtomicUsize::new(0),
             queue: WaitingRoom::default(),
@@ -226,6 +231,15 @@ impl ServiceShared {
             learned: Mutex::new(Homes::new(LEARNED)),
         }
     }
+}
+
+/// WebSockets that everup ended because their instance, or everup itself, left.
+#[derive(Debug, Default)]
+pub struct Farewells {
+    /// With a Close to the client.
+    pub closed: Counter,
+    /// Without: until the time was over, there was no place for one.
+    pub cut: Counter,
 }
 
 /// The answers of an instance, as far as they say how well it works.
@@ -252,6 +266,9 @@ pub struct InstanceShared {
     streak: CachePadded<AtomicU32>,
     load: CachePadded<Load>,
     tunnels: AtomicU32,
+    websockets: AtomicU32,
+    /// Places among WebSockets that are to be closed, dealt so far.
+    places: AtomicU64,
 }
 
 /// What every pick reads and every request writes, on one cache line.
@@ -272,6 +289,8 @@ impl InstanceShared {
             streak: CachePadded::new(AtomicU32::new(0)),
             load: CachePadded::default(),
             tunnels: AtomicU32::new(0),
+            websockets: AtomicU32::new(0),
+            places: AtomicU64::new(0),
         }
     }
 
@@ -284,6 +303,11 @@ impl InstanceShared {
     /// Tunnels (WebSocket and other upgrades) and TCP relays that are with it now; part of [`Self::in_flight`].
     pub fn tunnels(&self) -> u32 {
         self.tunnels.load(Ordering::Relaxed)
+    }
+
+    /// Those of the tunnels that are WebSockets.
+    pub fn websockets(&self) -> u32 {
+        self.websockets.load(Ordering::Relaxed)
     }
 
     /// Bad answers in a row, over all threads. Threads may mix up the order of answers that come at the same time.
@@ -357,5 +381,17 @@ impl InstanceShared {
 
     pub(crate) fn leave_tunnel(&self) {
         self.tunnels.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn enter_websocket(&self) {
+        self.websockets.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn leave_websocket(&self) {
+        self.websockets.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn deal_place(&self) -> u64 {
+        self.places.fetch_add(1, Ordering::Relaxed)
     }
 }

@@ -61,7 +61,7 @@ async fn relay_to(
     let _leave = relay::LeaveTunnel(shared);
     client.watch.set_deadline(None);
     let read_already = std::mem::take(&mut client.carry);
-    relay::run(local, &client.watch, &mut client.stream, &mut upstream, read_already, idle).await;
+    relay::run(local, &client.watch, &mut client.stream, &mut upstream, read_already, idle, None).await;
 }
 
 /// A connection to an instance of the service, tried and waited for as long as custody allows.

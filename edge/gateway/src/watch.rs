@@ -34,6 +34,7 @@ pub(crate) struct Watch {
     /// Time has passed since it was asked.
     waited: Cell<bool>,
     parked: Cell<bool>,
+    tunnel: Cell<Option<usize>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -72,6 +73,11 @@ impl Watch {
     /// Whether the wait is to look again at every new table.
     pub(crate) fn set_parked(&self, parked: bool) {
         self.parked.set(parked);
+    }
+
+    /// The instance that a tunnel leads to which is to be told when that leaves.
+    pub(crate) fn set_tunnel(&self, instance: Option<usize>) {
+        self.tunnel.set(instance);
     }
 
     /// Waits until `poll` is ready or a signal comes.
@@ -161,11 +167,23 @@ impl Watches {
         });
     }
 
-    /// Wakes every idle connection of these listeners so that it closes.
+    /// Wakes every tunnel to an instance of which `leaves` holds.
+    pub(crate) fn tunnels_leave(&self, leaves: impl Fn(usize) -> bool) {
+        self.each(|watch| {
+            if watch.tunnel.get().is_some_and(&leaves) {
+                watch.wake();
+            }
+        });
+    }
+
+    /// Wakes every idle connection of these listeners so that it closes, and every tunnel so that it looks whether it is to
+    /// say goodbye.
     pub(crate) fn closing(&self, of: impl Fn(usize) -> bool) {
         self.each(|watch| {
             if watch.idle.get() && of(watch.listener) {
                 watch.send(Signal::Closing);
+            } else if of(watch.listener) && watch.tunnel.get().is_some() {
+                watch.wake();
             }
         });
     }

@@ -119,6 +119,7 @@ fn gateway(access_log: Option<AccessLog>, batching: Batching) -> (Gateway, Socke
         settings: Arc::clone(&settings),
         shared: Arc::new(ServiceShared::new(1)),
         connector: None,
+        leaves: false,
         maglev: None,
     };
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

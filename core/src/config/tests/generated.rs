@@ -305,7 +305,8 @@ fn service() -> impl Strategy<Value = Service> {
         (1u32..=16, 0u32..=100).prop_map(|(attempts, budget_percent)| Retry { attempts, budget_percent });
     let park = (ms(0..=600_000), 1usize..=1_000_000, 65_536usize..=1 << 36)
         .prop_map(|(time, requests, bytes)| Park { time, requests, bytes });
-    let drain = ms(0..=86_400_000).prop_map(|time| Drain { time });
+    let websockets = prop::sample::select(&[WebSockets::Stagger, WebSockets::Close][..]);
+    let drain = (ms(0..=86_400_000), websockets).prop_map(|(time, websockets)| Drain { time, websockets });
     let outlier = option::of(outlier());
     let send_proxy = prop::sample::select(&[SendProxy::Off, SendProxy::V1, SendProxy::V2][..]);
     let queue = (ms(0..=600_000), 0usize..=1_000_000).prop_map(|(time, requests)| Queue { time, requests });

@@ -145,7 +145,7 @@ async fn a_drain_names_its_instance_and_its_patience_and_is_answered_in_words() 
         panic!("not asked")
     };
     assert_eq!((got, wait), (id, Some(Duration::from_millis(1500))));
-    reply.send(Ok(DrainOutcome { in_flight: 2, waited: Duration::from_secs(30) })).unwrap();
+    reply.send(Ok(DrainOutcome { in_flight: 2, tunnels: 0, waited: Duration::from_secs(30) })).unwrap();
     let answer = asked.await.unwrap().unwrap();
     assert_eq!((answer.drained, answer.message.as_str()), (false, "2 requests still in flight after 30s"));
 }

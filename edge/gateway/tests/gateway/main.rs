@@ -33,3 +33,4 @@ pub(crate) mod tls_instances;
 mod trace;
 mod trails;
 mod upgrades;
+mod websockets;

@@ -331,6 +331,7 @@ fn snapshot(
         settings: Arc::clone(&settings),
         shared: Arc::clone(service),
         connector,
+        leaves: false,
         maglev: None,
     };
     let listeners = config.listeners.iter();

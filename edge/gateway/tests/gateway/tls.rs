@@ -72,7 +72,7 @@ impl Ca {
     }
 
     /// Lines of a listener with these certificates.
-    fn listener(&self, names: &[&str]) -> String {
+    pub(crate) fn listener(&self, names: &[&str]) -> String {
         let pair = |name: &&str| {
             let file = |kind: &str| self.path(&format!("{name}.{kind}")).display().to_string();
             format!("{{ certificate = \"{}\", key = \"{}\" }}", file("pem"), file("key"))
@@ -126,7 +126,7 @@ fn stage(ca: &Ca, origin: &Origin, names: &[&str]) -> Stage {
     setting(origin, &ca.listener(names)).start()
 }
 
-fn setting(origin: &Origin, listener: &str) -> Setting {
+pub(crate) fn setting(origin: &Origin, listener: &str) -> Setting {
     before([origin]).listener(listener).http_only()
 }
 

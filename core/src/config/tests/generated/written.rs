@@ -198,7 +198,6 @@ fn write_service(text: &mut String, service: &Service) {
     let Retry { attempts, budget_percent } = retry;
     let Park { time: park_time, requests, bytes } = park;
     let Queue { time: queue_time, requests: queued } = queue;
-    let Drain { time: drain_time } = drain;
     writeln!(text, "[service.{name}]").unwrap();
     set(text, "balance", balance_text(*balance));
     if !instances.is_empty() {
@@ -222,7 +221,7 @@ fn write_service(text: &mut String, service: &Service) {
     );
     set(text, "queue", format!("{{ time = {}, requests = {queued} }}", time(*queue_time)));
     set(text, "slow_start", time(*slow_start));
-    set(text, "drain.time", time(*drain_time));
+    write_drain(text, drain);
     write_health(text, health);
     write_outlier(text, outlier.as_ref());
     if let Some(sticky) = sticky {
@@ -310,6 +309,16 @@ fn instance_text(instance: &FixedInstance) -> String {
         (1, false) => quoted(address),
         _ => format!("{{ address = \"{address}\", weight = {weight}, backup = {backup} }}"),
     }
+}
+
+fn write_drain(text: &mut String, drain: &Drain) {
+    let Drain { time: drain_time, websockets } = drain;
+    set(text, "drain.time", time(*drain_time));
+    let websockets = match websockets {
+        WebSockets::Stagger => "stagger",
+        WebSockets::Close => "close",
+    };
+    set(text, "drain.websockets", quoted(websockets));
 }
 
 fn write_health(text: &mut String, health: &Health) {

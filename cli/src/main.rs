@@ -45,10 +45,10 @@ enum Verb {
     Plan(verb::plan::Args),
     /// Show listeners, services and instances, their states and the load
     Status(verb::status::Args),
-    /// Watch services, instances and last events live, with keys to drain and undrain
+    /// Watch services, instances and last events live, with keys to drain
     #[cfg(feature = "top")]
     Top(verb::top::Args),
-    /// Give an instance no new requests, close its WebSockets, and wait until what it has is finished
+    /// Give an instance no new requests and wait until what it has is finished
     Drain(verb::drain::Args),
     /// Give a drained instance requests again
     Undrain(verb::undrain::Args),

@@ -176,15 +176,9 @@ enum Arrived {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(
-    local: Rc<Local>,
-    stream: Stream,
-    listener: usize,
-    peer: SocketAddr,
-    tls: Option<tls::Accepting>,
-) {
-    // Everything that an idle connection does not need is in a box of its own while it lasts: thousands are idle.
-    let mut client = Box::new(Client::new(&local, stream, listener, peer));
+///
+/// Everything that an idle connection does not need is in a box of its own while it lasts, because thousands are idle.
+pub(crate) async fn serve(local: Rc<Local>, mut client: Box<Client>, tls: Option<tls::Accepting>) {
     match Box::pin(client.enter(&local, tls)).await {
         Entered::Served => {}
         Entered::TooMany => return Box::pin(client.turn_away(&local)).await,

@@ -132,14 +132,24 @@ impl Door {
         let protocol = self.protocol.get();
         let tls = self.tls.borrow().as_ref().map(|acceptor| Accepting::new(&local, acceptor));
         let engine = Rc::clone(&local.engine);
-        engine.spawn(async move {
-            let _place = place;
-            match protocol {
-                Protocol::Http => client::serve(local, stream, listener, peer, tls).await,
-                Protocol::Tcp => tcp::serve(local, stream, listener, peer).await,
-                Protocol::TlsPassthrough => passthrough::serve(local, stream, listener, peer).await,
+        // A task each: one for all would be as large as the largest, and thousands of http connections are idle.
+        match protocol {
+            Protocol::Http => {
+                let client = Box::new(client::Client::new(&local, stream, listener, peer));
+                engine.spawn(async move {
+                    let _place = place;
+                    client::serve(local, client, tls).await;
+                });
             }
-        });
+            Protocol::Tcp => engine.spawn(async move {
+                let _place = place;
+                tcp::serve(local, stream, listener, peer).await;
+            }),
+            Protocol::TlsPassthrough => engine.spawn(async move {
+                let _place = place;
+                passthrough::serve(local, stream, listener, peer).await;
+            }),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use everup_admin::Refusal;
 use everup_admin::api::{ExplainedEvent, ExplainedRequest, Explanation};
+use everup_core::calendar;
 use everup_core::exchange::Failure;
 use everup_gateway::{Event, REMEMBERED, REMEMBERED_TIME, Tale, What};
 
@@ -102,5 +103,5 @@ fn ms(duration: Duration) -> f64 {
 
 /// UTC, with milliseconds.
 fn rfc_3339(time: SystemTime) -> String {
-    everup_gateway::rfc_3339(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+    calendar::rfc_3339(time.duration_since(UNIX_EPOCH).unwrap_or_default())
 }

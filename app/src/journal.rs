@@ -6,6 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use everup_admin::api::{Event, EventKind, Events, InstanceState};
+use everup_core::calendar;
 use everup_core::ids::{Generation, InstanceId};
 
 use crate::service::{Instance, Service};
@@ -119,7 +120,7 @@ impl Journal {
         }
         self.events.push_back(Event {
             number: self.last,
-            time: everup_gateway::rfc_3339(wall.duration_since(UNIX_EPOCH).unwrap_or_default()),
+            time: calendar::rfc_3339(wall.duration_since(UNIX_EPOCH).unwrap_or_default()),
             kind,
             service: instance.map(|instance| instance.id.service.to_string()),
             instance: instance.map(|instance| instance.id.instance.to_string()),

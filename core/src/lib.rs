@@ -7,6 +7,7 @@
 
 pub mod affinity;
 pub mod balance;
+pub mod calendar;
 pub mod certificate;
 pub mod client_hello;
 pub mod config;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use everup_admin::api::{DeploymentState, DeploymentStatus};
+use everup_core::calendar;
 
 use crate::find::{self, Find};
 use crate::table::printable;
@@ -54,19 +55,10 @@ fn line(deployment: &DeploymentStatus) -> String {
     )
 }
 
-/// `2026-11-22 13:33:03Z`, by the civil calendar (H. Hinnant, "chrono-compatible low-level date algorithms").
+/// `2026-11-22 13:33:03Z`.
 fn utc(seconds: f64) -> String {
-    let seconds = seconds.max(0.0) as u64;
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let z = days + 719_468;
-    let (era, doe) = (z / 146_097, z % 146_097);
-    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let day = doy - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    let year = yoe + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}Z", rest / 3600, rest % 3600 / 60, rest % 60)
+    let text = calendar::second_text(seconds.max(0.0) as u64);
+    format!("{}Z", String::from_utf8_lossy(&text).replace('T', " "))
 }
 
 #[cfg(test)]

@@ -20,7 +20,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub(crate) use line::Entry;
-pub use line::rfc_3339;
 pub use writer::open;
 
 /// A buffer's size. Written to the file at once.

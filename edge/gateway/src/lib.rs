@@ -62,7 +62,7 @@ use tokio::sync::{mpsc, watch as channel};
 use crate::measure::Routes;
 use crate::per_client::PerClient;
 
-pub use access_log::{AccessLog, open as open_access_log, rfc_3339};
+pub use access_log::{AccessLog, open as open_access_log};
 pub use engine::Batching;
 pub use measure::{DURATION_BOUNDS, Durations, Measured, RouteName, RouteShared, SIZE_BOUNDS, durations};
 pub use snapshot::{

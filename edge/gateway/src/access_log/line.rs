@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use everup_core::calendar::second_text;
+
 use crate::tale::{Phases, Verdict};
 use crate::trail::Note;
 
@@ -34,12 +36,12 @@ pub(crate) struct Entry<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Second {
     second: u64,
-    text: [u8; 20],
+    text: [u8; 19],
 }
 
 impl Default for Second {
     fn default() -> Self {
-        Self { second: 0, text: *b"1970-01-01T00:00:00." }
+        Self { second: 0, text: *b"1970-01-01T00:00:00" }
     }
 }
 
@@ -100,46 +102,7 @@ fn write_time(out: &mut Vec<u8>, kept: &mut Second, time: Duration) {
     }
     out.extend_from_slice(&kept.text);
     let ms = time.subsec_millis();
-    out.extend_from_slice(&[digit(ms / 100), digit(ms / 10), digit(ms), b'Z']);
-}
-
-/// The same by itself, for a time since 1970.
-pub fn rfc_3339(time: Duration) -> String {
-    let mut text = Vec::new();
-    write_time(&mut text, &mut Second::default(), time);
-    String::from_utf8_lossy(&text).into_owned()
-}
-
-/// `2026-11-22T11:58:26.`
-fn second_text(second: u64) -> [u8; 20] {
-    let (year, month, day) = civil(second / 86_400);
-    let of_day = (second % 86_400) as u32;
-    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-    let mut text = *b"0000-00-00T00:00:00.";
-    for (at, value, digits) in
-        [(0, year, 4), (5, month, 2), (8, day, 2), (11, hour, 2), (14, minute, 2), (17, second, 2)]
-    {
-        let mut rest = value;
-        for place in (at..at + digits).rev() {
-            text[place] = digit(rest);
-            rest /= 10;
-        }
-    }
-    text
-}
-
-/// Year, month and day of a day since 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date algorithms",
-/// `civil_from_days`), for days that are not before it.
-fn civil(days: u64) -> (u32, u32, u32) {
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    (year as u32, month as u32, day as u32)
+    out.extend_from_slice(&[b'.', digit(ms / 100), digit(ms / 10), digit(ms), b'Z']);
 }
 
 fn digit(value: u32) -> u8 {

@@ -130,9 +130,9 @@ impl Stream {
         self.tls.is_none()
     }
 
-    /// Whether that can begin now: nothing was received here already.
+    /// Whether that can begin now.
     pub(crate) fn may_splice(&self) -> bool {
-        self.is_plain() && !self.tcp.holds_input()
+        self.is_plain() && self.tcp.may_splice()
     }
 
     /// Does something that reads the socket, when it can be read.

@@ -17,6 +17,8 @@ pub(super) const WRITABLE: u8 = 2;
 pub(super) const ENDED: u8 = 4;
 /// It was reset, or its peer has vanished.
 pub(super) const BROKEN: u8 = 8;
+/// Urgent data came: from now on a read may end at it though more is there.
+pub(super) const URGENT: u8 = 16;
 
 /// More than this at once is a body: what comes next is not received ahead but read into a larger buffer.
 const BULKY: usize = 4 * 1024;
@@ -101,6 +103,9 @@ impl Entry {
         if flags.intersects(EventFlags::IN) {
             state |= READABLE;
         }
+        if flags.intersects(EventFlags::PRI) {
+            state |= READABLE | URGENT;
+        }
         if flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
             state |= READABLE | ENDED;
         }
@@ -115,10 +120,10 @@ impl Entry {
     }
 
     /// A read got `read` bytes where there was room for `room`: one that got less has emptied the kernel's buffer, and
-    /// what comes later will be told.
+    /// what comes later will be told. Not so where urgent data came, for each read ends before an urgent byte.
     pub(super) fn on_read(&self, read: usize, room: usize) {
         self.bulky.set(read > BULKY);
-        if read < room && read > 0 && !self.is(ENDED) {
+        if read < room && read > 0 && !self.is(ENDED | URGENT) {
             self.unset(READABLE);
         }
     }

@@ -82,7 +82,7 @@ impl Reactor {
             entries.push(None);
             u32::try_from(entries.len() - 1).expect("there are fewer sockets than descriptors")
         });
-        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        let flags = EventFlags::IN | EventFlags::PRI | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         if let Err(error) = epoll::add(&self.epoll, &fd, EventData::new_u64(place.into()), flags) {
             self.free.borrow_mut().push(place);
             return Err(error.into());
@@ -96,6 +96,14 @@ impl Reactor {
     pub(super) fn leave(&self, entry: &Entry) {
         let left = self.entries.borrow_mut()[entry.place as usize].take();
         self.free.borrow_mut().extend(left.map(|entry| entry.place));
+    }
+
+    /// The same where closing does not end the watch, because another process has the socket as well: what became of it
+    /// would be told to who gets the place next.
+    pub(super) fn leave_shared(&self, entry: &Entry) {
+        // It was entered, and is open: there is no way for this to fail.
+        let _ = epoll::delete(&self.epoll, entry);
+        self.leave(entry);
     }
 
     pub(super) fn renew_budget(&self) {

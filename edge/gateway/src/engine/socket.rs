@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType};
 
-use super::entry::{BROKEN, ENDED, Entry, READABLE, WRITABLE};
+use super::entry::{BROKEN, ENDED, Entry, READABLE, URGENT, WRITABLE};
 use super::reactor::Reactor;
 use super::sends;
 
@@ -190,6 +190,12 @@ impl Socket {
     /// Whether bytes were received that nobody has read yet.
     pub(crate) fn holds_input(&self) -> bool {
         self.entry.holds_input()
+    }
+
+    /// Whether the kernel may pass on what comes: nothing was received here already, and nothing urgent, at which it would
+    /// stop for good.
+    pub(crate) fn may_splice(&self) -> bool {
+        !self.holds_input() && !self.entry.is(URGENT)
     }
 
     /// What was written goes to the kernel now, as much as it takes, and not at the end of the turn.
@@ -377,6 +383,6 @@ impl AsFd for Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.reactor.leave(&self.entry);
+        self.reactor.leave_shared(&self.entry);
     }
 }

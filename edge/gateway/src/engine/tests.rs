@@ -379,3 +379,65 @@ fn a_connection_that_was_read_to_the_last_byte_with_no_room_to_spare_is_quiet() 
         assert!(!socket.is_quiet());
     });
 }
+
+#[test]
+fn what_comes_behind_an_urgent_byte_is_read_without_waiting_for_more() {
+    for batching in ALL {
+        run(batching, |engine| async move {
+            let (socket, mut peer) = accepted(&engine).await;
+            for _ in 0..3 {
+                // Once while nobody waits, and twice for one who does.
+                peer.write_all(b"abc").unwrap();
+                socket2::SockRef::from(&peer).send_out_of_band(b"!").unwrap();
+                peer.write_all(b"def").unwrap();
+                let mut all = Vec::new();
+                while all.len() < 6 {
+                    let mut some = [0; 16];
+                    let reading = read(&socket, &mut some);
+                    let read = engine.timeout(Duration::from_secs(5), reading).await.expect("nothing stalls");
+                    all.extend_from_slice(&some[..read.unwrap()]);
+                }
+                assert_eq!(all, b"abcdef");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_listener_that_is_given_up_here_and_kept_elsewhere_is_not_heard_of_any_more() {
+    run(Batching::Never, |engine| async move {
+        let kept = TcpListener::bind("127.0.0.1:0").unwrap();
+        let given_up = engine.listener(kept.try_clone().unwrap().into()).unwrap();
+        drop(given_up);
+        // It takes the place that became free.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = Socket::connect(engine.reactor(), listener.local_addr().unwrap()).await.unwrap();
+        let mut peer = listener.accept().unwrap().0;
+        let looks = Rc::new(Cell::new(0));
+        let looked = Rc::clone(&looks);
+        let ended = Rc::new(Cell::new(false));
+        let over = Rc::clone(&ended);
+        engine.spawn(async move {
+            let mut bytes = [0; 8];
+            let read = poll_fn(|cx| {
+                looked.set(looked.get() + 1);
+                socket.poll_read(cx, &mut bytes)
+            });
+            assert_eq!(read.await.unwrap(), 1);
+            over.set(true);
+        });
+        for _ in 0..3 {
+            turn().await;
+        }
+        let before = looks.get();
+        let _client = TcpStream::connect(kept.local_addr().unwrap()).unwrap();
+        for _ in 0..3 {
+            turn().await;
+        }
+        assert_eq!(looks.get(), before, "a connection to another socket is none of its business");
+        peer.write_all(b"!").unwrap();
+        while !ended.get() {
+            turn().await;
+        }
+    });
+}

@@ -17,7 +17,7 @@ use everup_core::health::Verdict;
 use everup_core::ids::{Generation, InstanceId};
 use everup_core::instance::Phase;
 use everup_core::time::Time;
-use everup_store::{Done, Known, Writer};
+use everup_store::{DEPLOYMENTS, Done, Known, Writer};
 
 use crate::clock::Now;
 use crate::controller::Controller;
@@ -125,8 +125,10 @@ impl Deployer {
         });
     }
 
-    /// Every thread uses this table, or a newer one.
-    pub(crate) fn acknowledged(&mut self, now: Now, generation: Generation) {
+    /// Every thread uses this table, or a newer one. What is in flight is looked at now: a thread may have sent an instance a
+    /// request by the older table a moment ago.
+    pub(crate) fn acknowledged(&mut self, now: Now, generation: Generation, controller: &Controller) {
+        self.observe(now, controller);
         let time = self.time(now);
         self.each(|fleet| fleet.machine.handle(time, Input::Acknowledged(generation)));
     }
@@ -204,9 +206,7 @@ impl Deployer {
         let time = self.time(now);
         self.outputs.clear();
         for fleet in &mut self.fleets {
-            let row = fleet.machine.row().clone();
-            let trouble = fleet.machine.trouble().map(str::to_owned).filter(|_| self.store.is_err());
-            fleet.machine = Machine::new(fleet.given(), row, floor);
+            fleet.machine.begin_anew(floor);
             fleet.told.clear();
             fleet.routes = 0;
             let service = controller.services().iter().find(|one| one.settings.name == fleet.service);
@@ -215,9 +215,8 @@ impl Deployer {
                     fleet.machine.adopt(time, slot, seen(instance));
                 }
             }
-            match trouble {
-                Some(trouble) => fleet.machine.freeze(trouble),
-                None => controller.route(now, &fleet.service, &fleet.names()),
+            if self.store.is_ok() {
+                controller.route(now, &fleet.service, &fleet.names());
             }
         }
     }
@@ -307,6 +306,7 @@ impl Fleet {
         }
         self.history.retain(|one| one.id != deployment.id);
         self.history.push(deployment.clone());
+        self.history.drain(..self.history.len().saturating_sub(DEPLOYMENTS));
     }
 }
 
@@ -350,3 +350,6 @@ fn trouble(instance: &Instance) -> String {
 fn seconds(time: Time) -> f64 {
     time.since(Time::ZERO).as_secs_f64()
 }
+
+#[cfg(test)]
+mod tests;

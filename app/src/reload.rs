@@ -37,6 +37,10 @@ use crate::worker::Worker;
 /// Whoever asked for a reload is told after this time that not every thread has acknowledged it yet.
 const HELD: Duration = Duration::from_secs(30);
 
+/// What whoever asks meanwhile is told.
+const AFTER_HELD: &str =
+    "the last reload is held: a data-plane thread does not acknowledge it; try again when it does";
+
 /// So many may wait for the keeper's answer.
 const WAITING: usize = 64;
 
@@ -103,6 +107,9 @@ impl Worker {
         }
         if self.reloads.asked.len() >= WAITING {
             return asked.refuse("too many wait for a reload already".to_owned(), None);
+        }
+        if self.reloads.under_way.as_ref().is_some_and(|under_way| under_way.held) {
+            return asked.refuse(AFTER_HELD.to_owned(), None);
         }
         self.reloads.last_ask += 1;
         let (ask, dry) = (self.reloads.last_ask, matches!(asked, Asked::Plan(_)));
@@ -265,6 +272,10 @@ impl Worker {
             under_way.held = true;
             tracing::error!("a data-plane thread has not acknowledged the new configuration");
             self.answer_reloaded(false);
+            // Their turn comes when the thread obeys, which may be never.
+            for (_, asked) in self.reloads.asked.drain() {
+                asked.refuse(AFTER_HELD.to_owned(), None);
+            }
         }
     }
 

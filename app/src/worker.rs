@@ -229,7 +229,7 @@ impl Worker {
             }
             News::Acknowledged(generation) => {
                 self.controller.handle(now, Input::Acknowledged(generation));
-                self.deployer.acknowledged(now, generation);
+                self.deployer.acknowledged(now, generation, &self.controller);
                 self.look_at_reload(now);
             }
             News::Stored(done) => self.deployer.stored(now, done),

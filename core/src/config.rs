@@ -63,7 +63,7 @@ pub use redirect::{Piece, Redirect};
 pub use reference::{LaterDoc, SectionDoc, SettingDoc, markdown, reference, sections_named};
 pub use retry::Retry;
 pub use route::{HostPattern, PathPattern, Route};
-pub use run::Run;
+pub use run::{REPLICAS, Run, is_revision};
 pub use service::{Balance, SendProxy, Service};
 pub use sticky::{Sticky, StickyBy};
 pub use timeout::Timeout;

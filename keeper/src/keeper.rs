@@ -343,6 +343,8 @@ impl Keeper {
         };
         log(&format!("worker {} is killed: {trouble}", worker.pid));
         worker.signal(Signal::KILL);
+        // It may have died after it said that it obeys another configuration.
+        self.heed_worker();
         self.lose_worker();
     }
 

@@ -1,14 +1,11 @@
 //! What the worker may ask for. The worker reads the internet and is trusted less than the configuration: whatever
 //! it names must be in there.
 
-use everup_core::config::{Config, Run};
+use everup_core::config::{Config, Run, is_revision};
 use everup_core::ids::InstanceId;
 
 /// Where instances listen: outside the ephemeral range.
 const PORTS: std::ops::RangeInclusive<u16> = 20_000..=29_999;
-
-/// The longest revision. It becomes part of paths.
-const REVISION_BYTES: usize = 128;
 
 /// The `run` section of an instance that may be started like this; else why not.
 pub(crate) fn check_start<'a>(
@@ -46,13 +43,6 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Letters, digits, `.`, `_`, `-`; not empty, not starting with a dot: it can be a part of a path, not leave one.
-fn is_revision(text: &str) -> bool {
-    (1..=REVISION_BYTES).contains(&text.len())
-        && !text.starts_with('.')
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,7 +69,7 @@ mod tests {
         config.services.push(config.services[0].clone());
         config.services[1].name = "fixed".into();
         config.services[1].run = None;
-        let long = "x".repeat(129);
+        let long = "x".repeat(65);
         let cases = [
             ("other", "shop-1", 20_000, "v1", "no service"),
             ("fixed", "fixed-1", 20_000, "v1", "no `run` section"),

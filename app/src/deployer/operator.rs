@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use everup_admin::Refusal;
 use everup_admin::api::{DeployAnswer, DeployRequest, DeployWish, PlanAnswer};
-use everup_core::config::DeployStrategy;
+use everup_core::config::{DeployStrategy, is_revision};
 use everup_core::deploy::{Begin, Order, Plan};
 
 use tokio::sync::oneshot;
@@ -189,12 +189,8 @@ impl Fleet {
 
 /// A revision becomes part of names and paths.
 fn checked(revision: &str) -> Result<&str, String> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if (1..=64).contains(&revision.len()) && !revision.starts_with('.') && revision.bytes().all(allowed) {
-        Ok(revision)
-    } else {
-        Err("a revision has 1 to 64 of A-Z a-z 0-9 . _ - and does not begin with a dot".to_owned())
-    }
+    let why = || "a revision has 1 to 64 of A-Z a-z 0-9 . _ - and does not begin with a dot".to_owned();
+    is_revision(revision).then_some(revision).ok_or_else(why)
 }
 
 /// A ULID: 48 bits of milliseconds since 1970 and 80 random ones, in Crockford's base 32.

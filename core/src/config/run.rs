@@ -11,6 +11,9 @@ use super::node::user_name;
 use super::reading::{Reading, Refusal, Table};
 use super::section::{plain, section, table};
 
+/// More instances a service cannot have.
+pub const REPLICAS: u64 = 1000;
+
 section! {
     /// everup starts the instances itself, each with a port of its own from 20000 to 29999, and starts them again when they
     /// end. In `command` and in the values of `environment` stand {port}, {revision}, {instance}, {service} and {everup} (the
@@ -23,7 +26,7 @@ section! {
         pub directory: Option<PathBuf> = optional(path()), default unset "the directory of the file",
             because "paths in `command` start there too";
         /// How many instances.
-        pub replicas: usize = integer(1..=1000), default 1,
+        pub replicas: usize = integer(1..=REPLICAS), default 1,
             because "more than one to survive the loss of one; there are 10000 ports";
         /// The name of what runs. Becomes {revision}.
         pub revision: String = text("revision", "1 to 64 of A-Z a-z 0-9 . _ -, no leading dot", revision), default "v1",
@@ -90,6 +93,11 @@ fn refuse_slips<'t>(
             reading.mistake(table.span_of(key), message, "would stay as it is", hint);
         }
     }
+}
+
+/// Whether this can be the name of a revision: it is a part of names and paths, and leads out of none.
+pub fn is_revision(text: &str) -> bool {
+    revision(text).is_ok()
 }
 
 fn revision(text: &str) -> Result<String, Refusal> {

@@ -172,7 +172,7 @@ impl Machine {
     /// routes of the row, [`Machine::routes`]; it is acknowledged when `floor` is. A worker that has just begun passes 0:
     /// nobody uses an older table any more.
     pub fn new(given: Given, row: Row, floor: Generation) -> Self {
-        let wanted = row.wanted(given.replicas);
+        let routes = takers(&row.wanted(given.replicas));
         Self {
             given,
             floor,
@@ -183,12 +183,22 @@ impl Machine {
             store_trouble: None,
             frozen: None,
             places: BTreeMap::new(),
-            routes: wanted.into_iter().filter(|(_, takes)| *takes).map(|(slot, _)| slot).collect(),
+            routes,
             number: 0,
             published: None,
             acknowledged: Generation(0),
             outputs: VecDeque::new(),
         }
+    }
+
+    /// Whoever carried out what it wanted failed, and nobody knows how far that came: it begins anew as [`Machine::new`] does,
+    /// with the same row, and what was on its way to the disk is on its way again.
+    pub fn begin_anew(&mut self, floor: Generation) {
+        let anew = Self::new(self.given.clone(), self.durable.clone(), floor);
+        let Self { row, storing, store_trouble, frozen, .. } = std::mem::replace(self, anew);
+        (self.row, self.store_trouble, self.frozen) = (row, store_trouble, frozen);
+        self.outputs = storing.iter().map(|row| Output::Store(Box::new(row.clone()))).collect();
+        self.storing = storing;
     }
 
     /// An instance that is there before the machine begins. All of them must be told before anything else is.
@@ -560,8 +570,7 @@ impl Machine {
     }
 
     fn route(&mut self, wanted: &BTreeMap<Slot, bool>) {
-        let routes: BTreeSet<Slot> =
-            wanted.iter().filter(|(_, takes)| **takes).map(|(slot, _)| slot.clone()).collect();
+        let routes = takers(wanted);
         if routes == self.routes || self.is_too_early(&routes) {
             return;
         }
@@ -617,9 +626,11 @@ impl Machine {
         place.free_since.is_some_and(|since| !place.seen.busy || now >= since + self.given.drain)
     }
 
-    /// Every thread uses the newest routes.
+    /// Every thread uses the routes that the row wants.
     fn routes_are_in_use(&self) -> bool {
+        let wanted = self.durable.wanted(self.given.replicas);
         self.durable.version == self.row.version
+            && self.routes == takers(&wanted)
             && self.published.is_some_and(|(generation, _)| self.acknowledged >= generation)
     }
 
@@ -684,4 +695,9 @@ impl Machine {
         }
         times
     }
+}
+
+/// Who of them takes requests.
+fn takers(wanted: &BTreeMap<Slot, bool>) -> BTreeSet<Slot> {
+    wanted.iter().filter(|(_, takes)| **takes).map(|(slot, _)| slot.clone()).collect()
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::slot::Slot;
 use super::strategy::{Recipe, Step};
+use crate::config::{REPLICAS, is_revision};
 use crate::time::Time;
 
 /// More happens only when something goes wrong again and again; the oldest are then left out.
@@ -133,6 +134,18 @@ impl Row {
         Self { version: 0, stable: Arc::clone(&first), first, previous: None, deployment: None }
     }
 
+    /// Whether it can be gone by: it was read from a file, and files can be damaged.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let Self { version: _, first, stable, previous, deployment } = self;
+        if ![first, stable].into_iter().chain(previous).all(|name| is_revision(name)) {
+            return Err("something that is no revision");
+        }
+        deployment.as_ref().map_or(Ok(()), Deployment::check)
+    }
+
     /// The deployment that is under way, also if all it has to do is to end the old instances.
     pub fn active(&self) -> Option<&Deployment> {
         self.deployment.as_ref().filter(|deployment| deployment.is_active())
@@ -153,6 +166,36 @@ impl Row {
 }
 
 impl Deployment {
+    /// Whether it can be followed: it was read from a file, and files can be damaged.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let Self { from, to, recipe, at, target, admitted, retired, stage, .. } = self;
+        let Recipe { replicas, unavailable, steps, .. } = recipe;
+        let of_steps = steps.iter().flat_map(|step| match step {
+            Step::Start { target } => [*target, 0],
+            Step::Shift { admitted, retired } => [*admitted, *retired],
+            Step::Verify
+            | Step::Approve
+            | Step::Drain
+            | Step::Rest { .. }
+            | Step::Commit
+            | Step::Keep { .. }
+            | Step::End => [0, 0],
+        });
+        let mut numbers = [*unavailable, *target, *admitted, *retired].into_iter().chain(of_steps);
+        if ![from, to].into_iter().chain(&self.before).all(|name| is_revision(name)) {
+            Err("something that is no revision")
+        } else if !(1..=REPLICAS).contains(&(*replicas as u64)) || numbers.any(|number| number > *replicas) {
+            Err("a number of instances that cannot be")
+        } else if *stage == Stage::Forward && *at >= steps.len() {
+            Err("a step that its recipe does not have")
+        } else {
+            Ok(())
+        }
+    }
+
     /// It has not ended.
     pub fn is_active(&self) -> bool {
         !matches!(self.stage, Stage::Ended(_))

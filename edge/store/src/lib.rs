@@ -11,6 +11,7 @@ mod writer;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use everup_core::deploy::{Deployment, Row};
@@ -25,7 +26,7 @@ pub use writer::{Done, Writer};
 const FORMAT: u64 = 1;
 
 /// So many deployments of a service are kept.
-const DEPLOYMENTS: usize = 100;
+pub const DEPLOYMENTS: usize = 100;
 
 /// So many orders are kept: years of a busy team.
 const ORDERS: u64 = 10_000;
@@ -74,6 +75,12 @@ pub enum StoreError {
     /// A transaction failed.
     #[error("the store cannot be used: {0}")]
     Database(#[from] redb::Error),
+    /// The data base failed inside, which it does when it is lied to: the file is damaged.
+    #[error("{path} is damaged: the data base failed inside when it was used")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 /// What is known of a service.
@@ -88,7 +95,9 @@ pub struct Known {
 /// The open file.
 #[derive(Debug)]
 pub struct Store {
-    database: Database,
+    path: PathBuf,
+    /// None: it failed inside, and is not touched any more.
+    database: Option<Database>,
 }
 
 impl Store {
@@ -98,6 +107,11 @@ impl Store {
     /// [`StoreError`]; the file is left as it is.
     pub fn open(state: &Path) -> Result<(Self, BTreeMap<String, Known>), StoreError> {
         let path = state.join("deploys.redb");
+        let damaged = StoreError::Damaged { path: path.clone() };
+        catch_unwind(|| Self::open_at(path)).unwrap_or(Err(damaged))
+    }
+
+    fn open_at(path: PathBuf) -> Result<(Self, BTreeMap<String, Known>), StoreError> {
         let open = |why: String| StoreError::Open { path: path.clone(), why };
         let file = private(&path).map_err(|error| open(error.to_string()))?;
         let refused = |error| match error {
@@ -106,95 +120,125 @@ impl Store {
         };
         let file = FileBackend::new(file).map_err(refused)?;
         let database = Database::builder().create_with_backend(file).map_err(refused)?;
-        let store = Self { database };
-        let found = store.prepare()?;
+        let found = prepare(&database)?;
         if found > FORMAT {
             return Err(StoreError::Newer { path, found });
         }
-        let known = store.read()?;
-        Ok((store, known))
+        let known = read(&database)?;
+        Ok((Self { path, database: Some(database) }, known))
     }
 
-    /// Makes the tables of a new file; tells the format.
-    fn prepare(&self) -> Result<u64, StoreError> {
-        let transaction = self.database.begin_write().map_err(redb::Error::from)?;
-        let format = {
-            let mut about = transaction.open_table(ABOUT).map_err(redb::Error::from)?;
-            let found = about.get("format").map_err(redb::Error::from)?.map(|format| format.value());
-            if found.is_none() {
-                about.insert("format", FORMAT).map_err(redb::Error::from)?;
-            }
-            transaction.open_table(SERVICES).map_err(redb::Error::from)?;
-            transaction.open_table(HISTORY).map_err(redb::Error::from)?;
-            transaction.open_table(AUDIT).map_err(redb::Error::from)?;
-            found.unwrap_or(FORMAT)
-        };
-        transaction.commit().map_err(redb::Error::from)?;
-        Ok(format)
-    }
-
-    fn read(&self) -> Result<BTreeMap<String, Known>, StoreError> {
-        let transaction = self.database.begin_read().map_err(redb::Error::from)?;
-        let services = transaction.open_table(SERVICES).map_err(redb::Error::from)?;
-        let history = transaction.open_table(HISTORY).map_err(redb::Error::from)?;
-        let mut known = BTreeMap::new();
-        for entry in services.iter().map_err(redb::Error::from)? {
-            let (service, row) = entry.map_err(redb::Error::from)?;
-            let service = service.value().to_owned();
-            let row = parsed(&service, row.value())?;
-            let mut deployments = Vec::new();
-            let all = history.range((service.as_str(), "")..).map_err(redb::Error::from)?;
-            for entry in all {
-                let (key, deployment) = entry.map_err(redb::Error::from)?;
-                if key.value().0 != service {
-                    break;
-                }
-                deployments.push(parsed(&service, deployment.value())?);
-            }
-            known.insert(service, Known { row, history: deployments });
-        }
-        Ok(known)
+    /// Works with the data base. If that panics, it is left alone from then on, for nobody knows in what state it is.
+    fn with(&mut self, work: impl FnOnce(&Database) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        let damaged = || StoreError::Damaged { path: self.path.clone() };
+        let database = self.database.as_ref().ok_or_else(damaged)?;
+        catch_unwind(AssertUnwindSafe(|| work(database))).unwrap_or_else(|_| {
+            let damaged = damaged();
+            // Its end would use what failed.
+            std::mem::forget(self.database.take());
+            Err(damaged)
+        })
     }
 
     /// Stores a row and its deployment, and forgets the oldest deployments.
     ///
     /// # Errors
     /// [`StoreError`]; nothing of it is stored then.
-    pub fn write(&self, service: &str, row: &Row) -> Result<(), StoreError> {
-        let transaction = self.database.begin_write().map_err(redb::Error::from)?;
-        {
-            let mut services = transaction.open_table(SERVICES).map_err(redb::Error::from)?;
-            services.insert(service, text(row).as_str()).map_err(redb::Error::from)?;
-            if let Some(deployment) = &row.deployment {
-                let mut history = transaction.open_table(HISTORY).map_err(redb::Error::from)?;
-                let key = (service, deployment.id.as_str());
-                history.insert(key, text(deployment).as_str()).map_err(redb::Error::from)?;
-                for id in too_old(&history, service)? {
-                    history.remove((service, id.as_str())).map_err(redb::Error::from)?;
-                }
-            }
-        }
-        transaction.commit().map_err(redb::Error::from)?;
-        Ok(())
+    pub fn write(&mut self, service: &str, row: &Row) -> Result<(), StoreError> {
+        self.with(|database| write(database, service, row))
     }
 
     /// Stores that somebody ordered something, in one line.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn audit(&self, line: &str) -> Result<(), StoreError> {
-        let transaction = self.database.begin_write().map_err(redb::Error::from)?;
-        {
-            let mut audit = transaction.open_table(AUDIT).map_err(redb::Error::from)?;
-            let last = audit.last().map_err(redb::Error::from)?.map_or(0, |(number, _)| number.value());
-            audit.insert(last + 1, line).map_err(redb::Error::from)?;
-            if audit.len().map_err(redb::Error::from)? > ORDERS {
-                audit.pop_first().map_err(redb::Error::from)?;
+    pub fn audit(&mut self, line: &str) -> Result<(), StoreError> {
+        self.with(|database| audit(database, line))
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let database = AssertUnwindSafe(self.database.take());
+        // Closing a damaged file can panic too; it told so, and everything that was stored is.
+        let _ = catch_unwind(|| drop(database));
+    }
+}
+
+/// Makes the tables of a new file; tells the format.
+fn prepare(database: &Database) -> Result<u64, StoreError> {
+    let transaction = database.begin_write().map_err(redb::Error::from)?;
+    let format = {
+        let mut about = transaction.open_table(ABOUT).map_err(redb::Error::from)?;
+        let found = about.get("format").map_err(redb::Error::from)?.map(|format| format.value());
+        if found.is_none() {
+            about.insert("format", FORMAT).map_err(redb::Error::from)?;
+        }
+        transaction.open_table(SERVICES).map_err(redb::Error::from)?;
+        transaction.open_table(HISTORY).map_err(redb::Error::from)?;
+        transaction.open_table(AUDIT).map_err(redb::Error::from)?;
+        found.unwrap_or(FORMAT)
+    };
+    transaction.commit().map_err(redb::Error::from)?;
+    Ok(format)
+}
+
+fn read(database: &Database) -> Result<BTreeMap<String, Known>, StoreError> {
+    let transaction = database.begin_read().map_err(redb::Error::from)?;
+    let services = transaction.open_table(SERVICES).map_err(redb::Error::from)?;
+    let history = transaction.open_table(HISTORY).map_err(redb::Error::from)?;
+    let mut known = BTreeMap::new();
+    for entry in services.iter().map_err(redb::Error::from)? {
+        let (service, row) = entry.map_err(redb::Error::from)?;
+        let service = service.value().to_owned();
+        let row: Row = parsed(&service, row.value())?;
+        sound(&service, row.check())?;
+        let mut deployments = Vec::new();
+        let all = history.range((service.as_str(), "")..).map_err(redb::Error::from)?;
+        for entry in all {
+            let (key, deployment) = entry.map_err(redb::Error::from)?;
+            if key.value().0 != service {
+                break;
+            }
+            let deployment: Deployment = parsed(&service, deployment.value())?;
+            sound(&service, deployment.check())?;
+            deployments.push(deployment);
+        }
+        known.insert(service, Known { row, history: deployments });
+    }
+    Ok(known)
+}
+
+fn write(database: &Database, service: &str, row: &Row) -> Result<(), StoreError> {
+    let transaction = database.begin_write().map_err(redb::Error::from)?;
+    {
+        let mut services = transaction.open_table(SERVICES).map_err(redb::Error::from)?;
+        services.insert(service, text(row).as_str()).map_err(redb::Error::from)?;
+        if let Some(deployment) = &row.deployment {
+            let mut history = transaction.open_table(HISTORY).map_err(redb::Error::from)?;
+            let key = (service, deployment.id.as_str());
+            history.insert(key, text(deployment).as_str()).map_err(redb::Error::from)?;
+            for id in too_old(&history, service)? {
+                history.remove((service, id.as_str())).map_err(redb::Error::from)?;
             }
         }
-        transaction.commit().map_err(redb::Error::from)?;
-        Ok(())
     }
+    transaction.commit().map_err(redb::Error::from)?;
+    Ok(())
+}
+
+fn audit(database: &Database, line: &str) -> Result<(), StoreError> {
+    let transaction = database.begin_write().map_err(redb::Error::from)?;
+    {
+        let mut audit = transaction.open_table(AUDIT).map_err(redb::Error::from)?;
+        let last = audit.last().map_err(redb::Error::from)?.map_or(0, |(number, _)| number.value());
+        audit.insert(last + 1, line).map_err(redb::Error::from)?;
+        if audit.len().map_err(redb::Error::from)? > ORDERS {
+            audit.pop_first().map_err(redb::Error::from)?;
+        }
+    }
+    transaction.commit().map_err(redb::Error::from)?;
+    Ok(())
 }
 
 /// Only the user that everup runs as may read who ordered what.
@@ -222,6 +266,10 @@ fn too_old(
 fn parsed<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T, StoreError> {
     serde_json::from_str(text)
         .map_err(|error| StoreError::Content { what: what.to_owned(), why: error.to_string() })
+}
+
+fn sound(what: &str, checked: Result<(), &'static str>) -> Result<(), StoreError> {
+    checked.map_err(|why| StoreError::Content { what: what.to_owned(), why: why.to_owned() })
 }
 
 fn text(value: &impl serde::Serialize) -> String {

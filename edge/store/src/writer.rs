@@ -1,5 +1,6 @@
 //! The thread that writes. Orders are carried out one after the other; whoever gave one is told when it is on the disk.
 
+use std::collections::HashMap;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
@@ -36,13 +37,19 @@ impl Writer {
     ///
     /// # Errors
     /// The operating system gave no thread.
-    pub fn spawn(store: Store, done: impl Fn(Done) + Send + 'static) -> std::io::Result<Self> {
+    pub fn spawn(mut store: Store, done: impl Fn(Done) + Send + 'static) -> std::io::Result<Self> {
         let (orders, ordered) = channel();
+        let mut newest = HashMap::<String, u64>::new();
         let work = move || {
             for order in ordered {
                 match order {
                     Order::Write(service, row) => {
-                        let result = store.write(&service, &row);
+                        // One that was ordered again, and went in after all with a newer one, must not take its place.
+                        let is_old = newest.get(&service).is_some_and(|newest| *newest >= row.version);
+                        let result = if is_old { Ok(()) } else { store.write(&service, &row) };
+                        if result.is_ok() && !is_old {
+                            newest.insert(service.clone(), row.version);
+                        }
                         done(Done { version: row.version, service, result });
                     }
                     Order::Audit(line) => {

@@ -405,3 +405,42 @@ fn other_replicas_come_and_go_and_the_last_one_that_is_up_stays() {
     stage.sees("v1", 3, with(Process::Absent));
     assert_eq!(stage.told(), ["forget shop-3"]);
 }
+
+#[test]
+fn a_shift_is_not_done_while_its_table_waits_for_an_instance_that_went_down_meanwhile() {
+    let mut play = Play::deploying("strategy = \"blue-green\"");
+    for number in 1..=2 {
+        play.sees("v2", number, up());
+    }
+    play.answers = false;
+    // The shift is decided, and on its way to the disk.
+    play.after(S * 3);
+    let version = play.machine.row().version;
+    let down = Seen { up: false, ..up() };
+    play.sees("v2", 1, down);
+    play.answers = true;
+    play.machine.handle(play.now, Input::Stored(version));
+    play.settle();
+    let step = |play: &Play| play.machine.row().active().and_then(|deployment| deployment.step().cloned());
+    assert_eq!(step(&play), Some(Step::Shift { admitted: 2, retired: 2 }));
+    play.sees("v2", 1, up());
+    assert_ne!(step(&play), Some(Step::Shift { admitted: 2, retired: 2 }));
+}
+
+#[test]
+fn a_machine_that_begins_anew_does_nothing_that_is_not_stored_and_stores_it_again() {
+    let mut play = Play::deploying("");
+    for number in 1..=2 {
+        play.sees("v2", number, up());
+    }
+    play.answers = false;
+    play.after(S * 3);
+    let (durable, newest) = (play.machine.durable().clone(), play.machine.row().clone());
+    assert!(newest.version > durable.version);
+    play.machine.handle(play.now, Input::StoreFailed("full".into()));
+    play.machine.begin_anew(Generation(9));
+    assert_eq!((play.machine.durable(), play.machine.row()), (&durable, &newest));
+    assert_eq!(play.machine.trouble(), Some("full"));
+    let again = play.machine.poll_output();
+    assert!(matches!(&again, Some(Output::Store(row)) if **row == newest), "{again:?}");
+}

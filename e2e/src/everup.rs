@@ -22,6 +22,9 @@ use crate::until::{PATIENCE, until, until_some};
 /// How long a dropped everup may take to stop before it is told again, harder.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
+/// Where failpoints are armed, in an everup's directory.
+const FAILPOINTS: &str = "failpoints";
+
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct Start {
@@ -101,6 +104,9 @@ impl Start {
         let mut command = Command::new(everup_binary());
         command.arg("run").arg(&file).args(&self.arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let failpoints = directory.path().join(FAILPOINTS);
+        std::fs::create_dir(&failpoints).expect("the directory takes another one");
+        command.env("EVERUP_FAILPOINTS", failpoints);
         let mut keeper = command.spawn().expect("the binary under test can be run");
         let said = Arc::new(Mutex::new(String::new()));
         let out = keeper.stdout.take().expect("stdout is a pipe");
@@ -175,6 +181,23 @@ impl Everup {
         let said = self.verb(&["reload"]);
         assert_eq!(said.code, Some(0), "reload: {said:?}");
         said
+    }
+
+    /// Whoever of its processes comes first to this failpoint fails there, in this way: see `edge/failpoint`.
+    ///
+    /// # Panics
+    /// When the directory takes no file.
+    pub fn arm(&self, name: &str, action: &str) {
+        std::fs::write(self.failpoint(name), action).expect("the directory takes a file");
+    }
+
+    /// Nobody has come to this failpoint since it was armed.
+    pub fn is_armed(&self, name: &str) -> bool {
+        self.failpoint(name).exists()
+    }
+
+    fn failpoint(&self, name: &str) -> PathBuf {
+        self.directory.path().join(FAILPOINTS).join(name)
     }
 
     /// Its admin socket.

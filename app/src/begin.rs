@@ -13,7 +13,7 @@ use everup_gateway::{
     Acceptor, AccessLog, Batching, Gateway, ListenerSockets, Settings, Setup, open_access_log,
 };
 use everup_instance::Supervisor;
-use everup_link::{Adopted, Inherited, Link, Sockets, receive_start};
+use everup_link::{Adopted, Inherited, Link, Sockets, receive_charge, receive_start};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -30,6 +30,7 @@ use crate::shutdown::Shutdown;
 use crate::state_file::{self, StateFile};
 use crate::status::Identity;
 use crate::sticky_key;
+use crate::succession::{Charge, Predecessors, Upgrades};
 use crate::tls_files::TlsFiles;
 use crate::worker::{Presenter, Worker};
 
@@ -37,45 +38,41 @@ use crate::worker::{Presenter, Worker};
 pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Worker, AppError> {
     let clock = Clock::start();
     descriptors::raise();
-    let inherited = receive_start(&link)?;
-    let config = config_of(&inherited)?;
-    let Inherited { config_path, keeper_pid, restarts, sockets, adopted, notes: notes_text, .. } = inherited;
+    let Prepared { inherited, config, tls_files, sorted, succeeds } = prepare(&link, state)?;
     descriptors::tell(&config.limits);
     let now = clock.now();
-    let notes = known(notes_text.as_deref(), state, now);
-    let tls_files = TlsFiles::open(&config, Path::new(&config_path), restarts > 0)?;
-    let sorted = Sorted::new(&config, sockets, &tls_files.acceptors())?;
+    let notes = known(inherited.notes.as_deref(), state, now);
     let seed = seed()?;
 
     let mut controller = Controller::new(&config, sorted.threads, &notes, now);
     controller.set_connectors(tls_files.connectors());
     let mut supervisor = Supervisor::new(state.join("log"), seed, &config.services)?;
     let (done, stored) = mpsc::unbounded_channel();
-    let founded = Founded { state, services: &config.services, notes: &notes, adopted: &adopted, done };
+    let founded =
+        Founded { state, services: &config.services, notes: &notes, adopted: &inherited.adopted, done };
     let mut deployer = take_over(now, founded, &mut supervisor, &mut controller);
+    must_store(&inherited, &deployer)?;
 
-    let sockets = (sorted.listeners, sorted.threads);
-    let setup = setup(&config, Path::new(&config_path), restarts, state, seed, sockets)?;
-    let (events, noticed) = mpsc::unbounded_channel();
-    let gateway = Gateway::start(setup, controller.first_table(), events)?;
     let (events, verdicts) = mpsc::unbounded_channel();
     let health = everup_health::spawn(events)?;
+    let first_table = controller.first_table();
     controller.watch_all();
     deployer.published(now, controller.generation());
     let (sender, commands) = Command::channel();
-    let identity = Identity {
-        node: node_name(&config),
-        config: config_path,
-        keeper_pid,
-        worker_restarts: restarts,
-        metrics: metrics_address(&sorted.opened),
-        listeners: listener_statuses(&config, &controller, &sorted.opened),
-    };
+    let identity = identity(&inherited, state, &config, &controller, &sorted.opened);
     let metrics_servers = serve(sorted.admin, sorted.metrics, &sender)?;
+    let sockets = (sorted.listeners, sorted.threads);
+    let state_file = StateFile::new(state)?;
+    everup_failpoint::check("upgrade.ready").map_err(AppError::System)?;
+    // From here on clients come.
+    let setup = setup(&config, &inherited, state, seed, sockets)?;
+    let (events, noticed) = mpsc::unbounded_channel();
+    let gateway = Gateway::start(setup, first_table, events)?;
     let line = say_ready(link)?;
-    tell_of_restart(restarts, adopted.len());
-    Ok(Worker {
-        journal: Journal::new(controller.services(), controller.generation(), restarts, now.wall),
+    let Inherited { restarts, adopted, notes: remembered, predecessors, .. } = inherited;
+    let deaths = tell_of_restart(restarts, adopted.len(), succeeds);
+    let mut worker = Worker {
+        journal: Journal::new(controller.services(), controller.generation(), deaths, now.wall),
         clock,
         identity,
         reloads: Reloads::default(),
@@ -91,17 +88,54 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         line: Some(line),
         orphans: None,
         shutdown: Shutdown::default(),
-        remembered: notes_text,
-        state_file: StateFile::new(state)?,
+        remembered,
+        state_file,
         presenter,
-        greeted: restarts > 0,
+        greeted: restarts > 0 || succeeds,
         next_sample: now.time,
         tls_files,
         verdicts,
         noticed,
         commands,
         stored,
-    })
+        charge: Charge::default(),
+        predecessors: Predecessors::default(),
+        upgrades: Upgrades::default(),
+    };
+    worker.succeed_all(predecessors);
+    Ok(worker)
+}
+
+/// What a worker has before it touches what only one may have.
+struct Prepared {
+    inherited: Inherited,
+    config: Config,
+    tls_files: TlsFiles,
+    sorted: Sorted,
+    /// It takes the place of a worker that lives.
+    succeeds: bool,
+}
+
+/// Takes what the keeper hands over, and reads what can be read. While another worker serves: all that can fail and that
+/// nobody notices; then waits until that one has yielded.
+fn prepare(link: &Link, state: &Path) -> Result<Prepared, AppError> {
+    let mut inherited = receive_start(link)?;
+    let config = config_of(&inherited)?;
+    let succeeds = inherited.waits;
+    // Who takes the place of a dead one takes what it gets; who takes that of a living one must be as good.
+    let lenient = inherited.restarts > 0 && !succeeds;
+    let tls_files = TlsFiles::open(&config, Path::new(&inherited.config_path), lenient)?;
+    let sockets = std::mem::take(&mut inherited.sockets);
+    let sorted = Sorted::new(&config, sockets, &tls_files.acceptors())?;
+    if succeeds {
+        sticky_key::read_or_create(state)?;
+        access_log(&config.access_log, Path::new(&inherited.config_path), 0)?;
+        everup_failpoint::check("upgrade.prepare").map_err(AppError::System)?;
+        link.send(&ToKeeper::Prepared, &[])?;
+        receive_charge(link, &mut inherited)?;
+        everup_failpoint::check("upgrade.begin").map_err(AppError::System)?;
+    }
+    Ok(Prepared { inherited, config, tls_files, sorted, succeeds })
 }
 
 /// Has everybody know the processes from before this worker, with what is known of them.
@@ -123,6 +157,12 @@ fn take_over(
     deployer
 }
 
+/// What the worker before could do with the store, this one must be able to do too, or it does not take its place.
+fn must_store(inherited: &Inherited, deployer: &Deployer) -> Result<(), AppError> {
+    let is_expected = inherited.predecessors.iter().any(|one| one.stores == Some(true));
+    if is_expected { deployer.must_store().map_err(AppError::Store) } else { Ok(()) }
+}
+
 /// The configuration that runs. What processes are started with can be of an older one than the text: only the keeper
 /// knows all of that.
 fn config_of(inherited: &Inherited) -> Result<Config, AppError> {
@@ -136,15 +176,44 @@ fn config_of(inherited: &Inherited) -> Result<Config, AppError> {
     Ok(config)
 }
 
+/// What people are told of this worker.
+fn identity(
+    inherited: &Inherited,
+    state: &Path,
+    config: &Config,
+    controller: &Controller,
+    opened: &[Opened],
+) -> Identity {
+    Identity {
+        state: state.to_owned(),
+        node: node_name(config),
+        config: inherited.config_path.clone(),
+        keeper_pid: inherited.keeper_pid,
+        worker_restarts: inherited.restarts,
+        metrics: metrics_address(opened),
+        listeners: listener_statuses(config, controller, opened),
+    }
+}
+
 /// What this node is called.
 pub(crate) fn node_name(config: &Config) -> String {
     config.node.name.clone().unwrap_or_else(host_name)
 }
 
-fn tell_of_restart(restarts: u32, adopted: usize) {
+/// How many deaths of workers led to this one.
+fn tell_of_restart(restarts: u32, adopted: usize, succeeds: bool) -> u32 {
+    if succeeds {
+        tracing::info!(
+            adopted,
+            version = crate::status::VERSION,
+            "this worker took the place of another one"
+        );
+        return 0;
+    }
     if restarts > 0 {
         tracing::warn!(restarts, adopted, "this worker took the place of one that died");
     }
+    restarts
 }
 
 fn say_ready(link: Link) -> Result<KeeperLine, AppError> {
@@ -164,8 +233,7 @@ fn known(notes: Option<&str>, state: &Path, now: Now) -> Notes {
 /// What the data plane needs.
 fn setup(
     config: &Config,
-    config_path: &Path,
-    restarts: u32,
+    inherited: &Inherited,
     state: &Path,
     seed: u64,
     (sockets, threads): (Vec<ListenerSockets>, usize),
@@ -173,7 +241,7 @@ fn setup(
     let Settings { limits, makes_trace_parents } = settings(config);
     Ok(Setup {
         limits,
-        access_log: access_log(&config.access_log, config_path, restarts)?,
+        access_log: access_log(&config.access_log, Path::new(&inherited.config_path), inherited.restarts)?,
         makes_trace_parents,
         batching: if config.node.io_uring { Batching::WhenItPays } else { Batching::Never },
         sockets,

@@ -27,6 +27,7 @@ mod shutdown;
 mod state_file;
 mod status;
 mod sticky_key;
+mod succession;
 mod table;
 mod tls_files;
 mod worker;

@@ -185,7 +185,7 @@ fn per_instance(page: &mut Page, services: &[Service]) {
             "everup_requests_in_flight",
             Kind::Gauge,
             "Requests, tunnels and relays that are with the instance now.",
-            |i| u64::from(i.shared.in_flight()),
+            |i| i.left().in_flight,
         ),
         ("everup_instance_requests_total", Kind::Counter, "Attempts sent to the instance.", |i| {
             i.shared.requests.total()

@@ -322,7 +322,7 @@ impl Worker {
 }
 
 impl Asked {
-    fn refuse(self, line: String, file: Option<WrongFile>) {
+    pub(crate) fn refuse(self, line: String, file: Option<WrongFile>) {
         // Whoever asked may be gone.
         match self {
             Self::Plan(reply) => drop(reply.send(Err(NotReloaded { line, file }))),

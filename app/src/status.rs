@@ -1,5 +1,6 @@
 //! What is known -> what people are told: the `Status` of the admin API.
 
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use everup_admin::api::{
@@ -16,6 +17,8 @@ use crate::service::{Instance, Service};
 /// What of the status does not change while the worker lives.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
+    /// The state directory.
+    pub(crate) state: PathBuf,
     pub(crate) node: String,
     pub(crate) config: String,
     pub(crate) keeper_pid: u32,
@@ -45,7 +48,8 @@ pub(crate) fn status(
     last_lines: impl Fn(&InstanceId) -> Vec<String>,
     deployment: impl Fn(&Service) -> Option<DeploymentStatus>,
 ) -> Status {
-    let Identity { node, config, keeper_pid, worker_restarts, metrics, listeners } = identity.clone();
+    let Identity { state: _, node, config, keeper_pid, worker_restarts, metrics, listeners } =
+        identity.clone();
     let Moment { now, generation, ready, stopping, connections } = moment;
     let services = services.iter().map(|one| {
         let deployment = deployment(one);
@@ -66,6 +70,7 @@ pub(crate) fn status(
         metrics,
         listeners,
         services: services.collect(),
+        leaving: Vec::new(),
     }
 }
 
@@ -95,7 +100,7 @@ fn service_status(
     let Service { settings, shared, instances, rates, leaves, .. } = service;
     let requests = shared.requests.total();
     let recent = rates.recent(&shared.latency.total());
-    let in_flight = instances.iter().map(|instance| u64::from(instance.shared.in_flight())).sum();
+    let in_flight = instances.iter().map(|instance| instance.left().in_flight).sum();
     ServiceStatus {
         name: settings.name.to_string(),
         balance: balance_word(settings.balance).to_owned(),
@@ -133,8 +138,8 @@ fn instance_status(
         weight: instance.weight(),
         backup: instance.backup,
         requests: instance.shared.requests.total(),
-        in_flight: u64::from(instance.shared.in_flight()),
-        tunnels: u64::from(instance.shared.tunnels()),
+        in_flight: instance.left().in_flight,
+        tunnels: instance.left().tunnels,
         pid: instance.pid(),
         revision: process.map(|process| process.revision.clone()),
         restarts: process.map_or(0, |process| u64::from(process.restarts)),

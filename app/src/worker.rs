@@ -39,6 +39,7 @@ use crate::reload::{Asked, Opened, Reloads};
 use crate::shutdown::{Shutdown, Step};
 use crate::state_file::StateFile;
 use crate::status::{self, Identity, LOG_LINES, Moment};
+use crate::succession::{Charge, Heard, Predecessors, Upgrades, hear};
 use crate::tls_files::TlsFiles;
 
 /// What the operator at the terminal may be told.
@@ -112,6 +113,11 @@ pub(crate) struct Worker {
     pub(crate) commands: mpsc::Receiver<Command>,
     /// Answers of the store.
     pub(crate) stored: mpsc::UnboundedReceiver<Done>,
+    /// Whether this worker is the one that acts.
+    pub(crate) charge: Charge,
+    /// Workers of before an upgrade, which finish what they have.
+    pub(crate) predecessors: Predecessors,
+    pub(crate) upgrades: Upgrades,
 }
 
 /// What the loop waited for.
@@ -122,6 +128,7 @@ enum News {
     Keeper(Result<Option<(ToWorker, Vec<OwnedFd>)>, LinkError>),
     Command(Command),
     Stored(Done),
+    Heard(Heard),
     Tick,
 }
 
@@ -188,14 +195,15 @@ impl Worker {
     async fn news(&mut self) -> News {
         let wakeup = self.clock.instant(self.next_wakeup());
         let generation = self.controller.generation();
-        let acknowledgement_is_due = !self.controller.is_acknowledged();
-        let Self { verdicts, noticed, commands, stored, line, gateway, .. } = self;
+        let acknowledgement_is_due = self.predecessors.own_acknowledged() < generation;
+        let Self { verdicts, noticed, commands, stored, line, gateway, charge, predecessors, .. } = self;
         tokio::select! {
             Some(change) = verdicts.recv() => News::Verdict(change),
             Some(event) = noticed.recv() => News::Noticed(event),
             Some(command) = commands.recv() => News::Command(command),
             Some(done) = stored.recv() => News::Stored(done),
             message = of_keeper(line) => News::Keeper(message),
+            heard = hear(charge, predecessors) => News::Heard(heard),
             () = acknowledged(gateway, generation), if acknowledgement_is_due => News::Acknowledged(generation),
             () = tokio::time::sleep_until(wakeup.into()) => News::Tick,
         }
@@ -203,7 +211,7 @@ impl Worker {
 
     fn next_wakeup(&self) -> Time {
         let drains = self.controller.is_draining() || self.deployer.is_draining();
-        let looks_often = drains || self.shutdown.is_under_way();
+        let looks_often = drains || self.shutdown.is_under_way() || self.charge.leaves();
         let look = if looks_often { self.clock.now().time + DRAIN_LOOK } else { self.next_sample };
         let supervisor = self.supervisor.next_wakeup().unwrap_or(look);
         let controller = self.controller.next_wakeup().unwrap_or(look);
@@ -227,11 +235,8 @@ impl Worker {
                     self.controller.handle(now, Input::Noticed(event));
                 }
             }
-            News::Acknowledged(generation) => {
-                self.controller.handle(now, Input::Acknowledged(generation));
-                self.deployer.acknowledged(now, generation, &self.controller);
-                self.look_at_reload(now);
-            }
+            News::Acknowledged(generation) => self.on_own_acknowledged(now, generation),
+            News::Heard(heard) => self.on_heard(now, heard),
             News::Stored(done) => self.deployer.stored(now, done),
             News::Keeper(message) => self.on_keeper(now, message),
             News::Command(command) => self.on_command(now, command),
@@ -241,9 +246,17 @@ impl Worker {
 
     fn on_keeper(&mut self, now: Now, message: Result<Option<(ToWorker, Vec<OwnedFd>)>, LinkError>) {
         match message {
+            Ok(Some((ToWorker::Shutdown { hasten }, _))) if self.charge.leaves() => {
+                self.hasten_leaving(now.time, hasten);
+            }
             Ok(Some((ToWorker::Shutdown { hasten }, _))) => self.begin_shutdown(now.time, hasten),
-            Ok(Some((message, descriptors))) => {
-                if let Some(message) = self.on_config(now, message, descriptors) {
+            Ok(Some((message, mut descriptors))) => {
+                let is_ours =
+                    matches!(message, ToWorker::Yield | ToWorker::Leave | ToWorker::Predecessor { .. });
+                let line = if is_ours { descriptors.pop() } else { None };
+                if let Some(message) = self.on_succession(now, message, line)
+                    && let Some(message) = self.on_config(now, message, descriptors)
+                {
                     self.supervisor.handle(now.time, &message);
                 }
             }
@@ -251,20 +264,27 @@ impl Worker {
                 tracing::error!(%error, "a message of the keeper was lost");
             }
             Ok(None) | Err(_) => {
-                tracing::error!("the keeper is gone: everything is stopped in order");
                 self.line = None;
-                let mut orphans = Orphans::new(self.supervisor.instances());
-                if let Some(grace) = self.shutdown.grace() {
-                    // It may have gone before it passed the order on.
-                    orphans.stop(now.time, grace.min(self.controller.patience()));
+                if !self.outlives_keeper(now) {
+                    self.on_keeper_gone(now);
                 }
-                self.orphans = Some(orphans);
-                self.begin_shutdown(now.time, false);
             }
         }
     }
 
+    pub(crate) fn on_keeper_gone(&mut self, now: Now) {
+        tracing::error!("the keeper is gone: everything is stopped in order");
+        let mut orphans = Orphans::new(self.supervisor.instances());
+        if let Some(grace) = self.shutdown.grace() {
+            // It may have gone before it passed the order on.
+            orphans.stop(now.time, grace.min(self.controller.patience()));
+        }
+        self.orphans = Some(orphans);
+        self.begin_shutdown(now.time, false);
+    }
+
     fn on_command(&mut self, now: Now, command: Command) {
+        let Some(command) = self.unless_yielded(command) else { return };
         // Whoever asked may be gone: then nobody needs the answer.
         match Order::try_from(command) {
             Ok(order) => self.controller.handle(now, Input::Order(order)),
@@ -273,6 +293,7 @@ impl Worker {
             Err(Command::Explain { id, reply }) => drop(reply.send(self.explain(id))),
             Err(Command::Plan { reply }) => self.ask_for_file(Asked::Plan(reply)),
             Err(Command::Reload { reply }) => self.ask_for_file(Asked::Reload(reply)),
+            Err(Command::Upgrade { path, reply }) => self.ask_for_upgrade(path, reply),
             Err(Command::Metrics { format, reply }) => drop(reply.send(self.metrics_page(format))),
             Err(Command::Ready { reply }) => drop(reply.send(self.ready())),
             Err(Command::Deploy { request, reply }) => {
@@ -291,19 +312,24 @@ impl Worker {
     }
 
     fn on_tick(&mut self, now: Now) {
-        self.supervisor.wake(now.time);
+        if self.charge.is_ours() {
+            self.supervisor.wake(now.time);
+            self.deployer.wake(now);
+        }
         self.controller.handle(now, Input::Tick);
-        self.deployer.wake(now);
+        self.predecessors.flush();
         if now.time >= self.next_sample {
             self.next_sample = now.time + SAMPLE;
             self.tls_files.look();
             self.controller.sample(now.time);
             self.look_at_reload(now);
-            if let Some(notes) = &self.remembered {
+            if let Some(notes) = self.remembered.as_ref().filter(|_| self.charge.is_ours()) {
                 self.state_file.offer(now, notes);
             }
-            let status = self.status(now);
-            (self.presenter)(Notice::Summary(&status));
+            if !self.charge.leaves() {
+                let status = self.status(now);
+                (self.presenter)(Notice::Summary(&status));
+            }
             if self.verdicts.is_closed() {
                 self.check_health_anew();
             }
@@ -329,17 +355,18 @@ impl Worker {
     /// everything that the others decided.
     fn apply(&mut self) {
         let now = self.clock.now();
+        let acts = self.charge.is_ours();
         loop {
-            if let Some(output) = self.supervisor.poll_output() {
+            if acts && let Some(output) = self.supervisor.poll_output() {
                 match output {
                     everup_instance::Output::Tell(message, log) => self.tell_keeper(message, log),
                     everup_instance::Output::Changed(change) => {
                         self.controller.handle(now, Input::Changed(change))
                     }
                 }
-            } else if let Some(output) = self.deployer.poll_output() {
+            } else if acts && let Some(output) = self.deployer.poll_output() {
                 self.deploy(now, output);
-            } else if self.deployer.observe(now, &self.controller) {
+            } else if acts && self.deployer.observe(now, &self.controller) {
                 // It may want something.
             } else if let Some(output) = self.controller.poll_output() {
                 self.carry_out(now, output);
@@ -393,7 +420,10 @@ impl Worker {
                 if let Some(gateway) = &self.gateway {
                     gateway.publish(snapshot);
                 }
+                self.tell_takers();
             }
+            // The successor has them.
+            Output::Remember(_) if !self.charge.is_ours() => {}
             Output::Remember(notes) => {
                 if self.remembered.as_ref() != Some(&notes) {
                     self.remembered = Some(notes.clone());
@@ -445,7 +475,11 @@ impl Worker {
 
     /// Looks how far the end has come. True: the worker may exit.
     fn step(&mut self) -> bool {
-        let now = self.clock.now().time;
+        let now = self.clock.now();
+        if self.look_at_leaving(now) {
+            return true;
+        }
+        let now = now.time;
         if !self.shutdown.is_under_way() {
             return false;
         }
@@ -493,7 +527,9 @@ impl Worker {
     }
 
     fn end(mut self) -> Result<(), AppError> {
-        (self.presenter)(Notice::Stopped);
+        if !self.charge.leaves() {
+            (self.presenter)(Notice::Stopped);
+        }
         self.state_file.finish();
         if let Some(mut line) = self.line.take() {
             line.send(ToKeeper::Finished, None);
@@ -510,7 +546,7 @@ impl Worker {
         }
     }
 
-    fn connections(&self) -> u64 {
+    pub(crate) fn connections(&self) -> u64 {
         self.gateway.as_ref().map_or(0, |gateway| gateway.connections() as u64)
     }
 
@@ -524,7 +560,9 @@ impl Worker {
         };
         let last_lines = |id: &_| self.supervisor.last_lines(id, LOG_LINES);
         let deployment = |service: &_| self.deployer.active(now, service);
-        status::status(&self.identity, moment, self.controller.services(), last_lines, deployment)
+        let status =
+            status::status(&self.identity, moment, self.controller.services(), last_lines, deployment);
+        Status { leaving: self.predecessors.statuses(), ..status }
     }
 
     fn explain(&self, id: String) -> Result<Explanation, Refusal> {

@@ -41,6 +41,7 @@ pub(crate) fn colour(kind: EventKind) -> Colour {
         EventKind::Deployment => Colour::Yellow,
         EventKind::WorkerStarted
         | EventKind::Reloaded
+        | EventKind::Upgraded
         | EventKind::Stopping
         | EventKind::Drained
         | EventKind::Weighed

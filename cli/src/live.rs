@@ -259,6 +259,7 @@ mod tests {
                 service: Some("shop".into()),
             }],
             services: vec![service],
+            leaving: Vec::new(),
         }
     }
 

@@ -41,6 +41,8 @@ enum Verb {
     Check(verb::check::Args),
     /// Change to what the configuration file says now, without losing a request
     Reload(verb::reload::Args),
+    /// Go on as another binary: no request is lost, and instances run on
+    Upgrade(verb::upgrade::Args),
     /// Tell what a reload or a deployment would do, and which connections that touches
     Plan(verb::plan::Args),
     /// Show listeners, services and instances, their states and the load
@@ -86,6 +88,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => verb::run::run(args),
         Verb::Check(args) => verb::check::run(args),
         Verb::Reload(args) => verb::reload::run(args),
+        Verb::Upgrade(args) => verb::upgrade::run(args),
         Verb::Plan(args) => verb::plan::run(args),
         Verb::Status(args) => verb::status::run(args),
         #[cfg(feature = "top")]

@@ -7,6 +7,8 @@ use everup_admin::api::{
     StepState,
 };
 
+use crate::verb::upgrade;
+
 /// The whole status, with a line break at its end. Without `coloured` it holds no escape sequence.
 pub(crate) fn render(status: &Status, coloured: bool) -> String {
     let mut text = String::new();
@@ -76,6 +78,15 @@ fn head(text: &mut String, status: &Status, coloured: bool) {
     );
     if let Some(metrics) = &status.metrics {
         put(text, &format!("metrics http://{metrics}/metrics"));
+    }
+    for worker in &status.leaving {
+        let what = upgrade::what_stays(worker).unwrap_or_else(|| "nothing".to_owned());
+        let (word, version) = (paint("leaves", Colour::Yellow, coloured), &worker.version);
+        let left = lasting(worker.ends_in_seconds);
+        put(
+            text,
+            &format!("worker {} of everup {version} {word}: has {what}, ends within {left}", worker.pid),
+        );
     }
 }
 

@@ -13,7 +13,7 @@ use crate::ids::InstanceId;
 use crate::reload::Change;
 
 /// The number of this protocol. Raised when a message changes its meaning.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// From worker to keeper.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +57,21 @@ pub enum ToKeeper {
         number: u64,
         /// Why it was not done, in one line.
         refused: Option<String>,
+    },
+    /// Go on as another binary: see [`ToWorker::Upgraded`]. The keeper looks at the file itself.
+    Upgrade {
+        /// Comes back with the answer.
+        ask: u64,
+        /// Where it lies; None: where the running one was started from.
+        path: Option<String>,
+    },
+    /// A worker that got [`ToWorker::Prepare`] has read everything and could begin.
+    Prepared,
+    /// A worker that got [`ToWorker::Yield`] acts no more: instances and what is stored are nobody's until the keeper says
+    /// whose. Its last [`ToKeeper::Remember`] came before.
+    Yielded {
+        /// It could use the store, so its successor should be able to.
+        stores: bool,
     },
 }
 
@@ -117,6 +132,39 @@ pub enum ToWorker {
     },
     /// Everything was handed over: begin.
     Begin,
+    /// Instead of [`ToWorker::Begin`]: another worker serves still. Do all that can fail and that nobody notices, then say
+    /// [`ToKeeper::Prepared`] and wait: [`ToWorker::Adopt`], [`ToWorker::Notes`] and [`ToWorker::Predecessor`] come anew as they
+    /// are then, and [`ToWorker::Begin`].
+    Prepare,
+    /// A worker that has the same sockets finishes what it has. One descriptor travels along: a line to it (see
+    /// [`crate::succession`]). Before [`ToWorker::Begin`], or later.
+    Predecessor {
+        /// Its process id.
+        pid: u32,
+        /// The everup that it is.
+        everup: String,
+        /// It could use the store until it yielded; None: it yielded long ago.
+        stores: Option<bool>,
+    },
+    /// What became of an upgrade.
+    Upgraded {
+        /// Of the [`ToKeeper::Upgrade`] that asked for it.
+        ask: u64,
+        /// Why everything is as before, in one line.
+        refused: Option<String>,
+        /// The everup that the keeper is now.
+        everup: String,
+        /// The worker that serves now.
+        worker_pid: u32,
+    },
+    /// Stop acting, let go of what is stored, send notes, say [`ToKeeper::Yielded`]. Traffic goes on. One descriptor travels
+    /// along: a line to who is to take over.
+    Yield,
+    /// Act again, as if you had not been told [`ToWorker::Yield`].
+    TakeBack,
+    /// Another worker serves now. Accept nothing any more, finish what you have, exit. One descriptor may travel along: a line to
+    /// another successor, in the place of the one from before.
+    Leave,
     /// An instance was started.
     Started {
         /// Which one.

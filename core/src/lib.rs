@@ -24,5 +24,7 @@ pub mod pace;
 pub mod proxy_protocol;
 pub mod reload;
 pub mod route;
+pub mod succession;
 pub mod time;
+pub mod upgrade;
 pub mod websocket;

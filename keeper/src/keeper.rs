@@ -1,4 +1,4 @@
-//! The keeper's loop: wait, heed signals, heed the worker, reap, keep a worker, keep the deadline, reload.
+//! The keeper's loop: wait, heed signals, heed the worker, reap, upgrade, keep a worker, keep the deadline, reload.
 //!
 //! ```text
 //!            worker died: another one, at once or after a pause
@@ -21,10 +21,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitOptions, WaitStatus, wait};
 
+use crate::lock::StateLock;
 use crate::reload::{Asker, Prepared, Reloads};
 use crate::signals::Signals;
 use crate::sockets::Held;
 use crate::spawn::Launch;
+use crate::state::Texts;
+use crate::upgrade::{Leaving, Upgrade};
 use crate::users::Users;
 use crate::worker::{Worker, signal_group};
 use crate::{KeeperError, Options, log, order};
@@ -47,33 +50,39 @@ const MESSAGES_PER_TURN: usize = 1_000;
 const LOST: Duration = Duration::from_secs(2);
 
 pub(crate) struct Keeper {
-    options: Options,
-    users: Users,
-    held: Held,
-    signals: Signals,
-    worker: Option<Worker>,
+    pub(crate) options: Options,
+    pub(crate) users: Users,
+    pub(crate) held: Held,
+    pub(crate) signals: Signals,
+    pub(crate) worker: Option<Worker>,
     /// When the next worker is to be started, if there is none.
     start_at: Instant,
-    instances: BTreeMap<InstanceId, Running>,
-    notes: Option<String>,
-    reloads: Reloads,
+    pub(crate) instances: BTreeMap<InstanceId, Running>,
+    pub(crate) notes: Option<String>,
+    pub(crate) reloads: Reloads,
     /// Workers started before this one.
-    restarts: u32,
+    pub(crate) restarts: u32,
     /// Workers in a row that died soon after their start.
-    quick_deaths: u32,
-    was_ready: bool,
-    ending: Option<Ending>,
+    pub(crate) quick_deaths: u32,
+    pub(crate) was_ready: bool,
+    pub(crate) ending: Option<Ending>,
+    pub(crate) lock: StateLock,
+    /// The texts that make the configuration.
+    pub(crate) texts: Texts,
+    pub(crate) upgrade: Option<Upgrade>,
+    /// Workers of before an upgrade, which finish what they have.
+    pub(crate) leaving: Vec<Leaving>,
 }
 
 /// A process of an instance.
-struct Running {
-    pid: u32,
-    port: u16,
-    revision: String,
+pub(crate) struct Running {
+    pub(crate) pid: u32,
+    pub(crate) port: u16,
+    pub(crate) revision: String,
 }
 
 /// Everything is being stopped.
-struct Ending {
+pub(crate) struct Ending {
     /// How often the operator asked.
     asked: u32,
     kill_at: Instant,
@@ -84,9 +93,13 @@ struct Ending {
 }
 
 impl Keeper {
-    pub(crate) fn new(options: Options, users: Users, held: Held, signals: Signals) -> Self {
+    pub(crate) fn new(options: Options, users: Users, held: Held, signals: Signals, lock: StateLock) -> Self {
         Self {
             reloads: Reloads::new(&options),
+            texts: Texts::new(options.config_text.clone()),
+            lock,
+            upgrade: None,
+            leaving: Vec::new(),
             options,
             users,
             held,
@@ -104,11 +117,18 @@ impl Keeper {
 
     pub(crate) fn run(mut self) -> Result<(), KeeperError> {
         self.worker = Some(self.new_worker()?);
+        self.go_on()
+    }
+
+    /// Until everything ended.
+    pub(crate) fn go_on(mut self) -> Result<(), KeeperError> {
         loop {
+            self.flush();
             self.wait()?;
             self.heed_signals();
             self.heed_worker();
             self.reap();
+            self.look_at_upgrade();
             self.keep_a_worker();
             self.keep_the_deadline();
             self.reload();
@@ -132,6 +152,10 @@ impl Keeper {
             let room = if worker.has_unread() { PollFlags::OUT } else { PollFlags::empty() };
             waited.push(PollFd::new(&worker.link, PollFlags::IN | room));
         }
+        for worker in self.other_workers() {
+            let room = if worker.has_unread() { PollFlags::OUT } else { PollFlags::empty() };
+            waited.push(PollFd::new(&worker.link, PollFlags::IN | room));
+        }
         match poll(&mut waited, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(errno) => Err(KeeperError::System { what: "waiting for events", source: errno.into() }),
@@ -142,11 +166,11 @@ impl Keeper {
         let ending = self.ending.as_ref().map(|ending| ending.kill_at);
         let worker = match &self.worker {
             Some(worker) => worker.lost.map(|since| since + LOST),
-            None if self.ending.is_none() => Some(self.start_at),
+            None if self.ending.is_none() && self.upgrade.is_none() => Some(self.start_at),
             None => None,
         };
         let reload = self.reloads.next_look(self.can_reload());
-        ending.into_iter().chain(worker).chain(reload).min()
+        ending.into_iter().chain(worker).chain(reload).chain(self.upgrade_deadline()).min()
     }
 
     // ----- signals: the operator ------------------------------------------------------------------------------
@@ -173,7 +197,7 @@ impl Keeper {
             2 => {
                 log("hastening: requests in flight are not waited for; a third signal kills everything");
                 ending.kill_at = ending.kill_at.min(Instant::now() + END);
-                self.tell(ToWorker::Shutdown { hasten: true });
+                self.tell_all(&ToWorker::Shutdown { hasten: true });
             }
             _ => self.kill_all("killed at the third signal"),
         }
@@ -181,15 +205,16 @@ impl Keeper {
 
     fn begin_to_end(&mut self, within: Duration, failure: Option<KeeperError>) {
         let kill_at = Instant::now() + within;
+        self.abandon_upgrade();
         self.ending = Some(Ending { asked: 0, kill_at, killed: false, failure });
         match self.worker {
-            Some(_) => self.tell(ToWorker::Shutdown { hasten: false }),
+            Some(_) => self.tell_all(&ToWorker::Shutdown { hasten: false }),
             None => self.signal_instances(Signal::TERM),
         }
     }
 
     fn kill_all(&mut self, why: &str) {
-        if let Some(worker) = &self.worker {
+        for worker in self.worker.iter().chain(self.leaving.iter().map(|one| &one.worker)) {
             worker.signal(Signal::KILL);
         }
         self.signal_instances(Signal::KILL);
@@ -206,24 +231,14 @@ impl Keeper {
     fn new_worker(&self) -> Result<Worker, KeeperError> {
         let mut worker = Worker::start(&self.options, self.users.worker())?;
         worker.introduce(&self.options, &self.held, self.restarts);
-        for (id, Running { pid, port, revision }) in &self.instances {
-            worker.tell(ToWorker::Adopt {
-                id: id.clone(),
-                pid: *pid,
-                port: *port,
-                revision: revision.clone(),
-            });
-        }
-        if let Some(notes) = &self.notes {
-            worker.tell(ToWorker::Notes { notes: notes.clone() });
-        }
+        self.tell_what_runs(&mut worker);
         worker.tell(ToWorker::Begin);
         Ok(worker)
     }
 
     fn keep_a_worker(&mut self) {
         let now = Instant::now();
-        if self.worker.is_some() || self.ending.is_some() || now < self.start_at {
+        if self.worker.is_some() || self.ending.is_some() || self.upgrade.is_some() || now < self.start_at {
             return;
         }
         self.restarts = self.restarts.saturating_add(1);
@@ -231,6 +246,7 @@ impl Keeper {
             Ok(worker) => {
                 log(&format!("started worker {} with the same sockets", worker.pid));
                 self.worker = Some(worker);
+                self.introduce_predecessors();
             }
             Err(error) => {
                 self.start_at = now + PAUSE_LONGEST;
@@ -293,13 +309,17 @@ impl Keeper {
                     worker.ready = true;
                 }
             }
-            ToKeeper::Reload { ask, dry } => self.reloads.ask(Asker::Worker(ask), dry),
+            ToKeeper::Reload { ask, dry } => self.on_reload_asked(ask, dry),
             ToKeeper::Reloaded { number, refused } => self.on_reloaded(number, refused),
             ToKeeper::Finished => {
                 if let Some(worker) = &mut self.worker {
                     worker.finished = true;
                 }
             }
+            ToKeeper::Upgrade { ask, path } => self.on_upgrade_asked(ask, path),
+            ToKeeper::Yielded { stores } => self.on_yielded(stores),
+            // It serves already.
+            ToKeeper::Prepared => {}
         }
     }
 
@@ -328,13 +348,20 @@ impl Keeper {
         Ok(pid)
     }
 
-    fn tell(&mut self, message: ToWorker) {
+    pub(crate) fn tell(&mut self, message: ToWorker) {
         if let Some(worker) = &mut self.worker {
             worker.tell(message);
         }
     }
 
+    /// The worker, and those that finish what they have.
+    fn tell_all(&mut self, message: &ToWorker) {
+        self.leaving.iter_mut().for_each(|one| one.worker.tell(message.clone()));
+        self.tell(message.clone());
+    }
+
     fn flush(&mut self) {
+        self.flush_others();
         let Some(worker) = self.worker.as_mut().filter(|worker| worker.lost.is_none()) else { return };
         let trouble = match worker.flush() {
             Ok(()) if worker.hangs() => "it reads nothing any more".to_owned(),
@@ -353,7 +380,16 @@ impl Keeper {
     /// There is a worker that could change to another configuration.
     fn can_reload(&self) -> bool {
         let serves = |worker: &Worker| worker.ready && worker.lost.is_none();
-        self.ending.is_none() && self.worker.as_ref().is_some_and(serves)
+        self.ending.is_none() && self.upgrade.is_none() && self.worker.as_ref().is_some_and(serves)
+    }
+
+    fn on_reload_asked(&mut self, ask: u64, dry: bool) {
+        match &mut self.worker {
+            Some(worker) if self.upgrade.is_some() => {
+                self.reloads.refuse(ask, dry, "an upgrade is under way; try again when it is done", worker);
+            }
+            Some(_) | None => self.reloads.ask(Asker::Worker(ask), dry),
+        }
     }
 
     /// Reads the file if somebody asked, and has the worker change to it. See `reload.rs` for the whole story.
@@ -370,6 +406,7 @@ impl Keeper {
         if let Some(why) = refused {
             self.reloads.roll_back(&why);
         } else if let Some(Prepared { config, text, users, places, .. }) = self.reloads.commit(number) {
+            self.texts.push(text.clone());
             (self.options.config, self.options.config_text, self.users) = (config, text, users);
             self.held.replace(places);
             self.tell(ToWorker::Committed { number });
@@ -383,6 +420,9 @@ impl Keeper {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             let pid = pid.as_raw_nonzero().get().cast_unsigned();
             let Some(status) = exit_status(status) else { continue };
+            if self.upgrade_reaped(pid, status) {
+                continue;
+            }
             if self.worker.as_ref().is_some_and(|worker| worker.pid == pid) {
                 // Its last words first.
                 self.heed_worker();
@@ -392,7 +432,9 @@ impl Keeper {
                 // What it left behind in its group would hold its port and never end. (No other group can have this
                 // number so soon: process ids are given out in a circle.)
                 signal_group(pid, Signal::KILL);
-                self.tell(ToWorker::Exited { id, pid, status });
+                let exited = ToWorker::Exited { id, pid, status };
+                self.tell_heir(&exited);
+                self.tell(exited);
             }
         }
     }
@@ -452,7 +494,7 @@ impl Keeper {
     /// Some when everything ended, or when the kernel cannot end it.
     fn result(&mut self) -> Option<Result<(), KeeperError>> {
         let ending = self.ending.as_mut()?;
-        let is_over = self.worker.is_none() && self.instances.is_empty();
+        let is_over = self.worker.is_none() && self.instances.is_empty() && self.leaving.is_empty();
         let is_hopeless = ending.killed && Instant::now() >= ending.kill_at;
         (is_over || is_hopeless).then(|| ending.failure.take().map_or(Ok(()), Err))
     }

@@ -8,8 +8,10 @@
 //! One thread, one poll loop, small enough to read in one sitting: `lock.rs` (one keeper per state directory),
 //! `ownership.rs` (whose that is), `sockets.rs` (everything that is bound), `users.rs` (whose rights children get),
 //! `spawn.rs` (how they are started), `order.rs` (what the worker may ask for), `worker.rs` (what it is told),
-//! `reload.rs` (another configuration), `signals.rs`, `keeper.rs` (the loop).
+//! `reload.rs` (another configuration), `upgrade.rs` (another binary; with `candidate.rs`, whether it may be executed, and
+//! `state.rs`, what goes through the exec), `signals.rs`, `keeper.rs` (the loop).
 
+mod candidate;
 mod keeper;
 mod lock;
 mod order;
@@ -18,6 +20,8 @@ mod reload;
 mod signals;
 mod sockets;
 mod spawn;
+mod state;
+mod upgrade;
 mod users;
 mod worker;
 
@@ -25,12 +29,13 @@ mod worker;
 mod tests;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use everup_core::config::Config;
 use everup_core::keeper::ExitStatus;
+use everup_core::upgrade::Proof;
 use everup_link::LinkError;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -38,6 +43,9 @@ use crate::keeper::Keeper;
 use crate::lock::StateLock;
 use crate::signals::Signals;
 use crate::sockets::Held;
+
+/// The version of this everup.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What the keeper works with. The configuration is valid; paths are absolute.
 #[derive(Debug)]
@@ -65,7 +73,7 @@ pub struct Options {
     pub watch: bool,
 }
 
-/// Why the keeper could not begin or did not end in order. All but the last three are the operator's to repair, and
+/// Why the keeper could not begin or did not end in order. All but the last four are the operator's to repair, and
 /// are found before any process was started.
 #[derive(Debug, thiserror::Error)]
 pub enum KeeperError {
@@ -129,6 +137,9 @@ pub enum KeeperError {
     /// The first worker ended before it served, so nothing was ever promised.
     #[error("the worker {0} before it was ready; its own words stand above")]
     NeverReady(ExitStatus),
+    /// This process was to go on with what another binary had, and cannot. Its workers see that it is gone.
+    #[error("cannot go on after an upgrade: {0}")]
+    Resume(String),
     /// Not everything ended within the time for an orderly end, or the operator asked three times.
     #[error("the end was not orderly: {0}")]
     Disorderly(String),
@@ -139,11 +150,29 @@ pub fn run(options: Options) -> Result<(), KeeperError> {
     spawn::keep_descriptors_to_ourselves()?;
     let users = users::Users::choose(&options.config)?;
     users.warn(&options.config);
-    let _lock = StateLock::take(&options.state, users.worker())?;
+    let lock = StateLock::take(&options.state, users.worker())?;
     let held = Held::bind(&options)?;
     let signals = Signals::catch()?;
     spawn::adopt_orphans()?;
-    Keeper::new(options, users, held, signals).run()
+    Keeper::new(options, users, held, signals, lock).run()
+}
+
+/// Goes on where another binary left off that was this process until it executed this one: `everup run FILE --upgraded`.
+pub fn resume() -> Result<(), KeeperError> {
+    upgrade::resume()
+}
+
+/// Says whether this binary could go on from a keeper's state: `everup run FILE --upgraded --prove`, with the state as
+/// `input`. `understands`: whether a worker of this binary takes these arguments.
+pub fn prove(input: impl Read, understands: impl FnOnce(&[OsString]) -> Result<(), String>) -> Proof {
+    let read = || {
+        let mut text = String::new();
+        input.take(state::TEXT_BYTES).read_to_string(&mut text).map_err(|error| error.to_string())?;
+        let (_, options) = state::State::read(&text)?;
+        everup_failpoint::check("upgrade.prove").map_err(|error| error.to_string())?;
+        understands(&options.worker_arguments)
+    };
+    Proof::ours(VERSION, read().err())
 }
 
 /// The keeper's words, one line each, on standard error. A terminal that is gone is no reason to die (`eprintln!`

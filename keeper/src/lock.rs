@@ -5,6 +5,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -17,7 +18,7 @@ use crate::{KeeperError, ownership};
 /// Held as long as the keeper lives.
 #[derive(Debug)]
 pub(crate) struct StateLock {
-    _file: File,
+    file: File,
 }
 
 impl StateLock {
@@ -36,7 +37,18 @@ impl StateLock {
         }
         sign(&mut file).map_err(failed)?;
         ownership::hand_over(state, owner).map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+
+    /// One that another binary took in this process: it lasts as long as anybody has the file open.
+    pub(crate) fn taken(file: OwnedFd) -> Self {
+        Self { file: file.into() }
+    }
+}
+
+impl AsFd for StateLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

@@ -20,6 +20,7 @@ use everup_core::keeper::SocketRole;
 use rustix::fs::{Mode, fchmod};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use crate::state::SocketGroup;
 use crate::{KeeperError, Options};
 
 /// Connections that may wait to be accepted, per socket: enough for a second of a busy site while a worker is
@@ -119,6 +120,37 @@ impl Held {
 
     pub(crate) fn groups(&self) -> &[Group] {
         &self.groups
+    }
+
+    /// What of them goes on in another binary, beside the descriptors in the same order, and ports that were given up.
+    pub(crate) fn to_state(&self) -> (Vec<SocketGroup>, Vec<u16>) {
+        let group = |Group { role, address, asked, sockets }: &Group| SocketGroup {
+            role: *role,
+            address: address.clone(),
+            asked: *asked,
+            sockets: sockets.len(),
+        };
+        let lately = self.given_up.iter().filter(|(_, since)| since.elapsed() < GIVEN_UP);
+        (self.groups.iter().map(group).collect(), lately.map(|(port, _)| *port).collect())
+    }
+
+    /// Those that another binary had. As many descriptors as the groups count.
+    pub(crate) fn taken(
+        groups: &[SocketGroup],
+        given_up: &[u16],
+        mut descriptors: impl Iterator<Item = OwnedFd>,
+        admin: &Path,
+    ) -> Self {
+        let mut group = |one: &SocketGroup| Group {
+            role: one.role,
+            address: one.address.clone(),
+            asked: one.asked,
+            sockets: descriptors.by_ref().take(one.sockets).collect(),
+        };
+        let groups = groups.iter().map(&mut group).collect();
+        let now = Instant::now();
+        let given_up = given_up.iter().map(|port| (*port, now)).collect();
+        Self { groups, admin: admin.to_owned(), given_up }
     }
 }
 

@@ -1,11 +1,13 @@
 //! How children are started: the worker and the instances. Each is in its own session (Ctrl-C reaches the keeper
 //! alone) and thereby its own process group, has default signal handling, an empty signal mask and no descriptor but
-//! 0, 1 and 2.
+//! 0, 1 and 2. And how the keeper itself becomes another binary.
 //!
 //! It only starts; who is started when stands in `keeper.rs`. The crate's `unsafe` is all here.
 
-use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
+use std::ffi::{CStr, CString};
+use std::io::{self, ErrorKind, PipeWriter};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -51,6 +53,74 @@ pub(crate) fn worker(options: &Options, user: Option<&User>, link: OwnedFd) -> i
     // For health commands. Entered with our rights, like the instances' directories: the worker's user may not get there.
     command.current_dir(base(options));
     start(command)
+}
+
+/// Has a binary prove that it could take over: it gets the keeper's state as standard input, and says what it says to
+/// `output`.
+pub(crate) fn proof(
+    options: &Options,
+    user: Option<&User>,
+    binary: BorrowedFd<'_>,
+    state: OwnedFd,
+    output: PipeWriter,
+) -> io::Result<u32> {
+    // What was opened, whatever its path names by now. The child has a copy of our descriptors until it executes it.
+    let mut command = child(Path::new(&format!("/proc/self/fd/{}", binary.as_raw_fd())), user);
+    command.arg0("everup").arg("run").arg(&options.config_path).args(["--upgraded", "--prove"]);
+    command.stdin(Stdio::from(state)).stdout(output.try_clone()?).stderr(output).current_dir(base(options));
+    start(command)
+}
+
+/// The signals that the keeper heeds wait, from now on, over an exec, until they are told to wait no more.
+#[expect(unsafe_code, reason = "neither std nor rustix can change the signal mask")]
+pub(crate) fn hold_signals(hold: bool) {
+    let how = if hold { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set, which is ours; the others read it and change nothing but this thread's
+    // mask. None can fail with these arguments.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in crate::signals::HEEDED {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        libc::pthread_sigmask(how, set.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+/// This process goes on as this binary, with our environment. Returns only if it does not.
+pub(crate) fn become_binary(binary: BorrowedFd<'_>, arguments: &[CString]) -> io::Error {
+    let variable = |(mut name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        name.push("=");
+        name.push(value);
+        // One with a NUL cannot have come from an environment.
+        CString::new(name.into_vec()).ok()
+    };
+    let environment: Vec<CString> = std::env::vars_os().filter_map(variable).collect();
+    execute(binary, arguments, &environment)
+}
+
+#[expect(
+    unsafe_code,
+    reason = "std resets the signal mask before it executes, and knows binaries by paths only"
+)]
+fn execute(binary: BorrowedFd<'_>, arguments: &[CString], environment: &[CString]) -> io::Error {
+    let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
+        texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (argv, envp) = (pointers(arguments), pointers(environment));
+    let nowhere: &CStr = c"";
+    // SAFETY: both lists end with a null pointer, and what they point to lives until the call returns, if it does.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            binary.as_raw_fd(),
+            nowhere.as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        );
+    }
+    io::Error::last_os_error()
 }
 
 /// An instance to be started.

@@ -5,8 +5,9 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use everup_core::config::Service;
 use everup_core::keeper::{PROTOCOL, ToWorker};
@@ -15,6 +16,7 @@ use everup_link::{DESCRIPTORS, Link, LinkError};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::sockets::{Group, Held, Place};
+use crate::state::{self, Serving};
 use crate::users::User;
 use crate::{KeeperError, Options, spawn};
 
@@ -27,6 +29,8 @@ const PIECE_BYTES: usize = 32 * 1024;
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) pid: u32,
+    /// The version that it is.
+    pub(crate) everup: String,
     pub(crate) link: Link,
     pub(crate) started: Instant,
     /// It serves.
@@ -53,8 +57,26 @@ pub(crate) struct Proposal<'a> {
 #[derive(Debug)]
 struct Unread {
     message: ToWorker,
-    /// Which sockets of which group travel along.
-    sockets: Option<(Group, Range<usize>)>,
+    along: Along,
+}
+
+/// What travels along with a message.
+#[derive(Debug)]
+enum Along {
+    Nothing,
+    /// Some sockets of a group.
+    Sockets(Group, Range<usize>),
+    One(OwnedFd),
+}
+
+impl Along {
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            Self::Nothing => Vec::new(),
+            Self::Sockets(group, range) => group.descriptors()[range.clone()].to_vec(),
+            Self::One(descriptor) => vec![descriptor.as_fd()],
+        }
+    }
 }
 
 impl Worker {
@@ -63,8 +85,25 @@ impl Worker {
         let (link, theirs) = Link::pair()?;
         let pid = spawn::worker(options, user, theirs)
             .map_err(|source| KeeperError::System { what: "starting the worker", source })?;
-        let started = Instant::now();
-        Ok(Self { pid, link, started, ready: false, finished: false, lost: None, unread: VecDeque::new() })
+        let unread = VecDeque::new();
+        let (everup, started) = (crate::VERSION.to_owned(), Instant::now());
+        Ok(Self { pid, everup, link, started, ready: false, finished: false, lost: None, unread })
+    }
+
+    /// One that another binary started, and that serves.
+    pub(crate) fn taken(
+        Serving { pid, everup, lived_ms, .. }: &Serving,
+        link: OwnedFd,
+    ) -> Result<Self, LinkError> {
+        let (link, started) = (Link::from_descriptor(link)?, state::began(*lived_ms));
+        let (everup, unread) = (everup.clone(), VecDeque::new());
+        Ok(Self { pid: *pid, everup, link, started, ready: true, finished: false, lost: None, unread })
+    }
+
+    /// What another binary must know of it, beside the link.
+    pub(crate) fn to_state(&self, left: Duration) -> Serving {
+        let lived_ms = state::milliseconds(self.started.elapsed());
+        Serving { pid: self.pid, everup: self.everup.clone(), lived_ms, left_ms: state::milliseconds(left) }
     }
 
     /// The beginning of what a worker is told: who we are, the configuration, the sockets.
@@ -91,8 +130,8 @@ impl Worker {
         let count = group.descriptors().len();
         for first in (0..count).step_by(DESCRIPTORS) {
             let message = ToWorker::Sockets { role: group.role, address: group.address.clone() };
-            let sockets = Some((group.clone(), first..count.min(first + DESCRIPTORS)));
-            self.unread.push_back(Unread { message, sockets });
+            let along = Along::Sockets(group.clone(), first..count.min(first + DESCRIPTORS));
+            self.unread.push_back(Unread { message, along });
         }
     }
 
@@ -111,7 +150,12 @@ impl Worker {
     }
 
     pub(crate) fn tell(&mut self, message: ToWorker) {
-        self.unread.push_back(Unread { message, sockets: None });
+        self.unread.push_back(Unread { message, along: Along::Nothing });
+    }
+
+    /// A message with a descriptor.
+    pub(crate) fn tell_with(&mut self, message: ToWorker, descriptor: OwnedFd) {
+        self.unread.push_back(Unread { message, along: Along::One(descriptor) });
     }
 
     pub(crate) fn has_unread(&self) -> bool {
@@ -120,11 +164,8 @@ impl Worker {
 
     /// Sends what fits. The error means that the worker is lost.
     pub(crate) fn flush(&mut self) -> Result<(), LinkError> {
-        while let Some(Unread { message, sockets }) = self.unread.front() {
-            let descriptors = sockets
-                .as_ref()
-                .map_or_else(Vec::new, |(group, range)| group.descriptors()[range.clone()].to_vec());
-            if !self.link.try_send(message, &descriptors)? {
+        while let Some(Unread { message, along }) = self.unread.front() {
+            if !self.link.try_send(message, &along.descriptors())? {
                 break;
             }
             self.unread.pop_front();

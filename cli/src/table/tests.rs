@@ -63,6 +63,7 @@ fn status() -> Status {
             service: Some("shop".into()),
         }],
         services: vec![service],
+        leaving: Vec::new(),
     }
 }
 

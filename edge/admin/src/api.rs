@@ -12,6 +12,7 @@ pub use crate::deployment::{
 pub use crate::event::{Event, EventKind, Events};
 pub use crate::explanation::{ExplainedEvent, ExplainedRequest, Explanation};
 pub use crate::reloading::{Mistake, Plan, Reloaded, WrongFile};
+pub use crate::upgrade::{LeavingWorker, Upgraded};
 
 /// Everything an operator may want to see at once: `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +45,9 @@ pub struct Status {
     pub listeners: Vec<ListenerStatus>,
     /// What they reach, in the order of the configuration.
     pub services: Vec<ServiceStatus>,
+    /// Workers of before an upgrade, which finish what they have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<LeavingWorker>,
 }
 
 /// One `[[listener]]`.

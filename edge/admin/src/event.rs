@@ -42,6 +42,8 @@ pub enum EventKind {
     ControllerReplaced,
     /// everup goes by another configuration.
     Reloaded,
+    /// everup goes on as another binary.
+    Upgraded,
     /// everup was told to stop.
     Stopping,
     /// An instance takes requests (again).

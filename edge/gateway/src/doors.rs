@@ -49,6 +49,8 @@ pub(crate) enum Order {
     Open(ThreadSocket),
     Assign(Assigned),
     Close(SocketAddr),
+    /// Another process serves all of them from now on.
+    LetGo,
 }
 
 /// All sockets of a thread, by their address.
@@ -65,6 +67,8 @@ struct Door {
     protocol: Cell<Protocol>,
     tls: RefCell<Option<Arc<Acceptor>>>,
     closing: Cell<bool>,
+    /// Another process has the socket too: its queue is that one's.
+    shared: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -78,6 +82,7 @@ impl Doors {
                     protocol: Cell::new(protocol),
                     tls: RefCell::new(tls),
                     closing: Cell::new(false),
+                    shared: Cell::new(false),
                     waker: RefCell::default(),
                 });
                 self.doors.insert(address, Rc::clone(&door));
@@ -88,6 +93,13 @@ impl Doors {
                     door.listener.set(listener);
                     door.protocol.set(protocol);
                     door.tls.replace(tls);
+                }
+            }
+            Order::LetGo => {
+                for (_, door) in self.doors.drain() {
+                    door.shared.set(true);
+                    door.closing.set(true);
+                    door.wake();
                 }
             }
             Order::Close(address) => {
@@ -168,6 +180,7 @@ async fn accept(local: Rc<Local>, door: Rc<Door>, fd: OwnedFd) {
             continue;
         }
         match std::future::poll_fn(|cx| door.poll_accept(cx, &accepting)).await {
+            None if door.shared.get() => return,
             None => return give_up(&local, &door, &accepting).await,
             Some(Ok(accepted)) => door.serve(&local, accepted),
             Some(Err(error)) if is_the_clients(&error) => {}

@@ -364,6 +364,16 @@ impl Gateway {
         });
     }
 
+    /// Accepts no more: another process has the same sockets, and whoever waits in their queues is that one's.
+    pub fn let_go(&self) {
+        for changes in &self.changes {
+            // A thread that has ended obeys nothing any more.
+            drop(changes.send((Generation(0), thread::Order::Door(doors::Order::LetGo))));
+        }
+        // They look when they are woken by a table.
+        self.orders.send_modify(|_| {});
+    }
+
     /// Resolves when no thread can pick from a table older than `generation` any more.
     pub async fn acknowledged(&self, generation: Generation) {
         for thread in &self.acknowledged {

@@ -234,6 +234,12 @@ impl Supervisor {
             | ToWorker::Kept { .. }
             | ToWorker::NewConfig { .. }
             | ToWorker::Committed { .. }
+            | ToWorker::Prepare
+            | ToWorker::Predecessor { .. }
+            | ToWorker::Upgraded { .. }
+            | ToWorker::Yield
+            | ToWorker::TakeBack
+            | ToWorker::Leave
             | ToWorker::Shutdown { .. } => {}
         }
     }

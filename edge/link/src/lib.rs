@@ -22,7 +22,7 @@ use rustix::net::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use start::{Adopted, Inherited, Sockets, receive_start};
+pub use start::{Adopted, Inherited, Predecessor, Sockets, receive_charge, receive_start};
 
 /// The largest datagram. Notes are text inside a JSON string, where quotes and backslashes count twice; three times
 /// their size leaves room for both and still fits the send buffer that an unprivileged process can have by default

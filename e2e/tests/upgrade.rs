@@ -1,0 +1,335 @@
+//! everup goes on as another binary while it serves. Nobody notices, and whatever is wrong with the other binary, or
+//! whoever dies on the way, somebody serves.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use everup_e2e::{
+    Config, Connection, Everup, Mode, Process, Said, Sample, WebSocket, everup_binary, get, until,
+};
+use rustix::process::Signal;
+
+const GET: &str = "GET /whoami HTTP/1.1\r\nHost: x\r\n\r\n";
+
+/// A copy of the binary under test, as a new version would lie there. Not made by this process: who forks while it writes
+/// would hand its descriptor on, and nobody can execute what is open for writing.
+fn copy(directory: &Path) -> PathBuf {
+    let path = directory.join("everup-new");
+    let copied = Command::new("install").args(["-m", "755"]).arg(everup_binary()).arg(&path).status();
+    assert!(copied.expect("install is there").success());
+    path
+}
+
+fn upgrade(everup: &Everup, path: &Path) -> Said {
+    everup.verb(&["upgrade", path.to_str().expect("the path is text")])
+}
+
+fn pids(everup: &Everup) -> Vec<Option<u32>> {
+    everup.service("shop").instances.iter().map(|instance| instance.pid).collect()
+}
+
+/// The binary that a process executes.
+fn binary_of(pid: u32) -> PathBuf {
+    std::fs::read_link(format!("/proc/{pid}/exe")).expect("the process runs")
+}
+
+fn worker(everup: &Everup) -> Process {
+    Process::with_id(everup.status().worker_pid).expect("the worker runs")
+}
+
+#[test]
+fn upgrades_under_load_lose_nothing_and_only_the_worker_is_another_one() {
+    let mut everup = Everup::with(Config::runs(3).set("drain = { time = \"10s\" }")).start();
+    everup.wait_all_up();
+    let path = copy(everup.directory());
+    let (keeper, before, mut last) = (everup.status().keeper_pid, pids(&everup), everup.status().worker_pid);
+    let load = |mode| everup.load("/whoami").rate(100.0).mode(mode);
+    let loads = [
+        load(Mode::Mixed).start().unwrap(),
+        load(Mode::KeepAlive).sending("POST", "x".repeat(2000)).start().unwrap(),
+        load(Mode::Close).sending("POST", "x").start().unwrap(),
+    ];
+    for _ in 0..3 {
+        let settled = loads[0].settled();
+        let said = upgrade(&everup, &path);
+        assert!(said.code == Some(0) && said.out.starts_with("upgraded: everup"), "{said:?}");
+        until("the load goes on", || loads[0].settled() > settled + 50);
+        let status = everup.status();
+        assert_eq!((status.keeper_pid, status.worker_restarts), (keeper, 0));
+        assert_ne!(status.worker_pid, last);
+        assert_eq!(pids(&everup), before);
+        assert_eq!([binary_of(keeper), binary_of(status.worker_pid)], [path.clone(), path.clone()]);
+        last = status.worker_pid;
+    }
+    for load in loads {
+        let ledger = load.stop().unwrap();
+        assert_eq!(ledger.lost(), 0, "{ledger}");
+    }
+    everup.wait_until("old workers are gone", |status| status.leaving.is_empty());
+    let stopped = everup.stop_with(Signal::TERM);
+    assert_eq!((stopped.code, stopped.left), (Some(0), Vec::new()), "{}", stopped.said);
+}
+
+#[test]
+fn without_a_path_it_goes_on_as_what_lies_now_where_it_was_started_from() {
+    let everup = Everup::with(Config::runs(1)).start();
+    let before = everup.status().worker_pid;
+    let said = everup.verb(&["upgrade", "--json"]);
+    assert!(said.code == Some(0) && said.out.contains("\"worker_pid\":"), "{said:?}");
+    assert_ne!(everup.status().worker_pid, before);
+    let events = everup.verb(&["status"]).out;
+    assert!(events.contains("everup was upgraded from"), "{events}");
+}
+
+#[test]
+fn what_is_in_flight_finishes_in_the_old_worker_and_counts_until_then() {
+    let config = Config::runs(2).set("drain = { time = \"20s\" }");
+    let mut everup = Everup::with(config).start();
+    everup.wait_all_up();
+    let mut flying = Connection::open(everup.address());
+    flying.send("GET /slow?ms=3000 HTTP/1.1\r\nHost: x\r\n\r\n");
+    let status = everup.wait_until("it is in flight", |status| status.services[0].in_flight == 1);
+    let busy = status.services[0].instances.iter().find(|one| one.in_flight == 1).unwrap().name.clone();
+    let path = copy(everup.directory());
+    let said = upgrade(&everup, &path);
+    assert!(said.code == Some(0) && said.out.contains("finishes 1 request"), "{said:?}");
+    let status = everup.wait_until("the old worker is told of", |status| {
+        status.leaving.iter().any(|one| one.in_flight == 1) && status.services[0].in_flight == 1
+    });
+    assert_eq!(status.leaving[0].pid, worker_before(&said));
+    // The old worker's request is waited for, too.
+    let drained = everup.verb(&["drain", "shop", &busy, "--wait", "0s"]);
+    assert!(drained.code == Some(1) && drained.out.contains("1 request still in flight"), "{drained:?}");
+    assert_eq!(flying.answer().status, 200);
+    let drained = everup.verb(&["drain", "shop", &busy]);
+    assert_eq!(drained.code, Some(0), "{drained:?}");
+}
+
+/// As the answer names it.
+fn worker_before(said: &Said) -> u32 {
+    let line = said.out.lines().nth(1).expect("there are two lines");
+    line.split(' ').nth(1).and_then(|pid| pid.parse().ok()).expect("the second word is a process id")
+}
+
+#[test]
+fn what_was_drained_and_weighed_by_hand_stays_so() {
+    let config = Config::runs(2).set("balance = \"weighted-round-robin\"");
+    let mut everup = Everup::with(config).start();
+    everup.wait_all_up();
+    assert_eq!(everup.verb(&["drain", "shop", "shop-1"]).code, Some(0));
+    assert_eq!(everup.verb(&["weight", "shop", "shop-2", "9"]).code, Some(0));
+    let path = copy(everup.directory());
+    assert_eq!(upgrade(&everup, &path).code, Some(0));
+    assert_eq!(everup.instance("shop-1").state.to_string(), "drained");
+    assert_eq!(everup.instance("shop-2").weight, 9);
+}
+
+#[test]
+fn a_reload_that_waits_for_a_restart_and_deploys_go_on_after_an_upgrade() {
+    let config = || Config::runs(2).set("deploy = { strategy = \"rolling\", batch = 1 }");
+    let mut everup = Everup::with(config()).start();
+    everup.wait_all_up();
+    everup.reload(config().run("environment = { SHADE = \"blue\" }"));
+    let path = copy(everup.directory());
+    assert_eq!(upgrade(&everup, &path).code, Some(0));
+    let waits = everup.verb(&["plan"]).out;
+    assert!(waits.contains("run.environment changed (waits for a restart)"), "{waits}");
+    let said = everup.verb(&["deploy", "shop", "v2"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let revisions = |everup: &Everup| -> Vec<_> {
+        everup.service("shop").instances.into_iter().filter_map(|one| one.revision).collect()
+    };
+    assert!(revisions(&everup).contains(&"v2".to_owned()));
+    assert_eq!(upgrade(&everup, &path).code, Some(0));
+    everup.wait_until("v2 takes requests", |status| status.ready);
+    let history = everup.verb(&["history", "shop"]).out;
+    assert!(history.contains("v2"), "{history}");
+}
+
+#[test]
+fn a_binary_that_cannot_be_the_next_one_is_refused_with_words_and_nothing_changes() {
+    let mut everup = Everup::with(Config::runs(2)).start();
+    everup.wait_all_up();
+    let before = (everup.status().worker_pid, pids(&everup), binary_of(everup.status().keeper_pid));
+    let mut idle = Connection::open(everup.address());
+    idle.send(GET);
+    assert_eq!(idle.answer().status, 200);
+    let path = copy(everup.directory());
+    let loose = everup.directory().join("loose");
+    assert!(Command::new("install").args(["-m", "775"]).arg(&path).arg(&loose).status().unwrap().success());
+    let cases = [
+        (Path::new("/nonexistent/everup"), "No such file"),
+        (Path::new("/bin/true"), "it is no everup"),
+        (Path::new("/bin/false"), "exited with code 1"),
+        (Path::new("/etc/passwd"), "may not be executed"),
+        (everup.directory(), "it is no file"),
+        (&*loose, "may be written by others"),
+    ];
+    for (path, words) in cases {
+        let said = upgrade(&everup, path);
+        assert!(said.code == Some(1) && said.err.contains(words), "{said:?}");
+        assert!(said.err.contains("nothing was changed"), "{said:?}");
+    }
+    everup.arm("upgrade.prove", "error");
+    let said = upgrade(&everup, &path);
+    assert!(said.code == Some(1) && said.err.contains("could not go on from here"), "{said:?}");
+    everup.arm("upgrade.prove", "hang");
+    let said = upgrade(&everup, &path);
+    assert!(said.code == Some(1) && said.err.contains("did not prove itself within"), "{said:?}");
+    assert_eq!((everup.status().worker_pid, pids(&everup), binary_of(everup.status().keeper_pid)), before);
+    idle.send(GET);
+    let answer = idle.answer();
+    assert_eq!((answer.status, answer.header("connection")), (200, None));
+}
+
+/// Where somebody can fail before the commit point, and how; the old worker goes on with everything.
+const BEFORE: [(&str, &str); 14] = [
+    ("upgrade.open", "error"),
+    ("upgrade.prove", "kill"),
+    ("upgrade.prove", "panic"),
+    ("upgrade.exec", "error"),
+    ("upgrade.resume", "error"),
+    ("upgrade.prepare", "error"),
+    ("upgrade.prepare", "kill"),
+    ("upgrade.prepare", "panic"),
+    ("upgrade.begin", "error"),
+    ("upgrade.begin", "kill"),
+    ("upgrade.begin", "panic"),
+    ("upgrade.ready", "error"),
+    ("upgrade.ready", "kill"),
+    ("upgrade.ready", "panic"),
+];
+
+#[test]
+fn whatever_fails_before_the_commit_point_the_old_worker_goes_on_and_nothing_is_lost() {
+    let mut everup = Everup::with(Config::runs(2)).start();
+    everup.wait_all_up();
+    let path = copy(everup.directory());
+    let before = (everup.status().worker_pid, pids(&everup), binary_of(everup.status().keeper_pid));
+    let load = everup.load("/whoami").mode(Mode::Mixed).sending("POST", "x").start().unwrap();
+    for (place, action) in BEFORE {
+        everup.arm(place, action);
+        let said = upgrade(&everup, &path);
+        assert!(
+            said.code == Some(1) && said.err.contains("nothing was changed"),
+            "{place} {action}: {said:?}"
+        );
+        assert!(!everup.is_armed(place), "{place}");
+        until("the old binary is back", || {
+            (everup.status().worker_pid, pids(&everup), binary_of(everup.status().keeper_pid)) == before
+        });
+        // It acts, as well: the store is its own.
+        assert_eq!(everup.verb(&["drain", "shop", "shop-1"]).code, Some(0), "{place} {action}");
+        assert_eq!(everup.verb(&["undrain", "shop", "shop-1"]).code, Some(0), "{place} {action}");
+    }
+    let deployed = everup.verb(&["deploy", "shop", "v2"]);
+    assert_eq!(deployed.code, Some(0), "{deployed:?}");
+    let said = upgrade(&everup, &path);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let ledger = load.stop().unwrap();
+    assert_eq!(ledger.lost(), 0, "{ledger}");
+}
+
+/// Where the old worker, or the new one once it serves, can fail; requests that it had are lost, and nothing else.
+const AFTER: [(&str, &str); 3] =
+    [("upgrade.yield", "kill"), ("upgrade.leave", "kill"), ("upgrade.left", "kill")];
+
+#[test]
+fn an_old_worker_that_dies_on_the_way_leaves_the_new_one_in_charge() {
+    let mut everup = Everup::with(Config::runs(2)).start();
+    everup.wait_all_up();
+    let path = copy(everup.directory());
+    let before = pids(&everup);
+    for (place, action) in AFTER {
+        let old = worker(&everup);
+        everup.arm(place, action);
+        // Whoever asked is answered by the worker that dies, or not at all.
+        upgrade(&everup, &path);
+        until("somebody failed", || !everup.is_armed(place));
+        everup.wait_until("the new worker serves", |status| status.ready && status.worker_pid != old.pid);
+        until("the old worker is gone", || !old.is_alive());
+        assert_eq!(pids(&everup), before, "{place} {action}");
+        assert_eq!(get(everup.address(), "/whoami").status, 200);
+        assert_eq!(everup.verb(&["drain", "shop", "shop-1"]).code, Some(0), "{place} {action}");
+        assert_eq!(everup.verb(&["undrain", "shop", "shop-1"]).code, Some(0), "{place} {action}");
+    }
+}
+
+#[test]
+fn a_worker_that_dies_soon_after_an_upgrade_is_replaced_and_the_old_one_still_counts() {
+    let sample = Sample::start("a");
+    let config = Config::shop([sample.address()]).set("drain = { time = \"20s\" }");
+    let mut everup = Everup::with(config).start();
+    let mut flying = Connection::open(everup.address());
+    flying.send("GET /slow?ms=4000 HTTP/1.1\r\nHost: x\r\n\r\n");
+    everup.wait_until("it is in flight", |status| status.services[0].in_flight == 1);
+    let path = copy(everup.directory());
+    assert_eq!(upgrade(&everup, &path).code, Some(0));
+    worker(&everup).kill();
+    let status = everup.wait_until("another worker knows of the old one", |status| {
+        status.worker_restarts == 1 && status.leaving.iter().any(|one| one.in_flight == 1)
+    });
+    assert_eq!(binary_of(status.worker_pid), path);
+    assert_eq!(flying.answer().status, 200);
+    everup.wait_until("the old worker is gone", |status| status.leaving.is_empty());
+}
+
+#[test]
+fn an_idle_connection_gets_its_next_answer_after_an_upgrade() {
+    let everup = Everup::with(Config::runs(2)).start();
+    let mut idle = Connection::open(everup.address());
+    idle.send(GET);
+    assert_eq!(idle.answer().status, 200);
+    let path = copy(everup.directory());
+    assert_eq!(upgrade(&everup, &path).code, Some(0));
+    idle.send(GET);
+    assert_eq!(idle.answer().status, 200);
+}
+
+#[test]
+fn a_websocket_goes_on_after_an_upgrade() {
+    let everup = Everup::with(Config::runs(2)).start();
+    let mut socket = WebSocket::open(everup.address(), "/ws");
+    assert!(socket.echoes("before"));
+    let path = copy(everup.directory());
+    assert_eq!(upgrade(&everup, &path).code, Some(0));
+    assert!(socket.echoes("after"));
+    assert!(socket.close());
+}
+
+#[test]
+fn a_second_upgrade_and_a_reload_are_refused_while_one_runs_and_sigterm_ends_everything_in_order() {
+    let mut everup = Everup::with(Config::runs(2)).start();
+    everup.wait_all_up();
+    let path = copy(everup.directory());
+    everup.arm("upgrade.prepare", "hang");
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| upgrade(&everup, &path));
+        until("the new worker prepares", || !everup.is_armed("upgrade.prepare"));
+        let second = upgrade(&everup, &path);
+        assert!(second.code == Some(1) && second.err.contains("another upgrade is under way"), "{second:?}");
+        let reload = everup.verb(&["reload"]);
+        assert!(reload.code == Some(1) && reload.err.contains("an upgrade is under way"), "{reload:?}");
+        assert_eq!(get(everup.address(), "/whoami").status, 200);
+        everup.signal(Signal::TERM);
+        let first = first.join().unwrap();
+        assert!(first.code == Some(1) && first.err.contains("everup is being stopped"), "{first:?}");
+    });
+    let stopped = everup.wait_for_end();
+    assert_eq!((stopped.code, stopped.left), (Some(0), Vec::new()), "{}", stopped.said);
+}
+
+#[test]
+fn sigterm_while_an_old_worker_finishes_waits_for_what_it_has() {
+    let mut everup = Everup::with(Config::runs(1).set("drain = { time = \"20s\" }")).start();
+    let mut flying = Connection::open(everup.address());
+    flying.send("GET /slow?ms=2000 HTTP/1.1\r\nHost: x\r\n\r\n");
+    everup.wait_until("it is in flight", |status| status.services[0].in_flight == 1);
+    let path = copy(everup.directory());
+    assert_eq!(upgrade(&everup, &path).code, Some(0));
+    everup.wait_until("the old worker is told of", |status| status.leaving.len() == 1);
+    everup.signal(Signal::TERM);
+    assert_eq!(flying.answer().status, 200);
+    let stopped = everup.wait_for_end();
+    assert_eq!((stopped.code, stopped.left), (Some(0), Vec::new()), "{}", stopped.said);
+}

@@ -13,10 +13,11 @@ use everup_gateway::{
     Acceptor, AccessLog, Batching, Gateway, ListenerSockets, Settings, Setup, open_access_log,
 };
 use everup_instance::Supervisor;
-use everup_link::{Adopted, Inherited, Link, Sockets, receive_charge, receive_start};
+use everup_link::{Adopted, Inherited, Link, Predecessor, Sockets, receive_charge, receive_start};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::bequest;
 use crate::clock::{Clock, Now};
 use crate::controller::Controller;
 use crate::deployer::{Deployer, Founded};
@@ -50,8 +51,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     let (done, stored) = mpsc::unbounded_channel();
     let founded =
         Founded { state, services: &config.services, notes: &notes, adopted: &inherited.adopted, done };
-    let mut deployer = take_over(now, founded, &mut supervisor, &mut controller);
-    must_store(&inherited, &deployer)?;
+    let mut deployer = take_over(now, founded, &inherited.predecessors, &mut supervisor, &mut controller)?;
 
     let (events, verdicts) = mpsc::unbounded_channel();
     let health = everup_health::spawn(events)?;
@@ -138,15 +138,23 @@ fn prepare(link: &Link, state: &Path) -> Result<Prepared, AppError> {
     Ok(Prepared { inherited, config, tls_files, sorted, succeeds })
 }
 
-/// Has everybody know the processes from before this worker, with what is known of them.
+/// Has everybody know the processes from before this worker, with what is known of them, and counts on from the last one.
 fn take_over(
     now: Now,
     founded: Founded<'_>,
+    predecessors: &[Predecessor],
     supervisor: &mut Supervisor,
     controller: &mut Controller,
-) -> Deployer {
+) -> Result<Deployer, AppError> {
     let (adopted, notes) = (founded.adopted, founded.notes);
     let mut deployer = Deployer::new(now, founded, supervisor, controller);
+    for predecessor in predecessors.iter().filter(|one| one.stores.is_some()) {
+        // What it could do with the store, this one must be able to do too, or it does not take its place.
+        if predecessor.stores == Some(true) {
+            deployer.must_store().map_err(AppError::Store)?;
+        }
+        bequest::inherit(controller.services(), &bequest::take(&predecessor.line));
+    }
     for Adopted { id, pid, port, revision } in adopted {
         let earlier = notes.restored(id, Some(*pid)).restarts;
         supervisor.adopt(now.time, id, *pid, *port, revision, earlier);
@@ -154,13 +162,7 @@ fn take_over(
     supervisor.instances().for_each(|process| controller.adopt(process, notes));
     deployer.adopt(now, controller);
     controller.begin_outliers(now);
-    deployer
-}
-
-/// What the worker before could do with the store, this one must be able to do too, or it does not take its place.
-fn must_store(inherited: &Inherited, deployer: &Deployer) -> Result<(), AppError> {
-    let is_expected = inherited.predecessors.iter().any(|one| one.stores == Some(true));
-    if is_expected { deployer.must_store().map_err(AppError::Store) } else { Ok(()) }
+    Ok(deployer)
 }
 
 /// The configuration that runs. What processes are started with can be of an older one than the text: only the keeper

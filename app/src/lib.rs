@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 mod begin;
+mod bequest;
 mod clock;
 mod controller;
 mod deployer;

@@ -28,9 +28,10 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
+use crate::bequest;
 use crate::clock::Now;
 use crate::drain::Left;
-use crate::worker::Worker;
+use crate::worker::{Notice, Worker};
 
 /// What whoever wants something changed is told meanwhile.
 const UNDER_WAY: &str = "everup is being upgraded; try again in a moment";
@@ -263,6 +264,9 @@ impl Worker {
         let stores = self.deployer.close();
         let notes = self.controller.notes().write();
         self.remembered = Some(notes.clone());
+        if let Some(line) = &line {
+            bequest::leave(self.controller.services(), line.link.get_ref());
+        }
         self.tell_keeper(ToKeeper::Remember { notes }, None);
         self.tell_keeper(ToKeeper::Yielded { stores }, None);
         self.charge = Charge::Yielded(Yielded { kept: Vec::new(), line, succeeded: false });
@@ -313,6 +317,7 @@ impl Worker {
         self.controller.give_up_drains(MEANWHILE);
         self.deployer.give_up_waiting(MEANWHILE);
         self.greeted = true;
+        (self.presenter)(Notice::Succeeded);
         self.controller.leave_listeners();
         if let Some(gateway) = &self.gateway {
             gateway.let_go();
@@ -484,6 +489,8 @@ impl Worker {
                 }
                 self.look_at_predecessors(now);
             }
+            // It comes before this worker serves, or not at all.
+            Heard::Predecessor(_, Some(ToSuccessor::Bequest)) => {}
             Heard::Predecessor(pid, None) => {
                 self.predecessors.all.retain(|one| one.pid != pid);
                 self.look_at_predecessors(now);

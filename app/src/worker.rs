@@ -51,6 +51,8 @@ pub enum Notice<'a> {
     Summary(&'a Status),
     /// Everything is stopped in order.
     Stopped,
+    /// Another worker talks to the operator from now on.
+    Succeeded,
 }
 
 /// Tells the operator. It must not block.

@@ -62,6 +62,11 @@ impl Screen {
         self.show("");
     }
 
+    /// From now on the live line is another process's: nothing is drawn any more.
+    pub(crate) fn retire(&self) {
+        self.state().live = false;
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

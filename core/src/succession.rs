@@ -16,6 +16,55 @@ use crate::ids::{Generation, InstanceId};
 pub enum ToSuccessor {
     /// All that it still has. Replaces what it said before.
     Holds(Holds),
+    /// What it counted and learned until it yielded: a [`Bequest`] as JSON, in the file whose descriptor travels along.
+    Bequest,
+}
+
+/// What a worker counted and learned, beside what stands in the notes. Counters go on from there; users stay where they
+/// are. Later versions may add to it, and what is missing begins anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Bequest {
+    /// Of its services.
+    pub services: Vec<ServiceBequest>,
+}
+
+/// What was counted and learned of a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceBequest {
+    /// Its name.
+    pub name: String,
+    /// Requests that were taken on.
+    pub requests: u64,
+    /// Those that everup answered itself with 5xx.
+    pub errors: u64,
+    /// Attempts after the first.
+    pub retries: u64,
+    /// Answers by the first digit of their status, from 1xx on.
+    pub statuses: [u64; 5],
+    /// WebSockets that everup ended, with a Close and without.
+    pub farewells: [u64; 2],
+    /// Users who are not where their address or header draws them, and where they are: [`crate::affinity::Homes`].
+    pub displaced: Vec<(u64, u64)>,
+    /// Sessions of the application, by its cookie, and where they are.
+    pub learned: Vec<(u64, u64)>,
+    /// Of its instances.
+    pub instances: Vec<InstanceBequest>,
+}
+
+/// What was counted of an instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InstanceBequest {
+    /// Its name.
+    pub name: String,
+    /// Attempts that were sent to it.
+    pub requests: u64,
+    /// Attempts that ended without an answer.
+    pub failures: u64,
+    /// How it answered: well, with 5xx, not at all.
+    pub answers: [u64; 3],
 }
 
 /// What a worker that leaves still has.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use everup_e2e::{
-    Config, Connection, Everup, Mode, Process, Said, Sample, WebSocket, everup_binary, get, until,
+    Behaviour, Config, Connection, Everup, Mode, Origin, Process, Said, Sample, WebSocket, everup_binary,
+    get, request, until,
 };
 use rustix::process::Signal;
 
@@ -109,6 +110,40 @@ fn what_is_in_flight_finishes_in_the_old_worker_and_counts_until_then() {
 fn worker_before(said: &Said) -> u32 {
     let line = said.out.lines().nth(1).expect("there are two lines");
     line.split(' ').nth(1).and_then(|pid| pid.parse().ok()).expect("the second word is a process id")
+}
+
+#[test]
+fn counters_go_on_and_users_stay_where_they_are() {
+    let origins: Vec<Origin> = ["a", "b", "c"].map(Origin::start).into();
+    for (origin, name) in origins.iter().zip(["a", "b", "c"]) {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nSet-Cookie: SID=of-{name}\r\nX-Instance: {name}\r\nContent-Length: 0\r\n\r\n"
+        );
+        origin.on("/login", Behaviour::Raw(answer.into_bytes()));
+    }
+    let config = Config::shop(origins.iter().map(Origin::address)).set("balance = \"round-robin\"");
+    let mut everup = Everup::with(config.more("[service.shop.sticky]\nby = \"app-cookie:SID\"\n")).start();
+    everup.wait_all_up();
+    let address = everup.address();
+    (0..12).for_each(|_| assert_eq!(get(address, "/login").status, 200));
+    let home = |name: &str| {
+        let cookie = format!("SID=of-{name}");
+        request(address, "GET", "/", &[("Cookie", &cookie)], "").instance().to_owned()
+    };
+    assert_eq!(["a", "b", "c"].map(home), ["a", "b", "c"]);
+    let requests = |everup: &Everup| {
+        let shop = everup.service("shop");
+        let of_instances: Vec<u64> = shop.instances.iter().map(|instance| instance.requests).collect();
+        (shop.requests, of_instances)
+    };
+    let before = requests(&everup);
+    assert_eq!(before.0, 15);
+    let path = copy(everup.directory());
+    assert_eq!(upgrade(&everup, &path).code, Some(0));
+    assert_eq!(requests(&everup), before);
+    for _ in 0..3 {
+        assert_eq!(["a", "b", "c"].map(home), ["a", "b", "c"]);
+    }
 }
 
 #[test]

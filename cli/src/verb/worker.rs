@@ -79,6 +79,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             Notice::Serving(status) if greet => shown.say(&live::greeting(status, &called, &file)),
             Notice::Serving(_) => {}
             Notice::Summary(status) => shown.show(&live::summary(status)),
+            Notice::Succeeded => shown.retire(),
             Notice::Stopped => {
                 shown.clear();
                 if greet {

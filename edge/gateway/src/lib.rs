@@ -10,6 +10,7 @@
 mod access_log;
 mod announce;
 mod attempt;
+mod bequest;
 mod buffers;
 mod busy;
 mod client;

@@ -12,16 +12,19 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use everup_admin::api::{EventKind, LeavingWorker, Upgraded};
+use everup_admin::api::{EventKind, LeavingWorker, Moved, Upgraded};
 use everup_admin::{Command, Refusal};
 use everup_core::ids::{Generation, InstanceId};
 use everup_core::keeper::{ToKeeper, ToWorker};
 use everup_core::succession::{Held, Holds, TAKERS, ToPredecessor, ToSuccessor};
 use everup_core::time::Time;
-use everup_gateway::Availability;
+use everup_gateway::{Availability, HandOver, Kinds, Leaving, Stage};
 use everup_link::{Link, Predecessor as Inherited, Received};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::Interest;
@@ -44,6 +47,9 @@ const WAITING: usize = 16;
 
 /// What answers at the admin socket may take that are under way.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
+/// Whoever asked for an upgrade is told after this time at the latest, also while connections move.
+const TOLD: Duration = Duration::from_secs(2);
 
 /// What WebSockets may take to say goodbye when the time is over.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -76,6 +82,8 @@ pub(crate) struct Leaves {
     until: Time,
     /// It was told, and ends by then.
     ends: Option<Time>,
+    /// How connections move; None: they do not.
+    moves: Option<HandOver>,
     /// To the successor; None: there is none now.
     line: Option<Line>,
     /// The successor's newest table.
@@ -108,7 +116,7 @@ struct Predecessor {
 #[derive(Debug)]
 pub(crate) enum Heard {
     /// Of the predecessor of this process id; None: it is gone.
-    Predecessor(u32, Option<ToSuccessor>),
+    Predecessor(u32, Option<(ToSuccessor, Vec<OwnedFd>)>),
     /// Of the successor; None: it is gone.
     Successor(Option<ToPredecessor>),
 }
@@ -118,6 +126,9 @@ pub(crate) enum Heard {
 pub(crate) struct Upgrades {
     asked: BTreeMap<u64, oneshot::Sender<Result<Upgraded, Refusal>>>,
     last: u64,
+    /// What is to be told, and to whom, as soon as connections have moved.
+    done: Option<Upgraded>,
+    waits: Option<u64>,
 }
 
 impl Charge {
@@ -148,17 +159,17 @@ impl Charge {
 pub(crate) async fn hear(charge: &Charge, predecessors: &Predecessors) -> Heard {
     let of_successor = async {
         match charge.line() {
-            Some(line) => Heard::Successor(line.hear().await),
+            Some(line) => Heard::Successor(line.hear().await.map(|(message, _)| message)),
             None => std::future::pending().await,
         }
     };
     let of_predecessors = std::future::poll_fn(|cx| {
         for one in &predecessors.all {
-            if let std::task::Poll::Ready(said) = one.line.poll_hear(cx) {
-                return std::task::Poll::Ready(Heard::Predecessor(one.pid, said));
+            if let Poll::Ready(said) = one.line.poll_hear(cx) {
+                return Poll::Ready(Heard::Predecessor(one.pid, said));
             }
         }
-        std::task::Poll::Pending
+        Poll::Pending
     });
     tokio::select! {
         heard = of_successor => heard,
@@ -201,7 +212,7 @@ impl Worker {
         &mut self,
         now: Now,
         message: ToWorker,
-        descriptor: Option<std::os::fd::OwnedFd>,
+        descriptor: Option<OwnedFd>,
     ) -> Option<ToWorker> {
         match message {
             ToWorker::Upgraded { ask, refused, everup, worker_pid } => {
@@ -306,6 +317,7 @@ impl Worker {
             began: now.time,
             until,
             ends: None,
+            moves: None,
             line: line.or(known),
             ordered: Generation(0),
             obeyed: Generation(0),
@@ -318,6 +330,38 @@ impl Worker {
         self.deployer.give_up_waiting(MEANWHILE);
         self.greeted = true;
         (self.presenter)(Notice::Succeeded);
+        let moves = self.hand_over_connections();
+        if let (Some(moves), Charge::Leaves(leaves)) = (moves, &mut self.charge) {
+            leaves.moves = Some(moves);
+        } else {
+            self.keep_connections();
+        }
+    }
+
+    /// Connections go to the successor, if it can be reached.
+    fn hand_over_connections(&self) -> Option<HandOver> {
+        let (line, gateway) = (self.charge.line()?, self.gateway.as_ref()?);
+        let begun = || -> Result<HandOver, String> {
+            let pair = rustix::net::socketpair(
+                AddressFamily::UNIX,
+                SocketType::SEQPACKET,
+                SocketFlags::CLOEXEC,
+                None,
+            );
+            let (ours, theirs) = pair.map_err(|error| error.to_string())?;
+            let sent = line.link.get_ref().try_send(&ToSuccessor::Connections, &[theirs.as_fd()]);
+            match sent {
+                Ok(true) => gateway.hand_over(ours).map_err(|error| error.to_string()),
+                Ok(false) => Err("it does not listen".to_owned()),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        let begun = begun();
+        begun.inspect_err(|why| tracing::warn!(why, "connections cannot move to the next worker")).ok()
+    }
+
+    /// Connections stay: each ends with its next answer.
+    fn keep_connections(&mut self) {
         self.controller.leave_listeners();
         if let Some(gateway) = &self.gateway {
             gateway.let_go();
@@ -338,6 +382,7 @@ impl Worker {
         if !self.charge.leaves() {
             return false;
         }
+        self.look_at_moves(now);
         let acknowledged = self.predecessors.acknowledged;
         let (generation, holds) = (self.controller.generation(), self.holds(now));
         let Charge::Leaves(leaves) = &mut self.charge else { return false };
@@ -350,7 +395,9 @@ impl Worker {
         }
         let holds = Holds { generation: leaves.obeyed, ..holds };
         if now.time >= leaves.until && leaves.ends.is_none() {
-            leaves.ends = Some(now.time + FAREWELL);
+            // Those that were to move, or to stay for a while, have had their time.
+            let farewell = if leaves.moves.is_some() { Duration::ZERO } else { FAREWELL };
+            leaves.ends = Some(now.time + farewell);
             self.gateway.iter().for_each(everup_gateway::Gateway::begin_shutdown);
         }
         // Whoever asked something is still being answered: this worker's own handle is the last one.
@@ -369,6 +416,31 @@ impl Worker {
             gateway.stop();
         }
         is_over
+    }
+
+    /// Looks how connections move, and tells whoever asked for the upgrade when they have.
+    fn look_at_moves(&mut self, now: Now) {
+        let Charge::Leaves(leaves) = &mut self.charge else { return };
+        let progress = leaves.moves.as_ref().map(HandOver::progress);
+        let (moves, moved) = match &progress {
+            Some(Leaving { stage: Stage::Greeting | Stage::Moving, moved, .. }) => (true, *moved),
+            Some(Leaving { stage: Stage::Settled | Stage::Broken(_), moved, .. }) => (false, *moved),
+            Some(Leaving { stage: Stage::Refused(why), .. }) => {
+                tracing::warn!(why, "connections cannot move to the next worker");
+                leaves.moves = None;
+                return self.keep_connections();
+            }
+            None => (false, Kinds::default()),
+        };
+        let is_late = now.time >= leaves.began + TOLD;
+        if (!moves || is_late)
+            && let Some(Upgraded { left, moved: told, .. }) = &mut self.upgrades.done
+        {
+            let Kinds { idle, relays, tunnels, websockets } = moved;
+            *told = Moved { idle, relays, tunnels, websockets };
+            left.ends_in_seconds = leaves.until.since(now.time).as_secs_f64();
+            self.answer_upgraded();
+        }
     }
 
     /// What is still here.
@@ -411,31 +483,33 @@ impl Worker {
     }
 
     fn on_upgraded(&mut self, ask: u64, refused: Option<String>, everup: String, worker_pid: u32) {
-        let Some(reply) = self.upgrades.asked.remove(&ask) else { return };
-        let answer = match refused {
-            Some(why) => Err(Refusal::Conflict(format!("not upgraded, and nothing was changed: {why}"))),
-            None => {
-                let Holds { connections, instances, .. } = self.holds(self.clock.now());
-                let in_flight: u64 = instances.iter().map(|held| u64::from(held.in_flight)).sum();
-                let tunnels: u64 = instances.iter().map(|held| u64::from(held.tunnels)).sum();
-                Ok(Upgraded {
-                    from: crate::status::VERSION.to_owned(),
-                    to: everup,
-                    keeper_pid: self.identity.keeper_pid,
-                    worker_pid,
-                    left: LeavingWorker {
-                        pid: std::process::id(),
-                        version: crate::status::VERSION.to_owned(),
-                        connections,
-                        in_flight: in_flight - tunnels,
-                        tunnels,
-                        ends_in_seconds: self.controller.patience().as_secs_f64(),
-                    },
-                })
-            }
+        if let Some(why) = refused {
+            let Some(reply) = self.upgrades.asked.remove(&ask) else { return };
+            let why = format!("not upgraded, and nothing was changed: {why}");
+            // Whoever asked may be gone.
+            return drop(reply.send(Err(Refusal::Conflict(why))));
+        }
+        // Told when connections have moved.
+        let version = crate::status::VERSION.to_owned();
+        let left =
+            LeavingWorker { pid: std::process::id(), version: version.clone(), ..LeavingWorker::default() };
+        let (keeper_pid, moved) = (self.identity.keeper_pid, Moved::default());
+        let upgraded = Upgraded { from: version, to: everup, keeper_pid, worker_pid, moved, left };
+        (self.upgrades.done, self.upgrades.waits) = (Some(upgraded), Some(ask));
+    }
+
+    fn answer_upgraded(&mut self) {
+        let Some(mut upgraded) = self.upgrades.done.take() else { return };
+        let Some(reply) = self.upgrades.waits.take().and_then(|ask| self.upgrades.asked.remove(&ask)) else {
+            return;
         };
+        let Holds { connections, instances, waiting, .. } = self.holds(self.clock.now());
+        let in_flight: u64 = instances.iter().map(|held| u64::from(held.in_flight)).sum();
+        let tunnels: u64 = instances.iter().map(|held| u64::from(held.tunnels)).sum();
+        let in_flight = in_flight.saturating_sub(tunnels) + waiting;
+        upgraded.left = LeavingWorker { connections, in_flight, tunnels, ..upgraded.left };
         // Whoever asked may be gone.
-        drop(reply.send(answer));
+        drop(reply.send(Ok(upgraded)));
     }
 }
 
@@ -483,14 +557,24 @@ impl Worker {
 
     pub(crate) fn on_heard(&mut self, now: Now, heard: Heard) {
         match heard {
-            Heard::Predecessor(pid, Some(ToSuccessor::Holds(holds))) => {
+            Heard::Predecessor(pid, Some((ToSuccessor::Holds(holds), _))) => {
                 if let Some(one) = self.predecessors.all.iter_mut().find(|one| one.pid == pid) {
                     one.holds = holds;
                 }
                 self.look_at_predecessors(now);
             }
             // It comes before this worker serves, or not at all.
-            Heard::Predecessor(_, Some(ToSuccessor::Bequest)) => {}
+            Heard::Predecessor(_, Some((ToSuccessor::Bequest, _))) => {}
+            Heard::Predecessor(pid, Some((ToSuccessor::Connections, line))) => {
+                let taken = line.into_iter().next().zip(self.gateway.as_ref());
+                match taken.map(|(line, gateway)| gateway.take_over(line)) {
+                    Some(Ok(_)) => tracing::debug!(pid, "takes connections over"),
+                    Some(Err(error)) => {
+                        tracing::error!(%error, "connections of the last worker cannot be taken")
+                    }
+                    None => {}
+                }
+            }
             Heard::Predecessor(pid, None) => {
                 self.predecessors.all.retain(|one| one.pid != pid);
                 self.look_at_predecessors(now);
@@ -612,7 +696,7 @@ impl Line {
         Ok(Self { link: AsyncFd::with_interest(link, Interest::READABLE)? })
     }
 
-    fn of(descriptor: std::os::fd::OwnedFd) -> Option<Self> {
+    fn of(descriptor: OwnedFd) -> Option<Self> {
         Link::from_descriptor(descriptor).ok().and_then(|link| Self::new(link).ok())
     }
 
@@ -622,12 +706,11 @@ impl Line {
     }
 
     /// What the other one says next; None: it is gone, or says what nobody understands.
-    async fn hear<M: DeserializeOwned>(&self) -> Option<M> {
+    async fn hear<M: DeserializeOwned>(&self) -> Option<(M, Vec<OwnedFd>)> {
         std::future::poll_fn(|cx| self.poll_hear(cx)).await
     }
 
-    fn poll_hear<M: DeserializeOwned>(&self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<M>> {
-        use std::task::Poll;
+    fn poll_hear<M: DeserializeOwned>(&self, cx: &mut Context<'_>) -> Poll<Option<(M, Vec<OwnedFd>)>> {
         loop {
             let mut guard = match self.link.poll_read_ready(cx) {
                 Poll::Ready(Ok(guard)) => guard,
@@ -635,7 +718,9 @@ impl Line {
                 Poll::Pending => return Poll::Pending,
             };
             match self.link.get_ref().try_receive() {
-                Ok(Received::Message(message, _)) => return Poll::Ready(Some(message)),
+                Ok(Received::Message(message, descriptors)) => {
+                    return Poll::Ready(Some((message, descriptors)));
+                }
                 Ok(Received::Nothing) => guard.clear_ready(),
                 Ok(Received::Gone) | Err(_) => return Poll::Ready(None),
             }

@@ -13,6 +13,7 @@ pub mod client_hello;
 pub mod config;
 pub mod deploy;
 pub mod exchange;
+pub mod handover;
 pub mod hash;
 pub mod health;
 pub mod http;

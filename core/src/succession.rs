@@ -18,6 +18,8 @@ pub enum ToSuccessor {
     Holds(Holds),
     /// What it counted and learned until it yielded: a [`Bequest`] as JSON, in the file whose descriptor travels along.
     Bequest,
+    /// A line on which its connections come travels along: [`crate::handover`].
+    Connections,
 }
 
 /// What a worker counted and learned, beside what stands in the notes. Counters go on from there; users stay where they

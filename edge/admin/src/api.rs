@@ -12,7 +12,7 @@ pub use crate::deployment::{
 pub use crate::event::{Event, EventKind, Events};
 pub use crate::explanation::{ExplainedEvent, ExplainedRequest, Explanation};
 pub use crate::reloading::{Mistake, Plan, Reloaded, WrongFile};
-pub use crate::upgrade::{LeavingWorker, Upgraded};
+pub use crate::upgrade::{LeavingWorker, Moved, Upgraded};
 
 /// Everything an operator may want to see at once: `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -13,12 +13,27 @@ pub struct Upgraded {
     pub keeper_pid: u32,
     /// Process id of the worker that serves now.
     pub worker_pid: u32,
+    /// Client connections that have gone over to it.
+    pub moved: Moved,
     /// The worker that served until then, and what it still has.
     pub left: LeavingWorker,
 }
 
+/// Client connections that changed their process, and did not notice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// HTTP connections between two requests.
+    pub idle: u64,
+    /// Connections of tcp and tls-passthrough listeners.
+    pub relays: u64,
+    /// Connections that were upgraded to anything but WebSocket.
+    pub tunnels: u64,
+    /// WebSockets.
+    pub websockets: u64,
+}
+
 /// A worker of before an upgrade, which finishes what it has.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LeavingWorker {
     /// Its process id.
     pub pid: u32,

@@ -69,6 +69,8 @@ struct Door {
     closing: Cell<bool>,
     /// Another process has the socket too: its queue is that one's.
     shared: Cell<bool>,
+    /// Whoever comes waits in the queue, from which another worker takes.
+    held: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -83,6 +85,7 @@ impl Doors {
                     tls: RefCell::new(tls),
                     closing: Cell::new(false),
                     shared: Cell::new(false),
+                    held: Cell::new(local.hands_over()),
                     waker: RefCell::default(),
                 });
                 self.doors.insert(address, Rc::clone(&door));
@@ -112,6 +115,21 @@ impl Doors {
     }
 }
 
+impl Doors {
+    /// What each listener is called by others: one of its addresses.
+    pub(crate) fn listeners(&self) -> HashMap<usize, SocketAddr> {
+        self.doors.values().map(|door| (door.listener.get(), door.address)).collect()
+    }
+
+    /// Nobody is let in any more, or everybody again. The sockets stay open: who waits there has not been lost.
+    pub(crate) fn hold(&self, held: bool) {
+        for door in self.doors.values() {
+            door.held.set(held);
+            door.wake();
+        }
+    }
+}
+
 impl Door {
     fn wake(&self) {
         if let Some(waker) = self.waker.take() {
@@ -133,13 +151,16 @@ impl Door {
         if !self.waker.borrow().as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             self.waker.replace(Some(cx.waker().clone()));
         }
+        if self.held.get() {
+            return Poll::Pending;
+        }
         accepting.poll_accept(cx).map(Some)
     }
 
     fn serve(&self, local: &Rc<Local>, (tcp, peer): (Socket, SocketAddr)) {
         let local = Rc::clone(local);
         let stream = Stream::accepted(tcp);
-        let place = Place::take(&local);
+        let place = Place::take(&local.shared);
         let listener = self.listener.get();
         let protocol = self.protocol.get();
         let tls = self.tls.borrow().as_ref().map(|acceptor| Accepting::new(&local, acceptor));
@@ -150,7 +171,7 @@ impl Door {
                 let client = Box::new(client::Client::new(&local, stream, listener, peer));
                 engine.spawn(async move {
                     let _place = place;
-                    client::serve(local, client, tls).await;
+                    client::serve(local, client, client::Comes::In(tls)).await;
                 });
             }
             Protocol::Tcp => engine.spawn(async move {
@@ -237,12 +258,13 @@ fn is_the_clients(error: &std::io::Error) -> bool {
 }
 
 /// One of the `limits.connections` places. Threads look before they take, so the limit can be passed by one per thread.
-struct Place(Arc<Shared>);
+#[derive(Debug)]
+pub(crate) struct Place(Arc<Shared>);
 
 impl Place {
-    fn take(local: &Local) -> Self {
-        local.shared.connections.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(&local.shared))
+    pub(crate) fn take(shared: &Arc<Shared>) -> Self {
+        shared.connections.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
     }
 }
 

@@ -18,6 +18,7 @@ mod dial;
 mod doors;
 mod engine;
 mod exchange;
+mod handover;
 mod judge;
 mod local;
 mod measure;
@@ -60,11 +61,15 @@ use everup_core::health::Reason;
 use everup_core::ids::{Generation, InstanceId};
 use tokio::sync::{mpsc, watch as channel};
 
+use crate::handover::parting::Parting;
+use crate::handover::taking::{Addresses, Arrival};
+use crate::handover::{Lines, Tally};
 use crate::measure::Routes;
 use crate::per_client::PerClient;
 
 pub use access_log::{AccessLog, open as open_access_log};
 pub use engine::Batching;
+pub use handover::{HandOver, Kinds, Leaving, Stage, TakeOver, Taking};
 pub use measure::{DURATION_BOUNDS, Durations, Measured, RouteName, RouteShared, SIZE_BOUNDS, durations};
 pub use snapshot::{
     Answers, Availability, Farewells, InstanceShared, InstanceTable, ListenerTable, ServiceShared,
@@ -203,6 +208,8 @@ pub(crate) struct Orders {
     pub(crate) routes: Arc<Routes>,
     pub(crate) closing: bool,
     pub(crate) stop: bool,
+    /// Connections are to leave for another worker.
+    pub(crate) parting: Option<Arc<Parting>>,
 }
 
 /// What all data-plane threads share. Written per connection, not per request.
@@ -211,6 +218,8 @@ pub(crate) struct Shared {
     /// From when all threads count time, so that what one notes another can read.
     pub(crate) epoch: Instant,
     pub(crate) connections: AtomicUsize,
+    /// Those of them that cannot leave for another worker.
+    pub(crate) staying: Arc<Tally>,
     pub(crate) handshakes: AtomicUsize,
     pub(crate) dropped_events: AtomicUsize,
     pub(crate) turned_away: turned_away::Counters,
@@ -225,6 +234,7 @@ impl Shared {
         Self {
             epoch: Instant::now(),
             connections: AtomicUsize::new(0),
+            staying: Arc::default(),
             handshakes: AtomicUsize::new(0),
             dropped_events: AtomicUsize::new(0),
             turned_away: turned_away::Counters::default(),
@@ -256,6 +266,9 @@ pub struct Gateway {
     orders: channel::Sender<Orders>,
     acknowledged: Vec<channel::Receiver<Generation>>,
     changes: Vec<mpsc::UnboundedSender<(Generation, thread::Order)>>,
+    arrivals: Vec<mpsc::UnboundedSender<Arrival>>,
+    addresses: Arc<Addresses>,
+    lines: Mutex<Lines>,
     shared: Arc<Shared>,
     /// Those of the newest table.
     routes: Mutex<Arc<Routes>>,
@@ -276,19 +289,40 @@ impl Gateway {
         let threads = setup.threads.max(1);
         let shared = Arc::new(Shared::new(threads, setup.limits.connections_per_client));
         let routes = Arc::new(Routes::new(&first, &Routes::default(), threads));
-        let first_orders =
-            Orders { snapshot: Arc::new(first), routes: Arc::clone(&routes), closing: false, stop: false };
+        let first_orders = Orders {
+            snapshot: Arc::new(first),
+            routes: Arc::clone(&routes),
+            closing: false,
+            stop: false,
+            parting: None,
+        };
         let (orders, orders_seen) = channel::channel(first_orders);
+        let addresses = Arc::<Addresses>::default();
+        for ListenerSockets { listener, protocol, local, .. } in &setup.sockets {
+            addresses.set(*local, *listener, *protocol);
+        }
         let mut per_thread = split_sockets(setup.sockets, threads)?;
         let log = setup.access_log.map(|log| access_log::start(log, threads, &shared.dropped_lines));
         let (writer, mut logs) =
             log.transpose()?.map_or((None, Vec::new()), |(writer, logs)| (Some(writer), logs));
         let (acknowledged, changes, routes) = (Vec::new(), Vec::new(), Mutex::new(routes));
-        let mut gateway = Self { orders, acknowledged, changes, shared, routes, threads: Vec::new(), writer };
+        let mut gateway = Self {
+            orders,
+            acknowledged,
+            changes,
+            arrivals: Vec::new(),
+            addresses,
+            lines: Mutex::default(),
+            shared,
+            routes,
+            threads: Vec::new(),
+            writer,
+        };
         let settings = Settings { limits: setup.limits, makes_trace_parents: setup.makes_trace_parents };
         for thread in 0..threads {
             let (acknowledge, acknowledged) = channel::channel(Generation(0));
             let (change, changes) = mpsc::unbounded_channel();
+            let (arrive, arrivals) = mpsc::unbounded_channel();
             let start = thread::Start {
                 thread,
                 batching: setup.batching,
@@ -300,12 +334,14 @@ impl Gateway {
                 orders: orders_seen.clone(),
                 changes: thread::Changes::new(changes),
                 acknowledge,
+                arrivals,
                 shared: Arc::clone(&gateway.shared),
                 events: events.clone(),
             };
             gateway.threads.push(thread::spawn(start)?);
             gateway.acknowledged.push(acknowledged);
             gateway.changes.push(change);
+            gateway.arrivals.push(arrive);
         }
         Ok(gateway)
     }
@@ -336,6 +372,12 @@ impl Gateway {
             self.shared.limit_per_client(limits.connections_per_client);
         }
         let (writer, mut logs) = log.map_or((None, None), |(writer, logs)| (Some(writer), Some(logs)));
+        close.iter().for_each(|address| self.addresses.remove(*address));
+        let opened = sockets.iter().flatten().map(|one| (one.local, one.listener, one.protocol));
+        let assigned = assign.iter().map(|one| (one.local, one.listener, one.protocol));
+        for (address, listener, protocol) in assigned.chain(opened) {
+            self.addresses.set(address, listener, protocol);
+        }
         for (changes, sockets) in self.changes.iter().zip(sockets) {
             // A thread that has ended obeys nothing any more.
             let tell = |order| drop(changes.send((snapshot.generation, order)));
@@ -431,13 +473,14 @@ impl Gateway {
     }
 
     /// Ends the threads and closes every connection.
-    pub fn stop(self) {
+    pub fn stop(mut self) {
         self.orders.send_modify(|orders| orders.stop = true);
-        for thread in self.threads {
+        for thread in self.threads.drain(..) {
             // A thread that panicked has ended, which is all that is asked here.
             let _ = thread.join();
         }
-        if let Some(writer) = self.writer {
+        self.end_lines();
+        if let Some(writer) = self.writer.take() {
             writer.finish();
         }
     }

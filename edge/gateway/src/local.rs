@@ -2,6 +2,8 @@
 //! Every task of the thread holds it; nothing in it is shared with other threads except what says so.
 
 use std::cell::{Cell, Ref, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,6 +19,8 @@ use crate::access_log::Log;
 use crate::buffers::Buffers;
 use crate::busy::Rooms;
 use crate::engine::Engine;
+use crate::handover::leaving::Departure;
+use crate::handover::parting::Parting;
 use crate::measure::{Route, Routes, ThreadRoutes};
 use crate::seal::Seal;
 use crate::service::{Instance, Service, Table};
@@ -51,6 +55,9 @@ pub(crate) struct Local {
     slow_remembered: Cell<Duration>,
     /// Since when, if it is.
     closing: Cell<Option<Duration>>,
+    /// Connections leave for another worker.
+    departure: RefCell<Option<Rc<Departure>>>,
+    hands_over: Cell<bool>,
     coarse: Cell<Duration>,
     epoch: Instant,
     /// The epoch, since 1970: asked anew with every sweep, for clocks are set.
@@ -86,7 +93,7 @@ impl Local {
             buffers: Buffers::new(),
             rooms: Rooms::default(),
             pipes: Pipes::default(),
-            watches: Rc::default(),
+            watches: Watches::new(Arc::clone(&shared.staying)),
             seal,
             log: RefCell::new(log),
             remember: Remember::new(Arc::clone(&shared.memory), thread),
@@ -95,6 +102,8 @@ impl Local {
             routes: RefCell::new(routes),
             slow_remembered: Cell::new(Duration::ZERO),
             closing: Cell::new(None),
+            departure: RefCell::default(),
+            hands_over: Cell::new(false),
             coarse: Cell::new(epoch.elapsed()),
             epoch,
             wall_epoch: Cell::new(since_1970(SystemTime::now()).saturating_sub(epoch.elapsed())),
@@ -210,7 +219,7 @@ impl Local {
             self.watches.tunnels_leave(|key| table.leaves(key));
         }
         for instance in table.instances() {
-            instance.pool.set_open(instance.takes());
+            instance.pool.set_open(instance.takes() && !self.hands_over());
             if instance.table.state == Availability::Down {
                 down.push(instance.key());
             }
@@ -250,9 +259,49 @@ impl Local {
         self.closing.get()
     }
 
+    /// Whether connections leave for another worker.
+    pub(crate) fn hands_over(&self) -> bool {
+        self.hands_over.get()
+    }
+
+    /// How they do.
+    pub(crate) fn departure(&self) -> Option<Rc<Departure>> {
+        self.departure.borrow().clone()
+    }
+
+    /// From now on connections leave (their listeners are called so there), or none does any more. False: nothing new.
+    pub(crate) fn part(
+        &self,
+        parting: Option<&Arc<Parting>>,
+        listeners: impl FnOnce() -> HashMap<usize, SocketAddr>,
+    ) -> bool {
+        let now = self.departure.borrow();
+        let is_known = match (&*now, parting) {
+            (Some(now), Some(parting)) => now.is_by(parting),
+            (now, parting) => now.is_none() && parting.is_none(),
+        };
+        drop(now);
+        if is_known {
+            return false;
+        }
+        let departure = parting.map(|parting| Departure::new(Arc::clone(parting), self.now(), listeners()));
+        self.hands_over.set(departure.is_some());
+        self.departure.replace(departure);
+        for instance in self.table().instances() {
+            instance.pool.set_open(instance.takes() && !self.hands_over());
+        }
+        self.watches.all_stay();
+        self.watches.leaving();
+        true
+    }
+
     /// Once per sweep.
     pub(crate) fn sweep(&self) {
         let now = self.now();
+        if let Some(departure) = self.departure() {
+            departure
+                .look(self.shared.connections.load(Ordering::Relaxed), self.shared.staying.kinds().total());
+        }
         self.watches.sweep(now);
         let wall = SystemTime::now();
         self.wall_epoch.set(since_1970(wall).saturating_sub(now));

@@ -11,6 +11,8 @@ use tokio::sync::{mpsc, watch as channel};
 use crate::access_log::Log;
 use crate::doors::{self, Doors, ThreadSocket};
 use crate::engine::{Batching, Engine};
+use crate::handover::arriving::receive;
+use crate::handover::taking::Arrival;
 use crate::local::{Given, Local};
 use crate::seal::Seal;
 use crate::watch::SWEEP;
@@ -67,6 +69,7 @@ pub(crate) struct Start {
     pub(crate) orders: channel::Receiver<Orders>,
     pub(crate) changes: Changes,
     pub(crate) acknowledge: channel::Sender<Generation>,
+    pub(crate) arrivals: mpsc::UnboundedReceiver<Arrival>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) events: mpsc::UnboundedSender<GatewayEvent>,
 }
@@ -97,6 +100,7 @@ fn run(engine: Rc<Engine>, start: Start) {
         orders,
         changes,
         acknowledge,
+        arrivals,
         shared,
         events,
     } = start;
@@ -122,6 +126,7 @@ fn run(engine: Rc<Engine>, start: Start) {
         doors.obey(&local, doors::Order::Open(socket));
     }
     engine.spawn(sweep(Rc::clone(&local)));
+    engine.spawn(receive(Rc::clone(&local), arrivals));
     engine.run(obey(local, doors, (orders, changes), acknowledge));
     // All tasks are gone now, and with them every connection.
 }
@@ -134,7 +139,7 @@ async fn obey(
     acknowledge: channel::Sender<Generation>,
 ) {
     loop {
-        let Orders { snapshot, routes, closing, stop } = orders.borrow_and_update().clone();
+        let Orders { snapshot, routes, closing, stop, parting } = orders.borrow_and_update().clone();
         if stop {
             return;
         }
@@ -149,6 +154,11 @@ async fn obey(
                 Order::Log(log) => local.set_log(log),
             }
         }
+        if local.part(parting.as_ref(), || doors.listeners()) {
+            doors.hold(local.hands_over());
+            parting.iter().for_each(|parting| parting.on_thread());
+        }
+        drop(parting);
         acknowledge.send_replace(local.generation());
         if orders.changed().await.is_err() {
             return;

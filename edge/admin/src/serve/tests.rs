@@ -293,7 +293,16 @@ async fn the_client_names_the_binary_of_an_upgrade() {
     let Some(Command::Upgrade { path, reply }) = fixture.commands.recv().await else { panic!("not asked") };
     assert_eq!(path.as_deref(), Some("/opt/ever up"));
     let (from, to) = ("0.1.0".to_owned(), "0.2.0".to_owned());
-    let upgraded = crate::api::Upgraded { from, to, keeper_pid: 1, worker_pid: 2, left: leaving() };
+    let moved = crate::api::Moved { idle: 3, ..Default::default() };
+    let upgraded = crate::api::Upgraded { from, to, keeper_pid: 1, worker_pid: 2, moved, left: leaving() };
+    let text = include_str!("../../../../docs/reference/admin-api.json");
+    let document: serde_json::Value = serde_json::from_str(text).unwrap();
+    let told = serde_json::to_value(&upgraded).unwrap();
+    for (schema, value) in [("Upgraded", &told), ("Moved", &told["moved"])] {
+        let fields: BTreeSet<_> = value.as_object().unwrap().keys().cloned().collect();
+        let described = document["components"]["schemas"][schema]["properties"].as_object().unwrap();
+        assert_eq!(described.keys().cloned().collect::<BTreeSet<_>>(), fields, "{schema}");
+    }
     reply.send(Ok(upgraded.clone())).unwrap();
     assert_eq!(asked.await.unwrap().unwrap(), upgraded);
 }

@@ -310,25 +310,37 @@ fn a_worker_that_dies_soon_after_an_upgrade_is_replaced_and_the_old_one_still_co
 }
 
 #[test]
-fn an_idle_connection_gets_its_next_answer_after_an_upgrade() {
-    let everup = Everup::with(Config::runs(2)).start();
-    let mut idle = Connection::open(everup.address());
-    idle.send(GET);
-    assert_eq!(idle.answer().status, 200);
-    let path = copy(everup.directory());
-    assert_eq!(upgrade(&everup, &path).code, Some(0));
-    idle.send(GET);
-    assert_eq!(idle.answer().status, 200);
-}
-
-#[test]
-fn a_websocket_goes_on_after_an_upgrade() {
-    let everup = Everup::with(Config::runs(2)).start();
+fn connections_move_to_the_new_worker_and_nobody_at_their_ends_notices() {
+    let config = Config::runs(2).set("drain = { time = \"60s\" }");
+    let mut everup = Everup::with(config).start();
+    everup.wait_all_up();
+    let mut idle: Vec<_> = (0..5).map(|_| Connection::open(everup.address())).collect();
+    let mut busy = Connection::open(everup.address());
     let mut socket = WebSocket::open(everup.address(), "/ws");
+    let ask = |connection: &mut Connection| {
+        connection.send(GET);
+        let answer = connection.answer();
+        assert_eq!((answer.status, answer.header("connection")), (200, None));
+    };
+    idle.iter_mut().for_each(ask);
     assert!(socket.echoes("before"));
+    busy.send("GET /slow?ms=1500 HTTP/1.1\r\nHost: x\r\n\r\n");
+    everup.wait_until("it is in flight", |status| status.services[0].in_flight == 2);
     let path = copy(everup.directory());
-    assert_eq!(upgrade(&everup, &path).code, Some(0));
-    assert!(socket.echoes("after"));
+    for round in 0..3 {
+        let said = upgrade(&everup, &path);
+        assert!(said.code == Some(0) && said.out.contains("1 WebSocket\n"), "{said:?}");
+        idle.iter_mut().for_each(ask);
+        assert!(socket.echoes(&format!("after {round}")));
+        if round == 0 {
+            let answer = busy.answer();
+            assert_eq!((answer.status, answer.header("connection")), (200, None));
+        }
+        // Long before the drain time is over.
+        let status = everup.wait_until("the old worker has nothing left", |status| status.leaving.is_empty());
+        assert_eq!(status.connections, 7);
+        ask(&mut busy);
+    }
     assert!(socket.close());
 }
 

@@ -21,8 +21,9 @@
 //!      │             │ exits                │                                        │
 //! ```
 //!
-//! **What moves**: this process (its id, its children, its lock), the listening sockets (the same, nobody closes one),
-//! instances, what waits for the operator; with the notes what was learned of instances; with the store what was deployed.
+//! **What moves**: this process (its id, its children, its lock), the listening sockets (the same, nobody closes one) and
+//! instances with the exec; what was learned of instances with the notes; what was deployed with the store; counters and
+//! users' places with the old worker's bequest (`app/src/bequest.rs`); connections at 8, each as soon as it is idle.
 //! **What stays** with the old worker until it is over: requests in flight, and connections that cannot change their
 //! process; for the longest `drain.time` at most. Traffic waits for nothing: the old worker accepts until the new one does.
 //!

@@ -14,6 +14,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::Response;
+use everup_observe::contained_future;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -67,7 +68,7 @@ pub fn serve_admin(listener: OwnedFd, commands: Commands) -> Result<impl Future<
             let listener = &listener;
             async move { listener.accept().await.map(|(stream, _)| stream) }
         };
-        serve(accept, router).await;
+        serve("admin", accept, router).await;
     })
 }
 
@@ -87,11 +88,11 @@ pub fn serve_metrics(listener: OwnedFd, commands: Commands) -> Result<impl Futur
             let listener = &listener;
             async move { listener.accept().await.map(|(stream, _)| stream) }
         };
-        serve(accept, router).await;
+        serve("metrics", accept, router).await;
     })
 }
 
-async fn serve<S, A, F>(accept: A, router: Router)
+async fn serve<S, A, F>(what: &str, accept: A, router: Router)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Fn() -> F,
@@ -100,7 +101,12 @@ where
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match accept().await {
+        let accepted = async {
+            everup_failpoint::hit(what);
+            accept().await
+        };
+        let failed_inside = || Err(io::Error::other("the server failed inside"));
+        match contained_future("a server", accepted).await.unwrap_or_else(failed_inside) {
             Ok(stream) => {
                 let router = router.clone();
                 tokio::spawn(async move {
@@ -109,7 +115,7 @@ where
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept an admin connection");
+                tracing::warn!(%error, what, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -75,6 +75,9 @@ pub enum StoreError {
     /// A transaction failed.
     #[error("the store cannot be used: {0}")]
     Database(#[from] redb::Error),
+    /// Our mistake: the writer failed before the data base was touched.
+    #[error("the store's writer failed inside; the log says more")]
+    Inside,
     /// The data base failed inside, which it does when it is lied to: the file is damaged.
     #[error("{path} is damaged: the data base failed inside when it was used")]
     Damaged {

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use everup_admin::api::EventKind;
 use everup_admin::{Command, Commands, serve_admin, serve_metrics};
 use everup_core::config::{self, Config, LogTo};
 use everup_core::keeper::{SocketRole, ToKeeper};
@@ -14,6 +15,7 @@ use everup_gateway::{
 };
 use everup_instance::Supervisor;
 use everup_link::{Adopted, Inherited, Link, Sockets, receive_start};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -22,10 +24,12 @@ use crate::controller::Controller;
 use crate::deployer::{Deployer, Founded};
 use crate::descriptors;
 use crate::error::AppError;
+use crate::estate::Estate;
 use crate::journal::Journal;
 use crate::keeper_line::KeeperLine;
 use crate::notes::Notes;
-use crate::reload::{Opened, Reloads, listener_statuses, metrics_address, settings};
+use crate::pulse::Pulse;
+use crate::reload::{Opened, Reloads, describe, settings};
 use crate::shutdown::Shutdown;
 use crate::state_file::{self, StateFile};
 use crate::status::Identity;
@@ -36,11 +40,9 @@ use crate::worker::{Presenter, Worker};
 /// A worker that serves. Must be called within a tokio runtime, on which the admin API runs.
 pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Worker, AppError> {
     let clock = Clock::start();
-    descriptors::raise();
-    let inherited = receive_start(&link)?;
-    let config = config_of(&inherited)?;
-    let Inherited { config_path, keeper_pid, restarts, sockets, adopted, notes: notes_text, .. } = inherited;
-    descriptors::tell(&config.limits);
+    let (inherited, config, estate) = receive(&link, state)?;
+    let Inherited { config_path, keeper_pid, restarts, sockets, adopted, notes: notes_text, warning, .. } =
+        inherited;
     let now = clock.now();
     let notes = known(notes_text.as_deref(), state, now);
     let tls_files = TlsFiles::open(&config, Path::new(&config_path), restarts > 0)?;
@@ -63,19 +65,13 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     controller.watch_all();
     deployer.published(now, controller.generation());
     let (sender, commands) = Command::channel();
-    let identity = Identity {
-        node: node_name(&config),
-        config: config_path,
-        keeper_pid,
-        worker_restarts: restarts,
-        metrics: metrics_address(&sorted.opened),
-        listeners: listener_statuses(&config, &controller, &sorted.opened),
-    };
+    let mut identity = Identity { keeper_pid, worker_restarts: restarts, ..Identity::default() };
+    (identity.config, identity.warnings) = (config_path, Vec::from_iter(warning));
+    describe(&mut identity, &config, &controller, &sorted.opened);
     let metrics_servers = serve(sorted.admin, sorted.metrics, &sender)?;
     let line = say_ready(link)?;
-    tell_of_restart(restarts, adopted.len());
     Ok(Worker {
-        journal: Journal::new(controller.services(), controller.generation(), restarts, now.wall),
+        journal: begin_journal(&identity, &controller, adopted.len(), now),
         clock,
         identity,
         reloads: Reloads::default(),
@@ -89,12 +85,16 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         gateway: Some(gateway),
         health,
         line: Some(line),
+        keeperless: None,
         orphans: None,
+        estate,
+        terminate: signal(SignalKind::terminate()).map_err(AppError::System)?,
         shutdown: Shutdown::default(),
         remembered: notes_text,
         state_file: StateFile::new(state)?,
         presenter,
         greeted: restarts > 0,
+        pulse: Pulse::default(),
         next_sample: now.time,
         tls_files,
         verdicts,
@@ -102,6 +102,30 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         commands,
         stored,
     })
+}
+
+/// Everything that the keeper hands over, the configuration in it, and what only the next keeper needs.
+fn receive(link: &Link, state: &Path) -> Result<(Inherited, Config, Estate), AppError> {
+    descriptors::raise();
+    let mut inherited = receive_start(link)?;
+    let config = config_of(&inherited)?;
+    everup_failpoint::hit(&format!("worker.of.{}", node_name(&config)));
+    descriptors::tell(&config.limits);
+    let estate = Estate::of(&mut inherited, state).map_err(AppError::System)?;
+    Ok((inherited, config, estate))
+}
+
+/// What this worker has to tell at its beginning.
+fn begin_journal(identity: &Identity, controller: &Controller, adopted: usize, now: Now) -> Journal {
+    let Identity { worker_restarts, warnings, .. } = identity;
+    tell_of_restart(*worker_restarts, adopted);
+    let mut journal =
+        Journal::new(controller.services(), controller.generation(), *worker_restarts, now.wall);
+    for warning in warnings {
+        tracing::error!("{warning}");
+        journal.of_everup(now.wall, EventKind::FellBack, warning.clone());
+    }
+    journal
 }
 
 /// Has everybody know the processes from before this worker, with what is known of them.

@@ -14,7 +14,7 @@ use crate::clock::Now;
 use crate::service::{Instance, Service};
 
 /// What of the status does not change while the worker lives.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Identity {
     pub(crate) node: String,
     pub(crate) config: String,
@@ -22,6 +22,7 @@ pub(crate) struct Identity {
     pub(crate) worker_restarts: u32,
     pub(crate) metrics: Option<String>,
     pub(crate) listeners: Vec<ListenerStatus>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// What of it is known to the worker, beside services.
@@ -31,6 +32,7 @@ pub(crate) struct Moment {
     pub(crate) generation: u64,
     pub(crate) ready: bool,
     pub(crate) stopping: bool,
+    pub(crate) keeper_gone: bool,
     pub(crate) connections: u64,
 }
 
@@ -45,8 +47,9 @@ pub(crate) fn status(
     last_lines: impl Fn(&InstanceId) -> Vec<String>,
     deployment: impl Fn(&Service) -> Option<DeploymentStatus>,
 ) -> Status {
-    let Identity { node, config, keeper_pid, worker_restarts, metrics, listeners } = identity.clone();
-    let Moment { now, generation, ready, stopping, connections } = moment;
+    let Identity { node, config, keeper_pid, worker_restarts, metrics, listeners, warnings } =
+        identity.clone();
+    let Moment { now, generation, ready, stopping, keeper_gone, connections } = moment;
     let services = services.iter().map(|one| {
         let deployment = deployment(one);
         ServiceStatus { deployment, ..service_status(one, now, &last_lines) }
@@ -57,12 +60,14 @@ pub(crate) fn status(
         config,
         worker_pid: std::process::id(),
         keeper_pid,
+        keeper_gone,
         worker_restarts,
         generation,
         uptime_seconds: now.time.as_micros() as f64 / 1e6,
         ready,
         stopping,
         connections,
+        warnings,
         metrics,
         listeners,
         services: services.collect(),

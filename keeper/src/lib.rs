@@ -7,9 +7,12 @@
 //!
 //! One thread, one poll loop, small enough to read in one sitting: `lock.rs` (one keeper per state directory),
 //! `ownership.rs` (whose that is), `sockets.rs` (everything that is bound), `users.rs` (whose rights children get),
-//! `spawn.rs` (how they are started), `order.rs` (what the worker may ask for), `worker.rs` (what it is told),
-//! `reload.rs` (another configuration), `signals.rs`, `keeper.rs` (the loop).
+//! `adopt.rs` (a worker from before this keeper), `spawn.rs` (how they are started), `order.rs` (what the worker may ask for), `worker.rs` (what it is told),
+//! `reload.rs` (another configuration), `fallback.rs` (and back), `watchdog.rs` (whether a worker hangs), `signals.rs`,
+//! `keeper.rs` (the loop).
 
+mod adopt;
+mod fallback;
 mod keeper;
 mod lock;
 mod order;
@@ -19,6 +22,7 @@ mod signals;
 mod sockets;
 mod spawn;
 mod users;
+mod watchdog;
 mod worker;
 
 #[cfg(test)]
@@ -76,6 +80,16 @@ pub enum KeeperError {
         path: PathBuf,
         /// The other keeper; `unknown` if it did not say.
         pid: String,
+    },
+    /// A worker without a keeper serves in the state directory, and this one cannot be its keeper.
+    #[error(
+        "a worker (process {pid}) serves without a keeper and cannot be taken over: {why}; `kill {pid}` ends it and its instances in order, then start everup again"
+    )]
+    Adoption {
+        /// The worker.
+        pid: u32,
+        /// Why not.
+        why: String,
     },
     /// The state directory cannot be used.
     #[error("the state directory {} cannot be used: {source}; set `node.state` to a directory of your own", path.display())]
@@ -139,11 +153,22 @@ pub fn run(options: Options) -> Result<(), KeeperError> {
     spawn::keep_descriptors_to_ourselves()?;
     let users = users::Users::choose(&options.config)?;
     users.warn(&options.config);
-    let _lock = StateLock::take(&options.state, users.worker())?;
-    let held = Held::bind(&options)?;
-    let signals = Signals::catch()?;
-    spawn::adopt_orphans()?;
-    Keeper::new(options, users, held, signals).run()
+    match StateLock::take(&options.state, users.worker()) {
+        Ok(lock) => {
+            let held = Held::bind(&options)?;
+            let signals = Signals::catch()?;
+            spawn::adopt_orphans()?;
+            Keeper::new(options, users, held, lock, signals).run()
+        }
+        Err(locked @ KeeperError::Locked { .. }) => {
+            let mut options = options;
+            let adopted = adopt::adopt(&mut options, &users)?.ok_or(locked)?;
+            let signals = Signals::catch()?;
+            spawn::adopt_orphans()?;
+            Keeper::adopting(options, users, adopted, signals).run()
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The keeper's words, one line each, on standard error. A terminal that is gone is no reason to die (`eprintln!`

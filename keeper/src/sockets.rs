@@ -5,6 +5,7 @@
 //!
 //! Nothing is accepted here, ever.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -20,7 +21,7 @@ use everup_core::keeper::SocketRole;
 use rustix::fs::{Mode, fchmod};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::{KeeperError, Options};
+use crate::{KeeperError, Options, log};
 
 /// Connections that may wait to be accepted, per socket: enough for a second of a busy site while a worker is
 /// replaced. The kernel takes less if `net.core.somaxconn` is lower.
@@ -33,7 +34,8 @@ const GIVEN_UP: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Held {
     groups: Vec<Group>,
-    admin: PathBuf,
+    /// The admin socket's file, if it is ours to remove.
+    admin: Option<PathBuf>,
     /// Ports that were given up, and when: the worker may still empty their queues.
     given_up: Vec<(u16, Instant)>,
 }
@@ -74,7 +76,30 @@ impl Held {
             asked: None,
             sockets: Rc::new([admin]),
         });
-        Ok(Self { groups, admin: options.admin.clone(), given_up: Vec::new() })
+        Ok(Self { groups, admin: Some(options.admin.clone()), given_up: Vec::new() })
+    }
+
+    /// What a worker holds that runs by `config` and is taken over. An address that it does not name is not kept.
+    pub(crate) fn adopted(
+        config: &Config,
+        admin: &Path,
+        sockets: Vec<(SocketRole, String, Vec<OwnedFd>)>,
+    ) -> Self {
+        let asked: HashMap<_, _> = wanted(config).collect();
+        let group = |(role, address, sockets): (SocketRole, String, Vec<OwnedFd>)| {
+            let asked = match role {
+                SocketRole::Admin => None,
+                SocketRole::Listener { .. } | SocketRole::Metrics => Some(*asked.get(&role)?),
+            };
+            Some(Group { role, address, asked, sockets: sockets.into() })
+        };
+        let groups: Vec<_> = sockets.into_iter().filter_map(group).collect();
+        let is_ours = |group: &Group| group.role == SocketRole::Admin && Path::new(&group.address) == admin;
+        let admin = groups.iter().any(is_ours).then(|| admin.to_owned());
+        if admin.is_none() {
+            log("the admin socket stays where it was: another one waits until everup has been stopped");
+        }
+        Self { groups, admin, given_up: Vec::new() }
     }
 
     /// The sockets of another configuration: those that there are already, and new ones for the other addresses.
@@ -125,7 +150,9 @@ impl Held {
 impl Drop for Held {
     /// A later everup would find the socket stale and remove it too; this is tidier.
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.admin);
+        if let Some(admin) = &self.admin {
+            let _ = fs::remove_file(admin);
+        }
     }
 }
 

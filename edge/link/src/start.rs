@@ -29,6 +29,10 @@ pub struct Inherited {
     pub notes: Option<String>,
     /// Services and the revision of their processes, where it may differ from the configuration's text.
     pub revisions: Vec<(Arc<str>, String)>,
+    /// What the operator must be told.
+    pub warning: Option<String>,
+    /// The lock of the state directory, which this process holds beside the keeper.
+    pub lock: Option<OwnedFd>,
 }
 
 /// The listening sockets of one address.
@@ -69,6 +73,8 @@ pub fn receive_start(link: &Link) -> Result<Inherited, LinkError> {
             }
             ToWorker::Notes { notes } => inherited.notes = Some(notes),
             ToWorker::Revision { service, revision } => inherited.revisions.push((service, revision)),
+            ToWorker::Lock => inherited.lock = descriptors.into_iter().next(),
+            ToWorker::Warning { text } => inherited.warning = Some(text),
             ToWorker::Begin => return Ok(inherited),
             ToWorker::Shutdown { .. } => return Err(LinkError::Gone),
             ToWorker::Hello { .. }

@@ -27,7 +27,7 @@ e2e:
     cargo build --package everup
     cargo test --package everup-e2e
 
-# Minutes of faults under load: `just drills instances`, `just drills worker`.
+# Minutes of faults under load: `just drills instances`, `just drills crash`.
 drills NAME:
     cargo xtask drills {{NAME}}
 

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use everup_admin::api::EventKind;
 use everup_admin::{Command, Commands, serve_admin, serve_metrics};
 use everup_core::config::{self, Config, LogTo};
 use everup_core::keeper::{SocketRole, ToKeeper};
@@ -14,6 +15,7 @@ use everup_gateway::{
 };
 use everup_instance::Supervisor;
 use everup_link::{Adopted, Inherited, Link, Predecessor, Sockets, receive_charge, receive_start};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -23,10 +25,12 @@ use crate::controller::Controller;
 use crate::deployer::{Deployer, Founded};
 use crate::descriptors;
 use crate::error::AppError;
+use crate::estate::Estate;
 use crate::journal::Journal;
 use crate::keeper_line::KeeperLine;
 use crate::notes::Notes;
-use crate::reload::{Opened, Reloads, listener_statuses, metrics_address, settings};
+use crate::pulse::Pulse;
+use crate::reload::{Opened, Reloads, describe, settings};
 use crate::shutdown::Shutdown;
 use crate::state_file::{self, StateFile};
 use crate::status::Identity;
@@ -38,9 +42,7 @@ use crate::worker::{Presenter, Worker};
 /// A worker that serves. Must be called within a tokio runtime, on which the admin API runs.
 pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Worker, AppError> {
     let clock = Clock::start();
-    descriptors::raise();
-    let Prepared { inherited, config, tls_files, sorted, succeeds } = prepare(&link, state)?;
-    descriptors::tell(&config.limits);
+    let Prepared { inherited, config, tls_files, sorted, estate, succeeds } = prepare(&link, state)?;
     let now = clock.now();
     let notes = known(inherited.notes.as_deref(), state, now);
     let seed = seed()?;
@@ -59,7 +61,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     controller.watch_all();
     deployer.published(now, controller.generation());
     let (sender, commands) = Command::channel();
-    let identity = identity(&inherited, state, &config, &controller, &sorted.opened);
+    let identity = identity(&inherited, &config, &controller, &sorted.opened);
     let metrics_servers = serve(sorted.admin, sorted.metrics, &sender)?;
     let sockets = (sorted.listeners, sorted.threads);
     let state_file = StateFile::new(state)?;
@@ -70,9 +72,8 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     let gateway = Gateway::start(setup, first_table, events)?;
     let line = say_ready(link)?;
     let Inherited { restarts, adopted, notes: remembered, predecessors, .. } = inherited;
-    let deaths = tell_of_restart(restarts, adopted.len(), succeeds);
     let mut worker = Worker {
-        journal: Journal::new(controller.services(), controller.generation(), deaths, now.wall),
+        journal: begin_journal(&identity, &controller, adopted.len(), succeeds, now),
         clock,
         identity,
         reloads: Reloads::default(),
@@ -86,12 +87,16 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         gateway: Some(gateway),
         health,
         line: Some(line),
+        keeperless: None,
         orphans: None,
+        estate,
+        terminate: signal(SignalKind::terminate()).map_err(AppError::System)?,
         shutdown: Shutdown::default(),
         remembered,
         state_file,
         presenter,
         greeted: restarts > 0 || succeeds,
+        pulse: Pulse::default(),
         next_sample: now.time,
         tls_files,
         verdicts,
@@ -112,6 +117,7 @@ struct Prepared {
     config: Config,
     tls_files: TlsFiles,
     sorted: Sorted,
+    estate: Estate,
     /// It takes the place of a worker that lives.
     succeeds: bool,
 }
@@ -119,8 +125,12 @@ struct Prepared {
 /// Takes what the keeper hands over, and reads what can be read. While another worker serves: all that can fail and that
 /// nobody notices; then waits until that one has yielded.
 fn prepare(link: &Link, state: &Path) -> Result<Prepared, AppError> {
+    descriptors::raise();
     let mut inherited = receive_start(link)?;
     let config = config_of(&inherited)?;
+    everup_failpoint::hit(&format!("worker.of.{}", node_name(&config)));
+    descriptors::tell(&config.limits);
+    let estate = Estate::of(&mut inherited, state).map_err(AppError::System)?;
     let succeeds = inherited.waits;
     // Who takes the place of a dead one takes what it gets; who takes that of a living one must be as good.
     let lenient = inherited.restarts > 0 && !succeeds;
@@ -135,7 +145,25 @@ fn prepare(link: &Link, state: &Path) -> Result<Prepared, AppError> {
         receive_charge(link, &mut inherited)?;
         everup_failpoint::check("upgrade.begin").map_err(AppError::System)?;
     }
-    Ok(Prepared { inherited, config, tls_files, sorted, succeeds })
+    Ok(Prepared { inherited, config, tls_files, sorted, estate, succeeds })
+}
+
+/// What this worker has to tell at its beginning.
+fn begin_journal(
+    identity: &Identity,
+    controller: &Controller,
+    adopted: usize,
+    succeeds: bool,
+    now: Now,
+) -> Journal {
+    let Identity { worker_restarts, warnings, .. } = identity;
+    let deaths = tell_of_restart(*worker_restarts, adopted, succeeds);
+    let mut journal = Journal::new(controller.services(), controller.generation(), deaths, now.wall);
+    for warning in warnings {
+        tracing::error!("{warning}");
+        journal.of_everup(now.wall, EventKind::FellBack, warning.clone());
+    }
+    journal
 }
 
 /// Has everybody know the processes from before this worker, with what is known of them, and counts on from the last one.
@@ -179,22 +207,13 @@ fn config_of(inherited: &Inherited) -> Result<Config, AppError> {
 }
 
 /// What people are told of this worker.
-fn identity(
-    inherited: &Inherited,
-    state: &Path,
-    config: &Config,
-    controller: &Controller,
-    opened: &[Opened],
-) -> Identity {
-    Identity {
-        state: state.to_owned(),
-        node: node_name(config),
-        config: inherited.config_path.clone(),
-        keeper_pid: inherited.keeper_pid,
-        worker_restarts: inherited.restarts,
-        metrics: metrics_address(opened),
-        listeners: listener_statuses(config, controller, opened),
-    }
+fn identity(inherited: &Inherited, config: &Config, controller: &Controller, opened: &[Opened]) -> Identity {
+    let Inherited { config_path, keeper_pid, restarts, warning, .. } = inherited;
+    let mut identity =
+        Identity { keeper_pid: *keeper_pid, worker_restarts: *restarts, ..Identity::default() };
+    (identity.config, identity.warnings) = (config_path.clone(), Vec::from_iter(warning.clone()));
+    describe(&mut identity, config, controller, opened);
+    identity
 }
 
 /// What this node is called.

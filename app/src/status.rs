@@ -1,6 +1,5 @@
 //! What is known -> what people are told: the `Status` of the admin API.
 
-use std::path::PathBuf;
 use std::time::SystemTime;
 
 use everup_admin::api::{
@@ -15,16 +14,15 @@ use crate::clock::Now;
 use crate::service::{Instance, Service};
 
 /// What of the status does not change while the worker lives.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Identity {
-    /// The state directory.
-    pub(crate) state: PathBuf,
     pub(crate) node: String,
     pub(crate) config: String,
     pub(crate) keeper_pid: u32,
     pub(crate) worker_restarts: u32,
     pub(crate) metrics: Option<String>,
     pub(crate) listeners: Vec<ListenerStatus>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// What of it is known to the worker, beside services.
@@ -34,6 +32,7 @@ pub(crate) struct Moment {
     pub(crate) generation: u64,
     pub(crate) ready: bool,
     pub(crate) stopping: bool,
+    pub(crate) keeper_gone: bool,
     pub(crate) connections: u64,
 }
 
@@ -48,9 +47,9 @@ pub(crate) fn status(
     last_lines: impl Fn(&InstanceId) -> Vec<String>,
     deployment: impl Fn(&Service) -> Option<DeploymentStatus>,
 ) -> Status {
-    let Identity { state: _, node, config, keeper_pid, worker_restarts, metrics, listeners } =
+    let Identity { node, config, keeper_pid, worker_restarts, metrics, listeners, warnings } =
         identity.clone();
-    let Moment { now, generation, ready, stopping, connections } = moment;
+    let Moment { now, generation, ready, stopping, keeper_gone, connections } = moment;
     let services = services.iter().map(|one| {
         let deployment = deployment(one);
         ServiceStatus { deployment, ..service_status(one, now, &last_lines) }
@@ -61,12 +60,14 @@ pub(crate) fn status(
         config,
         worker_pid: std::process::id(),
         keeper_pid,
+        keeper_gone,
         worker_restarts,
         generation,
         uptime_seconds: now.time.as_micros() as f64 / 1e6,
         ready,
         stopping,
         connections,
+        warnings,
         metrics,
         listeners,
         services: services.collect(),

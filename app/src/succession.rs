@@ -186,6 +186,9 @@ impl Worker {
         path: Option<String>,
         reply: oneshot::Sender<Result<Upgraded, Refusal>>,
     ) {
+        if let Err(why) = self.needs_keeper() {
+            return drop(reply.send(Err(why)));
+        }
         let refusal = if self.line.is_none() || self.shutdown.is_under_way() {
             Some("everup is stopping")
         } else if !self.charge.is_ours() || self.upgrades.asked.len() >= WAITING {
@@ -287,8 +290,8 @@ impl Worker {
         let Charge::Yielded(Yielded { kept, .. }) = std::mem::take(&mut self.charge) else { return };
         everup_failpoint::hit("upgrade.take_back");
         tracing::warn!("nobody took over: this worker goes on");
-        let Self { deployer, controller, identity, .. } = self;
-        deployer.reopen(now, &identity.state, controller);
+        let Self { deployer, controller, estate, .. } = self;
+        deployer.reopen(now, &estate.state, controller);
         for message in kept {
             self.supervisor.handle(now.time, &message);
         }
@@ -324,6 +327,8 @@ impl Worker {
             ours: Generation(0),
             told: None,
         });
+        // The next keeper, if there is to be one, takes over the other worker.
+        self.estate.lock = None;
         // Its servers end; who asks from now on asks the other worker.
         self.commands.close();
         self.controller.give_up_drains(MEANWHILE);
@@ -601,7 +606,7 @@ impl Worker {
     /// While the keeper lives it says who is in charge.
     fn settle_without_keeper(&mut self, now: Now) {
         if self.line.is_none() && matches!(self.charge, Charge::Yielded(_)) && !self.outlives_keeper(now) {
-            self.on_keeper_gone(now);
+            self.lose_keeper(now);
         }
     }
 

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use everup_admin::api::{EventKind, Explanation, InstanceState, Status};
+use everup_admin::api::{DeployRequest, DeployWish, EventKind, Explanation, InstanceState, Status};
 use everup_admin::{Command, Commands, Format, NotReady, Refusal};
 use everup_core::config::Config;
 use everup_core::deploy::Slot;
@@ -20,7 +20,9 @@ use everup_gateway::{Gateway, GatewayEvent};
 use everup_health::{HealthHandle, VerdictChange};
 use everup_instance::Supervisor;
 use everup_link::{Link, LinkError};
+use everup_observe::{contained, contained_future};
 use everup_store::Done;
+use tokio::signal::unix::Signal as Terminate;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -29,12 +31,15 @@ use crate::clock::{Clock, Now};
 use crate::controller::{Controller, DRAIN_LOOK, Input, Order, Output};
 use crate::deployer::{self, Deployer, LAST_WORDS};
 use crate::error::AppError;
+use crate::estate::Estate;
 use crate::explain;
 use crate::journal::Journal;
 use crate::keeper_line::KeeperLine;
+use crate::keeperless::{Keeperless, knock};
 use crate::metrics;
 use crate::notes::Notes;
 use crate::orphans::Orphans;
+use crate::pulse::Pulse;
 use crate::reload::{Asked, Opened, Reloads};
 use crate::shutdown::{Shutdown, Step};
 use crate::state_file::StateFile;
@@ -67,6 +72,9 @@ const SAMPLE: Duration = Duration::from_secs(1);
 /// News of one kind that are handed in together, so that one table covers them.
 const BATCH: usize = 1000;
 
+/// Before the loop waits again after that failed inside: it must not do so thousands of times a second.
+const BREATH: Duration = Duration::from_millis(100);
+
 /// Runs the worker until everything was stopped in order. `state` is the state directory; the link comes from
 /// [`Link::inherited`].
 ///
@@ -91,8 +99,14 @@ pub(crate) struct Worker {
     pub(crate) health: HealthHandle,
     /// None: the keeper is gone.
     pub(crate) line: Option<KeeperLine>,
-    /// The instances that a keeper left when it went.
+    /// What there is instead, while nothing ends.
+    pub(crate) keeperless: Option<Keeperless>,
+    /// And while everything ends: the instances that a keeper left when it went.
     pub(crate) orphans: Option<Orphans>,
+    /// For the next keeper.
+    pub(crate) estate: Estate,
+    /// SIGTERM.
+    pub(crate) terminate: Terminate,
     pub(crate) shutdown: Shutdown,
     pub(crate) reloads: Reloads,
     /// What is open where.
@@ -108,6 +122,7 @@ pub(crate) struct Worker {
     pub(crate) state_file: StateFile,
     pub(crate) presenter: Presenter,
     pub(crate) greeted: bool,
+    pub(crate) pulse: Pulse,
     pub(crate) next_sample: Time,
     pub(crate) tls_files: TlsFiles,
     pub(crate) verdicts: mpsc::UnboundedReceiver<VerdictChange>,
@@ -131,6 +146,8 @@ enum News {
     Command(Command),
     Stored(Done),
     Heard(Heard),
+    Knock(KeeperLine, ToWorker),
+    Terminate,
     Tick,
 }
 
@@ -138,7 +155,10 @@ impl Worker {
     async fn run(mut self) -> Result<(), AppError> {
         self.guarded(|worker| worker.apply());
         loop {
-            let news = self.news().await;
+            let Some(news) = contained_future("waiting for news", self.news()).await else {
+                tokio::time::sleep(BREATH).await;
+                continue;
+            };
             let ended = self.guarded(|worker| {
                 worker.handle(news);
                 worker.apply();
@@ -147,9 +167,19 @@ impl Worker {
             if ended == Some(true) {
                 return self.end();
             }
+            self.show_life();
             if self.gateway.as_ref().is_some_and(|gateway| !gateway.is_whole()) {
                 return Err(AppError::ThreadLost);
             }
+        }
+    }
+
+    /// The loop turns.
+    fn show_life(&mut self) {
+        let Self { pulse, gateway, clock, .. } = self;
+        let counts = || gateway.as_ref().map_or_else(Vec::new, Gateway::pulses);
+        if let Some(sign) = pulse.look(clock.now().time, counts) {
+            self.tell_keeper(sign, None);
         }
     }
 
@@ -195,10 +225,23 @@ impl Worker {
     }
 
     async fn news(&mut self) -> News {
+        everup_failpoint::hit("news");
         let wakeup = self.clock.instant(self.next_wakeup());
         let generation = self.controller.generation();
         let acknowledgement_is_due = self.predecessors.own_acknowledged() < generation;
-        let Self { verdicts, noticed, commands, stored, line, gateway, charge, predecessors, .. } = self;
+        let Self {
+            verdicts,
+            noticed,
+            commands,
+            stored,
+            line,
+            keeperless,
+            terminate,
+            gateway,
+            charge,
+            predecessors,
+            ..
+        } = self;
         tokio::select! {
             Some(change) = verdicts.recv() => News::Verdict(change),
             Some(event) = noticed.recv() => News::Noticed(event),
@@ -206,6 +249,8 @@ impl Worker {
             Some(done) = stored.recv() => News::Stored(done),
             message = of_keeper(line) => News::Keeper(message),
             heard = hear(charge, predecessors) => News::Heard(heard),
+            (line, message) = knock(keeperless) => News::Knock(line, message),
+            Some(()) = terminate.recv() => News::Terminate,
             () = acknowledged(gateway, generation), if acknowledgement_is_due => News::Acknowledged(generation),
             () = tokio::time::sleep_until(wakeup.into()) => News::Tick,
         }
@@ -242,6 +287,8 @@ impl Worker {
             News::Stored(done) => self.deployer.stored(now, done),
             News::Keeper(message) => self.on_keeper(now, message),
             News::Command(command) => self.on_command(now, command),
+            News::Knock(line, message) => self.on_knock(now, line, message),
+            News::Terminate => self.on_terminate(now),
             News::Tick => self.on_tick(now),
         }
     }
@@ -251,7 +298,9 @@ impl Worker {
             Ok(Some((ToWorker::Shutdown { hasten }, _))) if self.charge.leaves() => {
                 self.hasten_leaving(now.time, hasten);
             }
-            Ok(Some((ToWorker::Shutdown { hasten }, _))) => self.begin_shutdown(now.time, hasten),
+            Ok(Some((ToWorker::Shutdown { hasten }, _))) => {
+                self.twice("shutdown", |worker| worker.begin_shutdown(now.time, hasten));
+            }
             Ok(Some((message, mut descriptors))) => {
                 let is_ours =
                     matches!(message, ToWorker::Yield | ToWorker::Leave | ToWorker::Predecessor { .. });
@@ -259,30 +308,35 @@ impl Worker {
                 if let Some(message) = self.on_succession(now, message, line)
                     && let Some(message) = self.on_config(now, message, descriptors)
                 {
-                    self.supervisor.handle(now.time, &message);
+                    self.twice("supervisor.news", |worker| worker.supervisor.handle(now.time, &message));
                 }
             }
             Err(error @ (LinkError::Malformed(_) | LinkError::Truncated)) => {
                 tracing::error!(%error, "a message of the keeper was lost");
             }
-            Ok(None) | Err(_) => {
-                self.line = None;
-                if !self.outlives_keeper(now) {
-                    self.on_keeper_gone(now);
-                }
-            }
+            Ok(None) | Err(_) => self.lose_keeper(now),
         }
     }
 
-    pub(crate) fn on_keeper_gone(&mut self, now: Now) {
-        tracing::error!("the keeper is gone: everything is stopped in order");
-        let mut orphans = Orphans::new(self.supervisor.instances());
-        if let Some(grace) = self.shutdown.grace() {
-            // It may have gone before it passed the order on.
-            orphans.stop(now.time, grace.min(self.controller.patience()));
+    /// The keeper ends everything in order, and is the one to be told. Without one, this process is.
+    fn on_terminate(&mut self, now: Now) {
+        if self.line.is_some() {
+            let keeper = self.identity.keeper_pid;
+            tracing::warn!(keeper, "SIGTERM is not for the worker: send it to the keeper");
+        } else {
+            self.begin_shutdown(now.time, self.shutdown.is_under_way());
         }
-        self.orphans = Some(orphans);
-        self.begin_shutdown(now.time, false);
+    }
+
+    /// The keeper says it only once: what fails inside is tried once more.
+    fn twice(&mut self, what: &str, mut work: impl FnMut(&mut Self)) {
+        let first = contained("heeding the keeper", || {
+            everup_failpoint::hit(what);
+            work(self);
+        });
+        if first.is_none() {
+            work(self);
+        }
     }
 
     fn on_command(&mut self, now: Now, command: Command) {
@@ -299,6 +353,11 @@ impl Worker {
             Err(Command::Metrics { format, reply }) => drop(reply.send(self.metrics_page(format))),
             Err(Command::Ready { reply }) => drop(reply.send(self.ready())),
             Err(Command::Deploy { request, reply }) => {
+                if let Err(refusal) =
+                    self.needs_keeper().or_else(|no| reads_only(&request).then_some(()).ok_or(no))
+                {
+                    return drop(reply.send(Err(refusal)));
+                }
                 let Self { deployer, controller, .. } = self;
                 deployer.on_request(now, request, reply, controller);
             }
@@ -314,14 +373,19 @@ impl Worker {
     }
 
     fn on_tick(&mut self, now: Now) {
+        self.look_after_processes(now);
         if self.charge.is_ours() {
+            everup_failpoint::hit("supervisor");
             self.supervisor.wake(now.time);
+            everup_failpoint::hit("deployer");
             self.deployer.wake(now);
         }
+        everup_failpoint::hit("controller");
         self.controller.handle(now, Input::Tick);
         self.predecessors.flush();
         if now.time >= self.next_sample {
             self.next_sample = now.time + SAMPLE;
+            everup_failpoint::hit("tls-files");
             self.tls_files.look();
             self.controller.sample(now.time);
             self.look_at_reload(now);
@@ -376,6 +440,7 @@ impl Worker {
                 break;
             }
         }
+        everup_failpoint::hit("journal");
         self.journal.look(now.wall, self.controller.generation(), self.controller.services());
         self.greet(now);
     }
@@ -442,8 +507,9 @@ impl Worker {
     }
 
     pub(crate) fn tell_keeper(&mut self, message: ToKeeper, descriptor: Option<OwnedFd>) {
-        if let Some(line) = &mut self.line {
-            line.send(message, descriptor);
+        match &mut self.line {
+            Some(line) => line.send(message, descriptor),
+            None => self.do_without_keeper(message),
         }
     }
 
@@ -470,6 +536,9 @@ impl Worker {
         }
         if let Some(notes) = &self.remembered {
             self.state_file.freeze(self.clock.now(), notes);
+        }
+        if self.line.is_none() && self.orphans.is_none() {
+            self.end_alone(self.clock.now());
         }
         let step = self.shutdown.begin(now, self.controller.patience(), hasten);
         self.take_step(now, step);
@@ -553,11 +622,13 @@ impl Worker {
     }
 
     fn status(&self, now: Now) -> Status {
+        everup_failpoint::hit("status");
         let moment = Moment {
             now,
             generation: self.controller.generation().0,
             ready: self.ready().is_ok(),
             stopping: self.shutdown.is_under_way(),
+            keeper_gone: self.line.is_none(),
             connections: self.connections(),
         };
         let last_lines = |id: &_| self.supervisor.last_lines(id, LOG_LINES);
@@ -573,6 +644,7 @@ impl Worker {
     }
 
     fn metrics_page(&self, format: Format) -> String {
+        everup_failpoint::hit("metrics.page");
         let gateway = self.gateway.as_ref();
         let process = metrics::Process {
             connections: self.connections(),
@@ -588,11 +660,18 @@ impl Worker {
 }
 
 /// Never ready when the keeper is gone.
-async fn of_keeper(line: &mut Option<KeeperLine>) -> Result<Option<(ToWorker, Vec<OwnedFd>)>, LinkError> {
+pub(crate) async fn of_keeper(
+    line: &mut Option<KeeperLine>,
+) -> Result<Option<(ToWorker, Vec<OwnedFd>)>, LinkError> {
     match line {
         Some(line) => line.receive().await,
         None => std::future::pending().await,
     }
+}
+
+/// What is asked of deployments changes nothing.
+fn reads_only(request: &DeployRequest) -> bool {
+    matches!(request.wish, DeployWish::Show | DeployWish::History | DeployWish::Plan { .. })
 }
 
 /// Never ready when there is no data plane.

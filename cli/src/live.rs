@@ -254,6 +254,8 @@ mod tests {
             generation: 1,
             uptime_seconds: 0.0,
             ready: true,
+            keeper_gone: false,
+            warnings: Vec::new(),
             stopping: false,
             connections: 0,
             metrics: None,

@@ -9,6 +9,10 @@ use everup_admin::api::{
 
 use crate::verb::upgrade;
 
+/// What follows from that the keeper is gone.
+const KEEPER_GONE: &str = "the keeper is gone: traffic goes on, but no process is started, and nothing is reloaded or deployed, until \
+                           `everup run` is started again with the same configuration file; it takes over without a gap";
+
 /// The whole status, with a line break at its end. Without `coloured` it holds no escape sequence.
 pub(crate) fn render(status: &Status, coloured: bool) -> String {
     let mut text = String::new();
@@ -63,6 +67,10 @@ fn head(text: &mut String, status: &Status, coloured: bool) {
         (false, true) => paint("ready", Colour::Green, coloured),
         (false, false) => paint("not ready", Colour::Red, coloured),
     };
+    let keeper = match status.keeper_gone {
+        true => paint("keeper: gone", Colour::Red, coloured),
+        false => format!("keeper {keeper_pid}"),
+    };
     let replaced = match worker_restarts {
         0 => String::new(),
         n => format!(", replaced {}", times(u64::from(*n))),
@@ -70,12 +78,18 @@ fn head(text: &mut String, status: &Status, coloured: bool) {
     put(
         text,
         &format!(
-            "{node}: {state} for {}, everup {version}, keeper {keeper_pid}, worker {worker_pid}{replaced}, \
+            "{node}: {state} for {}, everup {version}, {keeper}, worker {worker_pid}{replaced}, \
              table {generation}, {}",
             lasting(status.uptime_seconds),
             counted(*connections, "connection"),
         ),
     );
+    if status.keeper_gone {
+        put(text, &format!("{} {KEEPER_GONE}", paint("WARNING", Colour::Red, coloured)));
+    }
+    for warning in &status.warnings {
+        put(text, &format!("{} {}", paint("WARNING", Colour::Red, coloured), printable(warning)));
+    }
     if let Some(metrics) = &status.metrics {
         put(text, &format!("metrics http://{metrics}/metrics"));
     }

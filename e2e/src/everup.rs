@@ -30,6 +30,7 @@ const FAILPOINTS: &str = "failpoints";
 pub struct Start {
     config: String,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     state: Option<PathBuf>,
 }
 
@@ -37,6 +38,10 @@ pub struct Start {
 #[derive(Debug)]
 pub struct Everup {
     keeper: Child,
+    /// Processes of keepers that were killed.
+    kept: Vec<Process>,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     directory: TempDir,
     state: PathBuf,
     said: Arc<Mutex<String>>,
@@ -59,6 +64,13 @@ impl Start {
     #[must_use]
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.into());
+        self
+    }
+
+    /// A variable of its environment.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
         self
     }
 
@@ -101,19 +113,31 @@ impl Start {
         let file = directory.path().join("everup.toml");
         let state = self.state.unwrap_or_else(|| directory.path().join("state"));
         std::fs::write(&file, with_node(&self.config, &state)).expect("the directory takes a file");
-        let mut command = Command::new(everup_binary());
-        command.arg("run").arg(&file).args(&self.arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let failpoints = directory.path().join(FAILPOINTS);
-        std::fs::create_dir(&failpoints).expect("the directory takes another one");
-        command.env("EVERUP_FAILPOINTS", failpoints);
-        let mut keeper = command.spawn().expect("the binary under test can be run");
+        std::fs::create_dir(directory.path().join(FAILPOINTS)).expect("the directory takes another one");
         let said = Arc::new(Mutex::new(String::new()));
-        let out = keeper.stdout.take().expect("stdout is a pipe");
-        let err = keeper.stderr.take().expect("stderr is a pipe");
-        let ears = vec![listen(out, &said), listen(err, &said)];
-        Everup { keeper, directory, state, said, ears }
+        let Self { arguments, environment, .. } = self;
+        let (keeper, ears) = run(directory.path(), &arguments, &environment, &said);
+        let kept = Vec::new();
+        Everup { keeper, kept, arguments, environment, directory, state, said, ears }
     }
+}
+
+/// A keeper, and the threads that hear what it and its children say.
+fn run(
+    directory: &Path,
+    arguments: &[String],
+    environment: &[(String, String)],
+    said: &Arc<Mutex<String>>,
+) -> (Child, Vec<JoinHandle<()>>) {
+    let mut command = Command::new(everup_binary());
+    command.arg("run").arg(directory.join("everup.toml")).args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env("EVERUP_FAILPOINTS", directory.join(FAILPOINTS));
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    let mut keeper = command.spawn().expect("the binary under test can be run");
+    let out = keeper.stdout.take().expect("stdout is a pipe");
+    let err = keeper.stderr.take().expect("stderr is a pipe");
+    (keeper, vec![listen(out, said), listen(err, said)])
 }
 
 /// Puts state directory, threads and metrics under the test's control, beside what the text says in `[node]`.
@@ -148,7 +172,7 @@ fn listen(mut pipe: impl Read + Send + 'static, said: &Arc<Mutex<String>>) -> Jo
 impl Everup {
     /// An everup to be started with this configuration.
     pub fn with(config: impl Into<String>) -> Start {
-        Start { config: config.into(), arguments: Vec::new(), state: None }
+        Start { config: config.into(), arguments: Vec::new(), environment: Vec::new(), state: None }
     }
 
     /// The directory that holds its configuration and its state.
@@ -213,6 +237,23 @@ impl Everup {
     /// The keeper's process.
     pub fn keeper(&self) -> Process {
         Process::with_id(self.keeper.id()).expect("the keeper runs until the test ends")
+    }
+
+    /// SIGKILL for the keeper, and nobody else. Everything below it is killed when the test lets go.
+    ///
+    /// # Panics
+    /// When it is dead already.
+    pub fn kill_keeper(&mut self) {
+        self.kept.extend(descendants(self.keeper.id()));
+        self.keeper().kill();
+        self.keeper.wait().expect("a child can be waited for");
+    }
+
+    /// `everup run` once more, with the same file, after [`Everup::kill_keeper`].
+    pub fn run_again(&mut self) {
+        let (keeper, ears) = run(self.directory.path(), &self.arguments, &self.environment, &self.said);
+        self.keeper = keeper;
+        self.ears.extend(ears);
     }
 
     /// What it says of itself, if it answers.
@@ -370,6 +411,7 @@ impl Everup {
     #[track_caller]
     pub fn wait_for_end(mut self) -> Stopped {
         let mut below = descendants(self.keeper.id());
+        below.append(&mut self.kept);
         let status = until_some("everup ends", || {
             for process in descendants(self.keeper.id()) {
                 if !below.contains(&process) {
@@ -394,6 +436,7 @@ impl Drop for Everup {
             self.tell();
         }
         let mut below = descendants(self.keeper.id());
+        below.append(&mut self.kept);
         below.iter().filter(|process| process.is_frozen()).for_each(|process| process.signal(Signal::CONT));
         let start = Instant::now();
         let mut told = 0;

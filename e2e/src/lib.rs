@@ -26,7 +26,7 @@ pub use client::{Connection, Response, get, request};
 pub use config::Config;
 pub use everup::{Everup, Start, Stopped};
 pub use everup_admin::api;
-pub use everup_drill::{Ledger, Load, Loss, Mode, Outcome};
+pub use everup_drill::{Entry, Ledger, Load, Loss, Mode, Outcome};
 pub use origin::{Behaviour, Origin, Recorded};
 pub use process::{Process, descendants};
 pub use sample::Sample;

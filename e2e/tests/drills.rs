@@ -21,6 +21,11 @@ fn whatever_instances_do_wrong_no_get_fails_and_no_post_runs_twice() {
 }
 
 #[test]
+fn whoever_of_everup_is_killed_only_requests_in_flight_in_a_killed_worker_fail() {
+    sample("crash");
+}
+
+#[test]
 fn websockets_through_everup_behave_as_direct_ones() {
     sample("websocket");
 }

@@ -21,10 +21,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitOptions, WaitStatus, wait};
 
+use crate::adopt::{Adopted, Process};
+use crate::fallback::{Earlier, Fallback};
 use crate::lock::StateLock;
 use crate::reload::{Asker, Prepared, Reloads};
 use crate::signals::Signals;
-use crate::sockets::Held;
+use crate::sockets::{Held, Place};
 use crate::spawn::Launch;
 use crate::state::Texts;
 use crate::upgrade::{Leaving, Upgrade};
@@ -60,6 +62,7 @@ pub(crate) struct Keeper {
     pub(crate) instances: BTreeMap<InstanceId, Running>,
     pub(crate) notes: Option<String>,
     pub(crate) reloads: Reloads,
+    pub(crate) fallback: Fallback,
     /// Workers started before this one.
     pub(crate) restarts: u32,
     /// Workers in a row that died soon after their start.
@@ -75,10 +78,13 @@ pub(crate) struct Keeper {
 }
 
 /// A process of an instance.
+#[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) pid: u32,
     pub(crate) port: u16,
     pub(crate) revision: String,
+    /// Of one that is no child of ours: its pidfd.
+    pub(crate) stranger: Option<OwnedFd>,
 }
 
 /// Everything is being stopped.
@@ -93,21 +99,22 @@ pub(crate) struct Ending {
 }
 
 impl Keeper {
-    pub(crate) fn new(options: Options, users: Users, held: Held, signals: Signals, lock: StateLock) -> Self {
+    pub(crate) fn new(options: Options, users: Users, held: Held, lock: StateLock, signals: Signals) -> Self {
         Self {
             reloads: Reloads::new(&options),
             texts: Texts::new(options.config_text.clone()),
-            lock,
             upgrade: None,
             leaving: Vec::new(),
             options,
             users,
             held,
+            lock,
             signals,
             worker: None,
             start_at: Instant::now(),
             instances: BTreeMap::new(),
             notes: None,
+            fallback: Fallback::new(),
             restarts: 0,
             quick_deaths: 0,
             was_ready: false,
@@ -115,18 +122,48 @@ impl Keeper {
         }
     }
 
+    /// The keeper of a worker that had lost its own. Whatever the file says differently is a reload.
+    pub(crate) fn adopting(
+        options: Options,
+        users: Users,
+        adopted: Adopted,
+        file: String,
+        signals: Signals,
+    ) -> Self {
+        let Adopted { worker, held, lock, instances, notes, restarts } = adopted;
+        let count = instances.len();
+        log(&format!(
+            "took over worker {}, its sockets and {count} instances: nothing was interrupted",
+            worker.pid
+        ));
+        let running = |(id, Process { pid, port, revision, process })| {
+            (id, Running { pid, port, revision, stranger: Some(process) })
+        };
+        let mut keeper = Self::new(options, users, held, lock, signals);
+        keeper.worker = Some(worker);
+        keeper.was_ready = true;
+        keeper.instances = instances.into_iter().map(running).collect();
+        (keeper.notes, keeper.restarts) = (notes, restarts);
+        // What is started comes from the file, whatever the worker says.
+        keeper.texts = Texts::taken(vec![file, keeper.options.config_text.clone()]);
+        keeper.reloads.ask(Asker::File, false);
+        keeper
+    }
+
     pub(crate) fn run(mut self) -> Result<(), KeeperError> {
-        self.worker = Some(self.new_worker()?);
+        if self.worker.is_none() {
+            self.worker = Some(self.new_worker()?);
+        }
         self.go_on()
     }
 
     /// Until everything ended.
     pub(crate) fn go_on(mut self) -> Result<(), KeeperError> {
         loop {
-            self.flush();
             self.wait()?;
             self.heed_signals();
             self.heed_worker();
+            self.watch_over_worker();
             self.reap();
             self.look_at_upgrade();
             self.keep_a_worker();
@@ -156,6 +193,7 @@ impl Keeper {
             let room = if worker.has_unread() { PollFlags::OUT } else { PollFlags::empty() };
             waited.push(PollFd::new(&worker.link, PollFlags::IN | room));
         }
+        waited.extend(self.strangers().map(|process| PollFd::new(process, PollFlags::IN)));
         match poll(&mut waited, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(errno) => Err(KeeperError::System { what: "waiting for events", source: errno.into() }),
@@ -165,12 +203,22 @@ impl Keeper {
     fn next_deadline(&self) -> Option<Instant> {
         let ending = self.ending.as_ref().map(|ending| ending.kill_at);
         let worker = match &self.worker {
-            Some(worker) => worker.lost.map(|since| since + LOST),
+            Some(worker) => worker.lost.map(|since| since + LOST).or_else(|| {
+                let is_watched = self.ending.is_none() && self.options.config.node.watchdog.is_some();
+                is_watched.then(|| worker.watchdog.next_look())
+            }),
             None if self.ending.is_none() && self.upgrade.is_none() => Some(self.start_at),
             None => None,
         };
         let reload = self.reloads.next_look(self.can_reload());
         ending.into_iter().chain(worker).chain(reload).chain(self.upgrade_deadline()).min()
+    }
+
+    /// Whose ends the kernel does not tell us by itself.
+    fn strangers(&self) -> impl Iterator<Item = &OwnedFd> {
+        let leaving = self.leaving.iter().map(|one| &one.worker);
+        let worker = self.worker.iter().chain(leaving).filter_map(|worker| worker.stranger.as_ref());
+        worker.chain(self.instances.values().filter_map(|running| running.stranger.as_ref()))
     }
 
     // ----- signals: the operator ------------------------------------------------------------------------------
@@ -230,7 +278,7 @@ impl Keeper {
     /// A worker that is told everything it needs.
     fn new_worker(&self) -> Result<Worker, KeeperError> {
         let mut worker = Worker::start(&self.options, self.users.worker())?;
-        worker.introduce(&self.options, &self.held, self.restarts);
+        worker.introduce(&self.options, &self.held, &self.lock, self.restarts);
         self.tell_what_runs(&mut worker);
         worker.tell(ToWorker::Begin);
         Ok(worker)
@@ -257,17 +305,25 @@ impl Keeper {
 
     fn heed_worker(&mut self) {
         for _ in 0..MESSAGES_PER_TURN {
-            let Some(worker) = self.worker.as_ref().filter(|worker| worker.lost.is_none()) else { return };
+            let Some(worker) = self.worker.as_mut().filter(|worker| worker.lost.is_none()) else { return };
             match worker.link.try_receive() {
                 Ok(Received::Message(message, descriptors)) => self.handle(message, descriptors),
                 Ok(Received::Nothing) => return,
                 Ok(Received::Gone) => self.lose_worker(),
                 Err(error) => {
-                    log(&format!("worker {} is killed: {error}", worker.pid));
-                    worker.signal(Signal::KILL);
+                    worker.condemn(&error.to_string());
                     self.lose_worker();
                 }
             }
+        }
+    }
+
+    /// One that hangs is killed. While everything ends there is another deadline.
+    fn watch_over_worker(&mut self) {
+        let limit = self.options.config.node.watchdog.filter(|_| self.ending.is_none());
+        let Some(worker) = self.worker.as_mut().filter(|worker| worker.lost.is_none()) else { return };
+        if let Some(why) = worker.watchdog.look(Instant::now(), worker.ready, limit) {
+            worker.condemn(&why);
         }
     }
 
@@ -299,6 +355,11 @@ impl Keeper {
                     signal_group(running.pid, signal);
                 }
             }
+            ToKeeper::Orphan { .. }
+            | ToKeeper::Runs { .. }
+            | ToKeeper::Holds { .. }
+            | ToKeeper::Lock
+            | ToKeeper::Instance { .. } => log("the worker says who it is, and was not asked"),
             ToKeeper::Remember { notes } if notes.len() > NOTES_BYTES => {
                 log(&format!("notes of {} bytes are not kept: the limit is {NOTES_BYTES}", notes.len()));
             }
@@ -307,6 +368,11 @@ impl Keeper {
                 self.was_ready = true;
                 if let Some(worker) = &mut self.worker {
                     worker.ready = true;
+                }
+            }
+            ToKeeper::Alive { quiet } => {
+                if let Some(worker) = &mut self.worker {
+                    worker.watchdog.on_alive(quiet);
                 }
             }
             ToKeeper::Reload { ask, dry } => self.on_reload_asked(ask, dry),
@@ -341,10 +407,10 @@ impl Keeper {
             return Err("exactly one descriptor must come along, for its output".to_owned());
         };
         let user = self.users.instances_of(&id.service);
-        let ends_with_us = !self.users.worker_may_signal(&id.service);
-        let launch = Launch { options: &self.options, run, id, port, revision, user, ends_with_us };
+        let launch = Launch { options: &self.options, run, id, port, revision, user };
         let pid = launch.start(output)?;
-        self.instances.insert(id.clone(), Running { pid, port, revision: revision.to_owned() });
+        let running = Running { pid, port, revision: revision.to_owned(), stranger: None };
+        self.instances.insert(id.clone(), running);
         Ok(pid)
     }
 
@@ -368,8 +434,7 @@ impl Keeper {
             Ok(()) => return,
             Err(error) => error.to_string(),
         };
-        log(&format!("worker {} is killed: {trouble}", worker.pid));
-        worker.signal(Signal::KILL);
+        worker.condemn(&trouble);
         // It may have died after it said that it obeys another configuration.
         self.heed_worker();
         self.lose_worker();
@@ -406,10 +471,41 @@ impl Keeper {
         if let Some(why) = refused {
             self.reloads.roll_back(&why);
         } else if let Some(Prepared { config, text, users, places, .. }) = self.reloads.commit(number) {
-            self.texts.push(text.clone());
-            (self.options.config, self.options.config_text, self.users) = (config, text, users);
-            self.held.replace(places);
+            let mut texts = self.texts.clone();
+            texts.push(text.clone());
+            let before = self.go_by(Earlier { config, text, texts }, users, places);
+            self.fallback.changed(Instant::now(), before);
             self.tell(ToWorker::Committed { number });
+        }
+    }
+
+    /// Takes over a configuration; returns the one before.
+    fn go_by(&mut self, new: Earlier, users: Users, places: Vec<Place>) -> Earlier {
+        let Earlier { config, text, texts } = new;
+        self.users = users;
+        self.held.replace(places);
+        let Options { config: running, config_text, .. } = &mut self.options;
+        Earlier {
+            config: std::mem::replace(running, config),
+            text: std::mem::replace(config_text, text),
+            texts: std::mem::replace(&mut self.texts, texts),
+        }
+    }
+
+    /// Goes by the configuration again that ran before the last change. Its addresses may be somebody else's by now.
+    fn fall_back(&mut self, to: Earlier) {
+        let users = Users::choose(&to.config);
+        let places = self.held.rearranged(&to.config, self.options.threads);
+        match users.and_then(|users| Ok((users, places?))) {
+            Ok((users, places)) => {
+                self.go_by(to, users, places);
+                self.quick_deaths = 0;
+                self.fallback.warning.iter().for_each(|warning| log(&format!("WARNING: {warning}")));
+            }
+            Err(error) => {
+                self.fallback.warning = None;
+                log(&format!("the configuration from before the last reload cannot be used again: {error}"));
+            }
         }
     }
 
@@ -419,23 +515,38 @@ impl Keeper {
     fn reap(&mut self) {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             let pid = pid.as_raw_nonzero().get().cast_unsigned();
-            let Some(status) = exit_status(status) else { continue };
-            if self.upgrade_reaped(pid, status) {
-                continue;
+            if let Some(status) = exit_status(status) {
+                self.process_ended(pid, status);
             }
-            if self.worker.as_ref().is_some_and(|worker| worker.pid == pid) {
-                // Its last words first.
-                self.heed_worker();
-                self.worker_died(status);
-            } else if let Some(id) = self.instance_of(pid) {
-                self.instances.remove(&id);
-                // What it left behind in its group would hold its port and never end. (No other group can have this
-                // number so soon: process ids are given out in a circle.)
-                signal_group(pid, Signal::KILL);
-                let exited = ToWorker::Exited { id, pid, status };
-                self.tell_heir(&exited);
-                self.tell(exited);
-            }
+        }
+        let has_ended = |process: &OwnedFd| {
+            let mut fds = [PollFd::new(process, PollFlags::IN)];
+            poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+        };
+        let leaving = self.leaving.iter().map(|one| &one.worker);
+        let worker = self.worker.iter().chain(leaving).map(|worker| (worker.pid, &worker.stranger));
+        let instances = self.instances.values().map(|running| (running.pid, &running.stranger));
+        let ended = worker.chain(instances).filter(|(_, stranger)| stranger.as_ref().is_some_and(has_ended));
+        let ended: Vec<u32> = ended.map(|(pid, _)| pid).collect();
+        ended.into_iter().for_each(|pid| self.process_ended(pid, ExitStatus::Unknown));
+    }
+
+    fn process_ended(&mut self, pid: u32, status: ExitStatus) {
+        if self.upgrade_reaped(pid, status) {
+            return;
+        }
+        if self.worker.as_ref().is_some_and(|worker| worker.pid == pid) {
+            // Its last words first.
+            self.heed_worker();
+            self.worker_died(status);
+        } else if let Some(id) = self.instance_of(pid) {
+            self.instances.remove(&id);
+            // What it left behind in its group would hold its port and never end. (No other group can have this
+            // number so soon: process ids are given out in a circle.)
+            signal_group(pid, Signal::KILL);
+            let exited = ToWorker::Exited { id, pid, status };
+            self.tell_heir(&exited);
+            self.tell(exited);
         }
     }
 
@@ -448,10 +559,16 @@ impl Keeper {
         } else if !self.was_ready {
             self.begin_to_end(END, Some(KeeperError::NeverReady(status)));
         } else {
+            let now = Instant::now();
+            let by_itself = worker.condemned || status != ExitStatus::Signal(Signal::KILL.as_raw());
+            let earlier = if by_itself { self.fallback.worker_died(now, status) } else { None };
+            if let Some(earlier) = earlier {
+                self.fall_back(earlier);
+            }
             let quick = worker.started.elapsed() < WORKER_STABLE;
             self.quick_deaths = if quick { self.quick_deaths.saturating_add(1) } else { 0 };
             let pause = pause_after(self.quick_deaths);
-            self.start_at = Instant::now() + pause;
+            self.start_at = now + pause;
             let when =
                 if pause.is_zero() { "at once".into() } else { format!("in {} ms", pause.as_millis()) };
             log(&format!("worker {} {status}; starting another one {when}", worker.pid));
@@ -462,7 +579,7 @@ impl Keeper {
         self.signal_instances(Signal::TERM);
         let Some(ending) = &mut self.ending else { return };
         ending.kill_at = ending.kill_at.min(Instant::now() + END);
-        if !(worker.finished && status == ExitStatus::Code(0)) {
+        if !(worker.finished && matches!(status, ExitStatus::Code(0) | ExitStatus::Unknown)) {
             let why = format!("worker {} {status} before everything was stopped", worker.pid);
             ending.failure.get_or_insert(KeeperError::Disorderly(why));
         }

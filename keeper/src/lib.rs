@@ -7,11 +7,14 @@
 //!
 //! One thread, one poll loop, small enough to read in one sitting: `lock.rs` (one keeper per state directory),
 //! `ownership.rs` (whose that is), `sockets.rs` (everything that is bound), `users.rs` (whose rights children get),
-//! `spawn.rs` (how they are started), `order.rs` (what the worker may ask for), `worker.rs` (what it is told),
-//! `reload.rs` (another configuration), `upgrade.rs` (another binary; with `candidate.rs`, whether it may be executed, and
-//! `state.rs`, what goes through the exec), `signals.rs`, `keeper.rs` (the loop).
+//! `adopt.rs` (a worker from before this keeper), `spawn.rs` (how they are started), `order.rs` (what the worker may ask for), `worker.rs` (what it is told),
+//! `reload.rs` (another configuration), `fallback.rs` (and back), `watchdog.rs` (whether a worker hangs), `upgrade.rs` (another
+//! binary; with `candidate.rs`, whether it may be executed, and `state.rs`, what goes through the exec), `signals.rs`,
+//! `keeper.rs` (the loop).
 
+mod adopt;
 mod candidate;
+mod fallback;
 mod keeper;
 mod lock;
 mod order;
@@ -23,6 +26,7 @@ mod spawn;
 mod state;
 mod upgrade;
 mod users;
+mod watchdog;
 mod worker;
 
 #[cfg(test)]
@@ -84,6 +88,16 @@ pub enum KeeperError {
         path: PathBuf,
         /// The other keeper; `unknown` if it did not say.
         pid: String,
+    },
+    /// A worker without a keeper serves in the state directory, and this one cannot be its keeper.
+    #[error(
+        "a worker (process {pid}) serves without a keeper and cannot be taken over: {why}; `kill {pid}` ends it and its instances in order, then start everup again"
+    )]
+    Adoption {
+        /// The worker.
+        pid: u32,
+        /// Why not.
+        why: String,
     },
     /// The state directory cannot be used.
     #[error("the state directory {} cannot be used: {source}; set `node.state` to a directory of your own", path.display())]
@@ -150,11 +164,23 @@ pub fn run(options: Options) -> Result<(), KeeperError> {
     spawn::keep_descriptors_to_ourselves()?;
     let users = users::Users::choose(&options.config)?;
     users.warn(&options.config);
-    let lock = StateLock::take(&options.state, users.worker())?;
-    let held = Held::bind(&options)?;
-    let signals = Signals::catch()?;
-    spawn::adopt_orphans()?;
-    Keeper::new(options, users, held, signals, lock).run()
+    match StateLock::take(&options.state, users.worker()) {
+        Ok(lock) => {
+            let held = Held::bind(&options)?;
+            let signals = Signals::catch()?;
+            spawn::adopt_orphans()?;
+            Keeper::new(options, users, held, lock, signals).run()
+        }
+        Err(locked @ KeeperError::Locked { .. }) => {
+            let mut options = options;
+            let file = options.config_text.clone();
+            let adopted = adopt::adopt(&mut options, &users)?.ok_or(locked)?;
+            let signals = Signals::catch()?;
+            spawn::adopt_orphans()?;
+            Keeper::adopting(options, users, adopted, file, signals).run()
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Goes on where another binary left off that was this process until it executed this one: `everup run FILE --upgraded`.

@@ -5,6 +5,7 @@
 //!
 //! Nothing is accepted here, ever.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -21,7 +22,7 @@ use rustix::fs::{Mode, fchmod};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::state::SocketGroup;
-use crate::{KeeperError, Options};
+use crate::{KeeperError, Options, log};
 
 /// Connections that may wait to be accepted, per socket: enough for a second of a busy site while a worker is
 /// replaced. The kernel takes less if `net.core.somaxconn` is lower.
@@ -34,7 +35,8 @@ const GIVEN_UP: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Held {
     groups: Vec<Group>,
-    admin: PathBuf,
+    /// The admin socket's file, if it is ours to remove.
+    admin: Option<PathBuf>,
     /// Ports that were given up, and when: the worker may still empty their queues.
     given_up: Vec<(u16, Instant)>,
 }
@@ -75,7 +77,30 @@ impl Held {
             asked: None,
             sockets: Rc::new([admin]),
         });
-        Ok(Self { groups, admin: options.admin.clone(), given_up: Vec::new() })
+        Ok(Self { groups, admin: Some(options.admin.clone()), given_up: Vec::new() })
+    }
+
+    /// What a worker holds that runs by `config` and is taken over. An address that it does not name is not kept.
+    pub(crate) fn adopted(
+        config: &Config,
+        admin: &Path,
+        sockets: Vec<(SocketRole, String, Vec<OwnedFd>)>,
+    ) -> Self {
+        let asked: HashMap<_, _> = wanted(config).collect();
+        let group = |(role, address, sockets): (SocketRole, String, Vec<OwnedFd>)| {
+            let asked = match role {
+                SocketRole::Admin => None,
+                SocketRole::Listener { .. } | SocketRole::Metrics => Some(*asked.get(&role)?),
+            };
+            Some(Group { role, address, asked, sockets: sockets.into() })
+        };
+        let groups: Vec<_> = sockets.into_iter().filter_map(group).collect();
+        let is_ours = |group: &Group| group.role == SocketRole::Admin && Path::new(&group.address) == admin;
+        let admin = groups.iter().any(is_ours).then(|| admin.to_owned());
+        if admin.is_none() {
+            log("the admin socket stays where it was: another one waits until everup has been stopped");
+        }
+        Self { groups, admin, given_up: Vec::new() }
     }
 
     /// The sockets of another configuration: those that there are already, and new ones for the other addresses.
@@ -122,8 +147,9 @@ impl Held {
         &self.groups
     }
 
-    /// What of them goes on in another binary, beside the descriptors in the same order, and ports that were given up.
-    pub(crate) fn to_state(&self) -> (Vec<SocketGroup>, Vec<u16>) {
+    /// What of them goes on in another binary, beside the descriptors in the same order; ports that were given up; whether the
+    /// admin socket's path is deleted at the end.
+    pub(crate) fn to_state(&self) -> (Vec<SocketGroup>, Vec<u16>, bool) {
         let group = |Group { role, address, asked, sockets }: &Group| SocketGroup {
             role: *role,
             address: address.clone(),
@@ -131,7 +157,11 @@ impl Held {
             sockets: sockets.len(),
         };
         let lately = self.given_up.iter().filter(|(_, since)| since.elapsed() < GIVEN_UP);
-        (self.groups.iter().map(group).collect(), lately.map(|(port, _)| *port).collect())
+        (
+            self.groups.iter().map(group).collect(),
+            lately.map(|(port, _)| *port).collect(),
+            self.admin.is_some(),
+        )
     }
 
     /// Those that another binary had. As many descriptors as the groups count.
@@ -139,7 +169,7 @@ impl Held {
         groups: &[SocketGroup],
         given_up: &[u16],
         mut descriptors: impl Iterator<Item = OwnedFd>,
-        admin: &Path,
+        admin: Option<PathBuf>,
     ) -> Self {
         let mut group = |one: &SocketGroup| Group {
             role: one.role,
@@ -150,14 +180,16 @@ impl Held {
         let groups = groups.iter().map(&mut group).collect();
         let now = Instant::now();
         let given_up = given_up.iter().map(|port| (*port, now)).collect();
-        Self { groups, admin: admin.to_owned(), given_up }
+        Self { groups, admin, given_up }
     }
 }
 
 impl Drop for Held {
     /// A later everup would find the socket stale and remove it too; this is tidier.
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.admin);
+        if let Some(admin) = &self.admin {
+            let _ = fs::remove_file(admin);
+        }
     }
 }
 

@@ -14,9 +14,7 @@ use std::process::{Command, Stdio};
 
 use everup_core::config::Run;
 use everup_core::ids::InstanceId;
-use rustix::process::{
-    Gid, Signal, Uid, getpid, set_child_subreaper, set_parent_process_death_signal, setsid,
-};
+use rustix::process::{Gid, Uid, getpid, set_child_subreaper, setsid};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
 use crate::users::User;
@@ -131,8 +129,6 @@ pub(crate) struct Launch<'a> {
     pub(crate) port: u16,
     pub(crate) revision: &'a str,
     pub(crate) user: Option<&'a User>,
-    /// Nobody but the keeper may signal it: it is told to end when the keeper is gone.
-    pub(crate) ends_with_us: bool,
 }
 
 impl Launch<'_> {
@@ -155,9 +151,6 @@ impl Launch<'_> {
             .env("EVERUP_SERVICE", &*self.id.service)
             .env("EVERUP_INSTANCE", &*self.id.instance)
             .env("EVERUP_REVISION", self.revision);
-        if self.ends_with_us {
-            end_with_us(&mut command);
-        }
         start(command).map_err(|error| explain(&program, &error))
     }
 
@@ -273,15 +266,6 @@ fn become_user(command: &mut Command, user: &User) {
     unsafe { command.pre_exec(become_it) };
 }
 
-/// The process gets SIGTERM when the keeper dies. To be said after [`become_user`], for a change of user cancels it. It
-/// is lost where the program is set-user-id or starts others and ends.
-#[expect(unsafe_code, reason = "std cannot set the signal of a parent's death")]
-fn end_with_us(command: &mut Command) {
-    let end = || Ok(set_parent_process_death_signal(Some(Signal::TERM))?);
-    // SAFETY: between fork and exec the closure makes one system call without memory.
-    unsafe { command.pre_exec(end) };
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,8 +276,7 @@ mod tests {
         options.everup = "/usr/bin/everup".into();
         let id = InstanceId::new("shop", "shop-1");
         let run = options.config.services[0].run.as_ref().unwrap();
-        Launch { options: &options, run, id: &id, port: 20_001, revision, user: None, ends_with_us: false }
-            .render(template)
+        Launch { options: &options, run, id: &id, port: 20_001, revision, user: None }.render(template)
     }
 
     #[test]
@@ -323,15 +306,7 @@ mod tests {
             let options = options_in(home.path(), command);
             let run = options.config.services[0].run.as_ref().unwrap();
             let id = InstanceId::new("shop", "shop-1");
-            let launch = Launch {
-                options: &options,
-                run,
-                id: &id,
-                port: 20_001,
-                revision: "v1",
-                user: None,
-                ends_with_us: false,
-            };
+            let launch = Launch { options: &options, run, id: &id, port: 20_001, revision: "v1", user: None };
             let log = std::fs::File::create(home.path().join("log")).unwrap();
             let reason = launch.start(log.into()).unwrap_err();
             assert!(reason.contains(&path) && reason.contains(words), "{reason}");
@@ -354,15 +329,8 @@ mod tests {
             groups: vec![4322, 4323],
             home: "/srv/shop".into(),
         };
-        let launch = Launch {
-            options: &options,
-            run,
-            id: &id,
-            port: 20_001,
-            revision: "v1",
-            user: Some(&user),
-            ends_with_us: false,
-        };
+        let launch =
+            Launch { options: &options, run, id: &id, port: 20_001, revision: "v1", user: Some(&user) };
         let log = std::fs::File::create(home.path().join("log")).unwrap();
         std::fs::set_permissions(home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let pid = launch.start(log.into()).unwrap();

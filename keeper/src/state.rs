@@ -42,6 +42,8 @@ pub(crate) struct State {
     pub(crate) groups: Vec<SocketGroup>,
     /// Ports that were given up a moment ago.
     pub(crate) given_up: Vec<u16>,
+    /// The admin socket's path is deleted at the end.
+    pub(crate) deletes_admin: bool,
     /// The worker that serves.
     pub(crate) worker: Option<Serving>,
     /// Workers that finish what they have.
@@ -53,6 +55,9 @@ pub(crate) struct State {
     pub(crate) was_ready: bool,
     /// Counts proposed configurations.
     pub(crate) last_reload: u64,
+    /// What the operator must be told as long as this configuration runs.
+    #[serde(default)]
+    pub(crate) warning: Option<String>,
     /// The operator asked for a reload meanwhile.
     pub(crate) reload_waits: bool,
     /// The upgrade that this is for.
@@ -90,6 +95,9 @@ pub(crate) struct Serving {
     pub(crate) lived_ms: u64,
     /// If it leaves: in so many milliseconds it is killed.
     pub(crate) left_ms: u64,
+    /// It is no child of ours, so its pidfd comes after its link.
+    #[serde(default)]
+    pub(crate) stranger: bool,
 }
 
 /// The process of an instance.
@@ -98,6 +106,9 @@ pub(crate) struct Running {
     pub(crate) pid: u32,
     pub(crate) port: u16,
     pub(crate) revision: String,
+    /// It is no child of ours, so its pidfd comes along.
+    #[serde(default)]
+    pub(crate) stranger: bool,
 }
 
 /// Who asked for the upgrade, and for what.
@@ -198,6 +209,7 @@ impl State {
             texts: texts.all().to_vec(),
             groups: Vec::new(),
             given_up: Vec::new(),
+            deletes_admin: true,
             worker: None,
             leaving: Vec::new(),
             instances: BTreeMap::new(),
@@ -206,6 +218,7 @@ impl State {
             quick_deaths: 0,
             was_ready: false,
             last_reload: 0,
+            warning: None,
             reload_waits: false,
             upgrade,
         }
@@ -265,16 +278,18 @@ impl State {
 
     /// How many descriptors go with it, in the order of [`Luggage`].
     fn descriptors(&self) -> usize {
-        let workers = usize::from(self.worker.is_some()) + self.leaving.len();
-        FIXED + workers + self.groups.iter().map(|group| group.sockets).sum::<usize>()
+        let workers = self.worker.iter().chain(&self.leaving).map(|one| 1 + usize::from(one.stranger));
+        let instances = self.instances.values().flat_map(BTreeMap::values).filter(|one| one.stranger);
+        let sockets = self.groups.iter().map(|group| group.sockets);
+        FIXED + workers.sum::<usize>() + instances.count() + sockets.sum::<usize>()
     }
 }
 
 /// Standard input as it was, the binary to go back to, the lock of the state directory.
 const FIXED: usize = 3;
 
-/// A state with its descriptors: those that every one has, then the link of the worker and of those that leave, then the
-/// sockets of each group.
+/// A state with its descriptors: those that every one has; then of the worker and of those that leave the link, and the pidfd of
+/// one that is no child of ours; then the pidfds of such instances; then the sockets of each group.
 #[derive(Debug)]
 pub(crate) struct Luggage {
     pub(crate) text: String,
@@ -389,7 +404,7 @@ mod tests {
     #[test]
     fn a_state_is_read_as_it_was_written_also_with_fields_of_a_later_version() {
         let mut written = state();
-        let running = Running { pid: 9, port: 20_000, revision: "v1".into() };
+        let running = Running { pid: 9, port: 20_000, revision: "v1".into(), stranger: false };
         written.keep_running([(&InstanceId::new("shop", "shop-1"), running)].into_iter());
         let mut text: serde_json::Value = serde_json::from_str(&written.write()).unwrap();
         text["songs"] = "of later".into();

@@ -60,7 +60,7 @@ use rustix::process::Signal;
 
 use crate::candidate::{self, Candidate};
 use crate::keeper::{Keeper, Running};
-use crate::state::Asked;
+use crate::state::{self, Asked};
 use crate::worker::{Worker, signal_group};
 use crate::{KeeperError, log};
 
@@ -143,6 +143,9 @@ impl Keeper {
         }
         if self.reloads.is_busy() {
             return Err("a reload is under way; try again when it is done".to_owned());
+        }
+        if state::configuration(self.texts.all()).as_ref() != Ok(&self.options.config) {
+            return Err("everup runs by more than one version of its file; reload first".to_owned());
         }
         if self.leaving.len() >= LEAVING {
             let (pids, drain) = (self.leaving.iter().map(|one| one.worker.pid.to_string()), self.patience());
@@ -248,16 +251,19 @@ impl Keeper {
     /// A worker that may do everything that nobody notices.
     fn worker_in_waiting(&self) -> Result<Worker, KeeperError> {
         let mut worker = Worker::start(&self.options, self.users.worker())?;
-        worker.introduce(&self.options, &self.held, self.restarts);
+        worker.introduce(&self.options, &self.held, &self.lock, self.restarts);
         self.tell_what_runs(&mut worker);
         worker.tell(ToWorker::Prepare);
         Ok(worker)
     }
 
-    /// Instances and notes.
+    /// Instances and notes, and what the operator must know.
     pub(crate) fn tell_what_runs(&self, worker: &mut Worker) {
+        if let Some(text) = self.fallback.warning.clone() {
+            worker.tell(ToWorker::Warning { text });
+        }
         for (id, running) in &self.instances {
-            let Running { pid, port, revision } = running;
+            let Running { pid, port, revision, stranger: _ } = running;
             let (id, revision) = (id.clone(), revision.clone());
             worker.tell(ToWorker::Adopt { id, pid: *pid, port: *port, revision });
         }

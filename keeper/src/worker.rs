@@ -10,21 +10,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use everup_core::config::Service;
-use everup_core::keeper::{PROTOCOL, ToWorker};
+use everup_core::keeper::{PROTOCOL, ToWorker, pieces};
 use everup_core::reload::Change;
 use everup_link::{DESCRIPTORS, Link, LinkError};
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::lock::StateLock;
 use crate::sockets::{Group, Held, Place};
 use crate::state::{self, Serving};
 use crate::users::User;
-use crate::{KeeperError, Options, spawn};
+use crate::watchdog::Watchdog;
+use crate::{KeeperError, Options, log, spawn};
 
 /// A worker that leaves so many messages unread hangs: a start with 1,000 instances takes about 1,100.
 const UNREAD_MESSAGES: usize = 10_000;
-
-/// A piece of the configuration's text, in bytes: far below the link's limit, also with every character escaped.
-const PIECE_BYTES: usize = 32 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -32,6 +31,8 @@ pub(crate) struct Worker {
     /// The version that it is.
     pub(crate) everup: String,
     pub(crate) link: Link,
+    /// Of one that is no child of ours: its pidfd.
+    pub(crate) stranger: Option<OwnedFd>,
     pub(crate) started: Instant,
     /// It serves.
     pub(crate) ready: bool,
@@ -39,6 +40,9 @@ pub(crate) struct Worker {
     pub(crate) finished: bool,
     /// When it closed the link, or was found to be beyond repair.
     pub(crate) lost: Option<Instant>,
+    pub(crate) watchdog: Watchdog,
+    /// The keeper killed it.
+    pub(crate) condemned: bool,
     unread: VecDeque<Unread>,
 }
 
@@ -60,12 +64,13 @@ struct Unread {
     along: Along,
 }
 
-/// What travels along with a message.
+/// What travels beside a message.
 #[derive(Debug)]
 enum Along {
     Nothing,
-    /// Some sockets of a group.
+    /// These sockets of a group.
     Sockets(Group, Range<usize>),
+    Lock(StateLock),
     One(OwnedFd),
 }
 
@@ -74,6 +79,7 @@ impl Along {
         match self {
             Self::Nothing => Vec::new(),
             Self::Sockets(group, range) => group.descriptors()[range.clone()].to_vec(),
+            Self::Lock(lock) => vec![lock.as_fd()],
             Self::One(descriptor) => vec![descriptor.as_fd()],
         }
     }
@@ -85,29 +91,50 @@ impl Worker {
         let (link, theirs) = Link::pair()?;
         let pid = spawn::worker(options, user, theirs)
             .map_err(|source| KeeperError::System { what: "starting the worker", source })?;
-        let unread = VecDeque::new();
-        let (everup, started) = (crate::VERSION.to_owned(), Instant::now());
-        Ok(Self { pid, everup, link, started, ready: false, finished: false, lost: None, unread })
+        Ok(Self::new(pid, link, None))
     }
 
-    /// One that another binary started, and that serves.
+    /// `stranger`: it is no child of this keeper, and this becomes readable when it ends.
+    pub(crate) fn new(pid: u32, link: Link, stranger: Option<OwnedFd>) -> Self {
+        Self {
+            pid,
+            everup: crate::VERSION.to_owned(),
+            link,
+            stranger,
+            started: Instant::now(),
+            ready: false,
+            finished: false,
+            lost: None,
+            watchdog: Watchdog::new(),
+            condemned: false,
+            unread: VecDeque::new(),
+        }
+    }
+
+    /// One that another binary had, and that serves.
     pub(crate) fn taken(
         Serving { pid, everup, lived_ms, .. }: &Serving,
         link: OwnedFd,
+        stranger: Option<OwnedFd>,
     ) -> Result<Self, LinkError> {
         let (link, started) = (Link::from_descriptor(link)?, state::began(*lived_ms));
-        let (everup, unread) = (everup.clone(), VecDeque::new());
-        Ok(Self { pid: *pid, everup, link, started, ready: true, finished: false, lost: None, unread })
+        let everup = everup.clone();
+        Ok(Self { everup, started, ready: true, ..Self::new(*pid, link, stranger) })
     }
 
-    /// What another binary must know of it, beside the link.
+    /// What another binary must know of it, beside its descriptors.
     pub(crate) fn to_state(&self, left: Duration) -> Serving {
-        let lived_ms = state::milliseconds(self.started.elapsed());
-        Serving { pid: self.pid, everup: self.everup.clone(), lived_ms, left_ms: state::milliseconds(left) }
+        Serving {
+            pid: self.pid,
+            everup: self.everup.clone(),
+            lived_ms: state::milliseconds(self.started.elapsed()),
+            left_ms: state::milliseconds(left),
+            stranger: self.stranger.is_some(),
+        }
     }
 
     /// The beginning of what a worker is told: who we are, the configuration, the sockets.
-    pub(crate) fn introduce(&mut self, options: &Options, held: &Held, restarts: u32) {
+    pub(crate) fn introduce(&mut self, options: &Options, held: &Held, lock: &StateLock, restarts: u32) {
         self.tell(ToWorker::Hello {
             protocol: PROTOCOL,
             config_path: options.config_path.display().to_string(),
@@ -123,6 +150,7 @@ impl Worker {
             }
         }
         held.groups().iter().for_each(|group| self.hand_over(group));
+        self.unread.push_back(Unread { message: ToWorker::Lock, along: Along::Lock(lock.clone()) });
     }
 
     /// Sends the sockets of one address.
@@ -177,6 +205,13 @@ impl Worker {
         self.unread.len() > UNREAD_MESSAGES
     }
 
+    /// It does not do what a worker must. It is gone when it is reaped.
+    pub(crate) fn condemn(&mut self, why: &str) {
+        log(&format!("worker {} is killed: {why}", self.pid));
+        self.condemned = true;
+        self.signal(Signal::KILL);
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         signal_group(self.pid, signal);
     }
@@ -186,30 +221,5 @@ impl Worker {
 pub(crate) fn signal_group(pid: u32, signal: Signal) {
     if let Some(group) = Pid::from_raw(pid.cast_signed()) {
         let _ = kill_process_group(group, signal);
-    }
-}
-
-/// The text in order, cut at character borders.
-fn pieces(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        let (piece, tail) = rest.split_at(rest.floor_char_boundary(PIECE_BYTES));
-        rest = tail;
-        (!piece.is_empty()).then_some(piece)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_text_is_cut_into_pieces_between_characters_and_nothing_is_lost() {
-        let text = "x".to_owned() + &"ü".repeat(PIECE_BYTES);
-        let parts: Vec<_> = pieces(&text).collect();
-        assert_eq!(parts.len(), 3);
-        assert!(parts.iter().all(|piece| piece.len() <= PIECE_BYTES));
-        assert_eq!(parts.concat(), text);
-        assert_eq!(pieces("").count(), 0);
     }
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::Response;
+use everup_observe::contained_future;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -68,7 +69,7 @@ pub fn serve_admin(listener: OwnedFd, commands: Commands) -> Result<impl Future<
             let listener = &listener;
             async move { listener.accept().await.map(|(stream, _)| stream) }
         };
-        serve(accept, router, commands).await;
+        serve("admin", accept, router, commands).await;
     })
 }
 
@@ -88,11 +89,11 @@ pub fn serve_metrics(listener: OwnedFd, commands: Commands) -> Result<impl Futur
             let listener = &listener;
             async move { listener.accept().await.map(|(stream, _)| stream) }
         };
-        serve(accept, router, commands).await;
+        serve("metrics", accept, router, commands).await;
     })
 }
 
-async fn serve<S, A, F>(accept: A, router: Router, commands: Commands)
+async fn serve<S, A, F>(what: &str, accept: A, router: Router, commands: Commands)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Fn() -> F,
@@ -101,11 +102,16 @@ where
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let accepted = async {
+            everup_failpoint::hit(what);
+            accept().await
+        };
         let accepted = tokio::select! {
             () = commands.closed() => return,
-            accepted = accept() => accepted,
+            accepted = contained_future("a server", accepted) => accepted,
         };
-        match accepted {
+        let failed_inside = || Err(io::Error::other("the server failed inside"));
+        match accepted.unwrap_or_else(failed_inside) {
             Ok(stream) => {
                 let (router, commands) = (router.clone(), commands.clone());
                 tokio::spawn(async move {
@@ -114,7 +120,7 @@ where
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept an admin connection");
+                tracing::warn!(%error, what, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -59,6 +59,7 @@ use std::time::{Instant, SystemTime};
 use everup_core::config::{Limits, Protocol};
 use everup_core::health::Reason;
 use everup_core::ids::{Generation, InstanceId};
+use everup_observe::PerThread;
 use tokio::sync::{mpsc, watch as channel};
 
 use crate::handover::parting::Parting;
@@ -226,6 +227,8 @@ pub(crate) struct Shared {
     /// None: a client may have any number of connections.
     per_client: Mutex<Option<Arc<PerClient>>>,
     pub(crate) memory: Arc<tale::Memory>,
+    /// How often each thread has swept.
+    pub(crate) pulses: PerThread<AtomicU64>,
     dropped_lines: Arc<AtomicU64>,
 }
 
@@ -240,6 +243,7 @@ impl Shared {
             turned_away: turned_away::Counters::default(),
             per_client: Mutex::new(connections_per_client.map(PerClient::new)),
             memory: Arc::new(tale::Memory::new(threads)),
+            pulses: PerThread::new(threads),
             dropped_lines: Arc::default(),
         }
     }
@@ -457,6 +461,11 @@ impl Gateway {
     pub fn routes(&self) -> Vec<Arc<RouteShared>> {
         let newest = Arc::clone(&self.routes.lock().unwrap_or_else(PoisonError::into_inner));
         newest.all().map(Arc::clone).collect()
+    }
+
+    /// How often each thread has come by since it began. One that stands still for a second hangs, or gets no CPU.
+    pub fn pulses(&self) -> Vec<u64> {
+        self.shared.pulses.cells().map(|pulse| pulse.load(Ordering::Relaxed)).collect()
     }
 
     /// Every thread works. One that ended (it panicked, or could not start) leaves a socket on which clients wait in

@@ -297,6 +297,9 @@ impl Local {
 
     /// Once per sweep.
     pub(crate) fn sweep(&self) {
+        everup_failpoint::hit("data-plane");
+        let pulse = self.shared.pulses.cell(self.thread);
+        pulse.store(pulse.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         let now = self.now();
         if let Some(departure) = self.departure() {
             departure

@@ -229,6 +229,8 @@ impl Supervisor {
             | ToWorker::Adopt { .. }
             | ToWorker::Notes { .. }
             | ToWorker::Revision { .. }
+            | ToWorker::Lock
+            | ToWorker::Warning { .. }
             | ToWorker::Begin
             | ToWorker::Change { .. }
             | ToWorker::Kept { .. }

@@ -6,6 +6,7 @@
 //! writability itself. Every call chooses blocking or not by a flag of that call, so one link serves both kinds of
 //! callers and can be put into an event loop as it is ([`AsFd`], [`AsRawFd`]).
 
+mod door;
 mod start;
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -22,6 +23,7 @@ use rustix::net::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use door::{Door, Peer, knock};
 pub use start::{Adopted, Inherited, Predecessor, Sockets, receive_charge, receive_start};
 
 /// The largest datagram. Notes are text inside a JSON string, where quotes and backslashes count twice; three times

@@ -29,6 +29,10 @@ pub struct Inherited {
     pub notes: Option<String>,
     /// Services and the revision of their processes, where it may differ from the configuration's text.
     pub revisions: Vec<(Arc<str>, String)>,
+    /// What the operator must be told.
+    pub warning: Option<String>,
+    /// The lock of the state directory, which this process holds beside the keeper.
+    pub lock: Option<OwnedFd>,
     /// Another worker serves still: everything is to be prepared, and [`receive_charge`] to be waited for.
     pub waits: bool,
     /// Workers that finish what they have.
@@ -114,6 +118,8 @@ impl Inherited {
                 self.adopted.push(Adopted { id, pid, port, revision });
             }
             ToWorker::Notes { notes } => self.notes = Some(notes),
+            ToWorker::Lock => self.lock = descriptors.into_iter().next(),
+            ToWorker::Warning { text } => self.warning = Some(text),
             ToWorker::Revision { service, revision } => self.revisions.push((service, revision)),
             ToWorker::Predecessor { pid, everup, stores } => {
                 let line = descriptors.into_iter().next().ok_or(LinkError::Truncated)?;

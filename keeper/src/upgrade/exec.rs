@@ -1,18 +1,21 @@
 //! Through the exec: this process packs what it is, executes another binary, and goes on as that. See `upgrade.rs` for the
 //! story and `state.rs` for the luggage.
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::time::{Duration, Instant};
 
+use everup_core::ids::InstanceId;
+
 use super::{Leaving, PREPARE, Step, Upgrade};
 use crate::keeper::{Keeper, Running};
 use crate::lock::StateLock;
 use crate::signals::Signals;
 use crate::sockets::{Group, Held};
-use crate::state::{self, Asked, Luggage, State, Texts};
+use crate::state::{self, Asked, Luggage, Serving, State, Texts};
 use crate::users::Users;
 use crate::worker::Worker;
 use crate::{KeeperError, Options, log, spawn};
@@ -28,18 +31,23 @@ enum NotGone {
 impl Keeper {
     pub(super) fn pack_text(&self, asked: &Asked) -> String {
         let mut state = State::of(&self.options, &self.texts, asked.clone());
-        (state.groups, state.given_up) = self.held.to_state();
+        (state.groups, state.given_up, state.deletes_admin) = self.held.to_state();
         state.worker = self.worker.as_ref().map(|worker| worker.to_state(Duration::ZERO));
         let now = Instant::now();
         let leaving = self.leaving.iter();
         state.leaving =
             leaving.map(|one| one.worker.to_state(one.until.saturating_duration_since(now))).collect();
-        let running =
-            |one: &Running| state::Running { pid: one.pid, port: one.port, revision: one.revision.clone() };
+        let running = |one: &Running| state::Running {
+            pid: one.pid,
+            port: one.port,
+            revision: one.revision.clone(),
+            stranger: one.stranger.is_some(),
+        };
         state.keep_running(self.instances.iter().map(|(id, one)| (id, running(one))));
         state.notes.clone_from(&self.notes);
         (state.restarts, state.quick_deaths) = (self.restarts, self.quick_deaths);
         state.was_ready = self.was_ready;
+        state.warning.clone_from(&self.fallback.warning);
         (state.last_reload, state.reload_waits) = self.reloads.to_state();
         state.write()
     }
@@ -80,6 +88,12 @@ impl Keeper {
         let leaving = self.leaving.iter().map(|one| &one.worker);
         for worker in self.worker.iter().chain(leaving) {
             descriptors.push(worker.link.as_fd().try_clone_to_owned()?);
+            if let Some(process) = &worker.stranger {
+                descriptors.push(process.try_clone()?);
+            }
+        }
+        for process in self.instances.values().filter_map(|running| running.stranger.as_ref()) {
+            descriptors.push(process.try_clone()?);
         }
         for descriptor in self.held.groups().iter().flat_map(Group::descriptors) {
             descriptors.push(descriptor.try_clone_to_owned()?);
@@ -163,6 +177,7 @@ pub(crate) struct Parts {
     pub(crate) texts: Texts,
     pub(crate) worker: Option<Worker>,
     pub(crate) leaving: Vec<Leaving>,
+    pub(crate) instances: BTreeMap<InstanceId, Running>,
     pub(crate) state: State,
     other: File,
 }
@@ -176,29 +191,33 @@ fn unpack(luggage: &Luggage) -> Result<Parts, String> {
     let copies = luggage.descriptors.iter().map(OwnedFd::try_clone).collect::<Result<Vec<_>, _>>();
     let mut descriptors = copies.map_err(|error| error.to_string())?.into_iter();
     let _stdin = descriptors.next();
-    let mut next = || descriptors.next().ok_or("the keeper's state has lost a descriptor");
+    let mut next = || descriptors.next().ok_or_else(|| "the keeper's state has lost a descriptor".to_owned());
     let (other, lock) = (File::from(next()?), StateLock::taken(next()?));
-    let taken = |serving, link| Worker::taken(serving, link).map_err(|error| error.to_string());
-    let worker = match &state.worker {
-        Some(serving) => Some(taken(serving, next()?)?),
-        None => None,
+    let mut taken = |serving: &Serving| {
+        let (link, stranger) = (next()?, if serving.stranger { Some(next()?) } else { None });
+        Worker::taken(serving, link, stranger).map_err(|error| error.to_string())
     };
+    let worker = state.worker.as_ref().map(&mut taken).transpose()?;
     let mut leaving = Vec::new();
     for one in &state.leaving {
         let until = Instant::now() + Duration::from_millis(one.left_ms);
-        leaving.push(Leaving { worker: taken(one, next()?)?, until });
+        leaving.push(Leaving { worker: taken(one)?, until });
     }
-    let held = Held::taken(&state.groups, &state.given_up, descriptors, &options.admin);
+    let mut instances = BTreeMap::new();
+    for (id, state::Running { pid, port, revision, stranger }) in state.running() {
+        let stranger = if stranger { Some(next()?) } else { None };
+        instances.insert(id, Running { pid, port, revision, stranger });
+    }
+    let admin = state.deletes_admin.then(|| options.admin.clone());
+    let held = Held::taken(&state.groups, &state.given_up, descriptors, admin);
     let texts = Texts::taken(state.texts.clone());
-    Ok(Parts { options, users, held, lock, texts, worker, leaving, state, other })
+    Ok(Parts { options, users, held, lock, texts, worker, leaving, instances, state, other })
 }
 
 impl Keeper {
     fn resumed(parts: Parts, signals: Signals) -> Self {
-        let Parts { options, users, held, lock, texts, worker, leaving, state, other } = parts;
-        let running = |one: state::Running| Running { pid: one.pid, port: one.port, revision: one.revision };
-        let instances = state.running().into_iter().map(|(id, one)| (id, running(one))).collect();
-        let mut keeper = Self::new(options, users, held, signals, lock);
+        let Parts { options, users, held, lock, texts, worker, leaving, instances, state, other } = parts;
+        let mut keeper = Self::new(options, users, held, lock, signals);
         keeper.texts = texts;
         keeper.worker = worker;
         keeper.leaving = leaving;
@@ -206,6 +225,7 @@ impl Keeper {
         keeper.notes = state.notes;
         (keeper.restarts, keeper.quick_deaths) = (state.restarts, state.quick_deaths);
         keeper.was_ready = state.was_ready;
+        keeper.fallback.warning = state.warning;
         keeper.reloads.restore(state.last_reload, state.reload_waits);
         keeper.upgrade = Some(Upgrade {
             asked: state.upgrade,

@@ -104,6 +104,8 @@ pub(crate) fn status() -> Status {
         generation: 4,
         uptime_seconds: 9.0,
         ready: true,
+        keeper_gone: false,
+        warnings: Vec::new(),
         stopping: false,
         connections: 3,
         metrics: None,

@@ -60,6 +60,8 @@ pub(in super::super) fn status(uptime_seconds: f64, services: Vec<ServiceStatus>
         generation: 4,
         uptime_seconds,
         ready: true,
+        keeper_gone: false,
+        warnings: Vec::new(),
         stopping: false,
         connections: 3,
         metrics: None,

@@ -508,6 +508,7 @@ impl Client {
         // What waits here waits in every idle connection: no more than two pointers.
         let came = poll_fn(|cx| self.poll_read_or_leave(cx, local)).await;
         self.watch.set_movable(false);
+        self.leaving.forget();
         came
     }
 

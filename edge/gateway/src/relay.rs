@@ -118,9 +118,9 @@ impl Relay<'_> {
         let Self { local, watch, client, instance, websocket, .. } = self;
         let is_plain = client.is_plain() && instance.is_plain();
         // One that has said goodbye already ends here, and soon.
-        if !websocket.as_ref().is_some_and(|websocket| websocket.has_said())
-            && let Poll::Ready(turn) = leaving.poll(cx, local, watch, (self.kind, is_plain))
-        {
+        if websocket.as_ref().is_some_and(|websocket| websocket.has_said()) {
+            leaving.forget();
+        } else if let Poll::Ready(turn) = leaving.poll(cx, local, watch, (self.kind, is_plain)) {
             return Poll::Ready(Some(turn));
         }
         loop {
@@ -159,6 +159,10 @@ impl Relay<'_> {
         }
         up.gather(self.client, self.instance, self.local);
         down.gather(self.instance, self.client, self.local);
+        if up.has_stopped() || down.has_stopped() {
+            // Our Close stands in what was gathered: it has begun to end.
+            return Left::Stays;
+        }
         let half_closed = up.finished || down.finished;
         let left = self.watch.deadline().filter(|_| half_closed);
         let left = left.map(|end| end.saturating_sub(self.local.now()).as_millis());
@@ -186,6 +190,11 @@ impl Flow {
     pub(crate) fn arrived(held: Vec<u8>, frames: Option<Frames>, ended: bool, finished: bool) -> Self {
         let track = frames.map(|frames| Box::new(Track::new(frames)));
         Self { track, unsent: held, ended, finished, ..Self::default() }
+    }
+
+    /// Of a WebSocket: what comes is not passed on any more.
+    fn has_stopped(&self) -> bool {
+        self.track.as_ref().is_some_and(|track| track.has_stopped())
     }
 
     /// What another worker needs to know of it, once it is gathered.

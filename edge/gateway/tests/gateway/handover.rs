@@ -316,6 +316,24 @@ fn websockets_go_on_in_the_middle_of_messages_and_frames() {
 }
 
 #[test]
+fn a_websocket_that_is_about_to_be_told_to_go_is_told_by_the_next_worker() {
+    let (origin, heard) = websockets::echoing();
+    let lines = "drain = { time = \"3s\", websockets = \"close\" }";
+    let mut old = before([&origin]).service(lines).with_successors().start();
+    let mut client = websockets::opened(&old);
+    old.publish(&[Draining]);
+    websockets::say(&mut client, "when?");
+    assert_eq!(websockets::read(&mut client), Some((0x81, b"when?".to_vec())));
+    let new = old.successor(|table| table.services[0].instances[0].state = Draining);
+    assert_eq!(handed_over(&old, &new), kinds(0, 0, 0, 1));
+    old.stop();
+    websockets::told_to_go(&mut client);
+    websockets::goes(&mut client);
+    assert_eq!(heard.lock().unwrap().last(), Some(&websockets::going_away()));
+    new.settles();
+}
+
+#[test]
 fn a_tunnel_that_is_no_websocket_moves_too() {
     let origin = Origin::start(|visit| {
         visit.head().unwrap();

@@ -201,8 +201,10 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if let Some(tls) = &mut self.tls {
+        // A goodbye would push out what is given up, and tell the peer of it.
+        if let Some(tls) = self.tls.as_mut().filter(|_| !self.tcp.may_be_given_up()) {
             tls.on_drop(&self.tcp, &Context::from_waker(Waker::noop()));
+            self.tcp.send_now();
         }
     }
 }

@@ -246,6 +246,11 @@ impl Socket {
         self.entry.failure.get().is_some()
     }
 
+    /// Whether something was written that is not to be sent if this is dropped now.
+    pub(crate) fn may_be_given_up(&self) -> bool {
+        !self.sends_when_dropped && !self.entry.is_flushed()
+    }
+
     /// Tells the peer that we send no more, after all that was written.
     pub(crate) fn finish_writing(&self) {
         self.reactor.sends.push(&self.entry);

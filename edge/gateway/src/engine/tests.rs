@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::thread;
@@ -439,5 +440,26 @@ fn a_listener_that_is_given_up_here_and_kept_elsewhere_is_not_heard_of_any_more(
         while !ended.get() {
             turn().await;
         }
+    });
+}
+
+#[test]
+fn what_becomes_of_a_socket_that_a_starting_process_still_has_is_not_taken_for_news_of_the_next() {
+    run(Batching::Never, |engine| async move {
+        let (socket, peer) = connected(&engine).await;
+        let copy = socket.as_fd().try_clone_to_owned().unwrap();
+        drop(socket);
+        turn().await;
+        // It takes the place that became free.
+        let (socket, _peer) = connected(&engine).await;
+        socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(peer);
+        for _ in 0..3 {
+            turn().await;
+        }
+        let mut broken = std::pin::pin!(socket.broken());
+        assert!(poll_fn(|cx| Poll::Ready(broken.as_mut().poll(cx).is_pending())).await);
+        assert!(socket.is_quiet());
+        drop(copy);
     });
 }

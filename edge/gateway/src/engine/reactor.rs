@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::event::Timespec;
@@ -112,8 +113,8 @@ impl Reactor {
         self.free.borrow_mut().extend(slot.entry.take().map(|entry| entry.place));
     }
 
-    /// The same where closing does not end the watch, because another process has the socket as well: what became of it
-    /// would be told to who gets the place next.
+    /// The same where closing does not end the watch, because another process keeps the socket: this thread would be woken
+    /// for it ever after.
     pub(super) fn leave_shared(&self, entry: &Entry) {
         // It was entered, and is open: there is no way for this to fail.
         let _ = epoll::delete(&self.epoll, entry);
@@ -124,11 +125,15 @@ impl Reactor {
         self.budget.set(BUDGET);
     }
 
-    /// Whether the task that runs may do one more read or write.
-    pub(super) fn spend(&self) -> bool {
+    /// Ready if the task that runs may do one more read or write; else it will be run again in the next turn.
+    pub(super) fn poll_spend(&self, cx: &Context<'_>) -> Poll<()> {
         let left = self.budget.get();
         self.budget.set(left.saturating_sub(1));
-        left > 0
+        if left > 0 {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Whether writes are to be left for the end of the turn.

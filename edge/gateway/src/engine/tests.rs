@@ -463,3 +463,18 @@ fn what_becomes_of_a_socket_that_a_starting_process_still_has_is_not_taken_for_n
         drop(copy);
     });
 }
+
+#[test]
+fn a_task_that_only_looks_again_and_again_leaves_the_others_their_turns() {
+    run(Batching::Never, |engine| async move {
+        let over = Rc::new(Cell::new(false));
+        let (ended, looking) = (Rc::clone(&over), Rc::clone(&engine));
+        engine.spawn(async move {
+            while !ended.get() {
+                looking.spend().await;
+            }
+        });
+        turn().await;
+        over.set(true);
+    });
+}

@@ -302,6 +302,18 @@ fn a_write_that_fails_at_the_end_of_the_turn_is_known_before_anything_is_read() 
 }
 
 #[test]
+fn a_connection_whose_end_a_write_has_met_is_broken_for_who_waits_for_that() {
+    run(Batching::Always, |engine| async move {
+        let (socket, mut peer) = accepted(&engine).await;
+        in_a_busy_turn(&socket, &mut peer).await;
+        assert_eq!(socket.try_write(b"interim", b"").unwrap(), 7);
+        socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(peer);
+        assert_eq!(engine.timeout(Duration::from_secs(5), socket.broken()).await, Ok(()));
+    });
+}
+
+#[test]
 fn what_was_received_for_a_reader_who_looked_elsewhere_is_kept_for_him() {
     run(Batching::Always, |engine| async move {
         let (socket, mut peer) = connected(&engine).await;

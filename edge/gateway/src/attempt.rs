@@ -558,7 +558,8 @@ impl Attempt<'_> {
         let rest = &bytes[head.head_bytes..];
         self.send_to_client(&out, rest)?;
         self.local.buffers.give(out);
-        if websocket::is_opened_by(head.headers) {
+        // While a body is still to come, nobody can tell where the first frame of the client begins.
+        if websocket::is_opened_by(head.headers) && self.pump.is_done() {
             self.websocket.insert(Frames::default()).take(rest);
         }
         judge::on_answer(self.local, &self.incoming.service, self.instance, head.status);

@@ -516,7 +516,7 @@ impl Client {
         let target = edits.as_ref().and_then(|edits| edits.target(request.target));
         let written =
             self.write_head(local, &mut out, (request, bytes), &service, edits.as_deref(), target.as_deref());
-        let mut body = Body::new(request.framing);
+        let mut body = Body::edited(request.framing, edits.as_ref().and_then(|edits| edits.request.as_ref()));
         let rest = &bytes[request.head_bytes..];
         let mut content = 0;
         let taken = body
@@ -580,7 +580,7 @@ impl Client {
         let changes = forward::Changes {
             target,
             without_cookie: sticky::hidden_cookie(service),
-            edits: edits.and_then(|edits| edits.request.as_ref()),
+            edits: edits.and_then(|edits| edits.request.as_deref()),
         };
         forward::changed_request(out, request, bytes, origin, changes)
     }

@@ -13,6 +13,7 @@ use everup_core::websocket::Frames;
 
 use crate::handover::leaving::{self, Facts, Leaving, Left, Turn};
 use crate::local::Local;
+use crate::pump::PIECES;
 use crate::service::Instance;
 use crate::snapshot::{InstanceShared, InstanceTable};
 use crate::splice::{BULK, Pipe};
@@ -240,7 +241,10 @@ impl Flow {
         local: &Local,
         moved: &mut bool,
     ) -> Poll<io::Result<()>> {
-        while !self.finished {
+        for _ in 0..PIECES {
+            if self.finished {
+                return Poll::Ready(Ok(()));
+            }
             if let Some(last) = self.track.as_mut().and_then(|track| track.take_last()) {
                 self.unsent.extend_from_slice(&last);
             }
@@ -293,7 +297,8 @@ impl Flow {
                 }
             }
         }
-        Poll::Ready(Ok(()))
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// All that came of it was sent on.

@@ -16,7 +16,7 @@ use everup_core::handover::Kind;
 use everup_core::http::body::Body;
 use everup_core::http::request::{self, Request};
 use everup_core::http::response::Asked;
-use everup_core::http::{Framing, Parsed, Version, forward};
+use everup_core::http::{Framing, Parsed, Version, forward, head_may_end};
 use everup_core::proxy_protocol::{Ends, Fields, Shown, Tls};
 use everup_core::route::{Edits, Goes};
 
@@ -508,6 +508,7 @@ impl Client {
         // What waits here waits in every idle connection: no more than two pointers.
         let came = poll_fn(|cx| self.poll_read_or_leave(cx, local)).await;
         self.watch.set_movable(false);
+        self.leaving.forget();
         came
     }
 
@@ -579,7 +580,7 @@ impl Client {
         let target = edits.as_ref().and_then(|edits| edits.target(request.target));
         let written =
             self.write_head(local, &mut out, (request, bytes), &service, edits.as_deref(), target.as_deref());
-        let mut body = Body::new(request.framing);
+        let mut body = Body::edited(request.framing, edits.as_ref().and_then(|edits| edits.request.as_ref()));
         let rest = &bytes[request.head_bytes..];
         let mut content = 0;
         let taken = body
@@ -643,7 +644,7 @@ impl Client {
         let changes = forward::Changes {
             target,
             without_cookie: sticky::hidden_cookie(service),
-            edits: edits.and_then(|edits| edits.request.as_ref()),
+            edits: edits.and_then(|edits| edits.request.as_deref()),
         };
         forward::changed_request(out, request, bytes, origin, changes)
     }
@@ -739,8 +740,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 /// Whether a head may end somewhere in here. Empty lines before it (RFC 9112 section 2.2) are no end.
 fn has_blank_line(bytes: &[u8]) -> bool {
     let empty = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-    let bytes = &bytes[empty..];
-    memchr::memchr_iter(b'\n', bytes).any(|at| matches!(bytes[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
+    head_may_end(&bytes[empty..], 0)
 }
 
 #[cfg(test)]

@@ -29,7 +29,6 @@ mod pool;
 mod proxied;
 mod pump;
 mod queue;
-mod queued;
 mod relay;
 mod reply;
 mod seal;
@@ -46,6 +45,7 @@ mod thread;
 mod tls;
 mod trail;
 mod turned_away;
+mod unacknowledged;
 mod watch;
 mod websocket;
 

@@ -27,6 +27,7 @@ use crate::service::{Instance, Service, Table};
 use crate::snapshot::{Availability, InstanceTable, ServiceShared, Snapshot, Stay};
 use crate::splice::Pipes;
 use crate::tale::Remember;
+use crate::tls;
 use crate::watch::Watches;
 use crate::{GatewayEvent, Settings, Shared};
 
@@ -305,7 +306,7 @@ impl Local {
             departure
                 .look(self.shared.connections.load(Ordering::Relaxed), self.shared.staying.kinds().total());
         }
-        self.watches.sweep(now);
+        self.watches.sweep(now, tls::is_full(self));
         let wall = SystemTime::now();
         self.wall_epoch.set(since_1970(wall).saturating_sub(now));
         if let Some(log) = &*self.log() {

@@ -13,6 +13,7 @@ use everup_core::websocket::Frames;
 
 use crate::handover::leaving::{self, Facts, Leaving, Left, Turn};
 use crate::local::Local;
+use crate::pump::PIECES;
 use crate::service::Instance;
 use crate::snapshot::{InstanceShared, InstanceTable};
 use crate::splice::{BULK, Pipe};
@@ -118,9 +119,9 @@ impl Relay<'_> {
         let Self { local, watch, client, instance, websocket, .. } = self;
         let is_plain = client.is_plain() && instance.is_plain();
         // One that has said goodbye already ends here, and soon.
-        if !websocket.as_ref().is_some_and(|websocket| websocket.has_said())
-            && let Poll::Ready(turn) = leaving.poll(cx, local, watch, (self.kind, is_plain))
-        {
+        if websocket.as_ref().is_some_and(|websocket| websocket.has_said()) {
+            leaving.forget();
+        } else if let Poll::Ready(turn) = leaving.poll(cx, local, watch, (self.kind, is_plain)) {
             return Poll::Ready(Some(turn));
         }
         loop {
@@ -159,6 +160,10 @@ impl Relay<'_> {
         }
         up.gather(self.client, self.instance, self.local);
         down.gather(self.instance, self.client, self.local);
+        if up.has_stopped() || down.has_stopped() {
+            // Our Close stands in what was gathered: it has begun to end.
+            return Left::Stays;
+        }
         let half_closed = up.finished || down.finished;
         let left = self.watch.deadline().filter(|_| half_closed);
         let left = left.map(|end| end.saturating_sub(self.local.now()).as_millis());
@@ -186,6 +191,11 @@ impl Flow {
     pub(crate) fn arrived(held: Vec<u8>, frames: Option<Frames>, ended: bool, finished: bool) -> Self {
         let track = frames.map(|frames| Box::new(Track::new(frames)));
         Self { track, unsent: held, ended, finished, ..Self::default() }
+    }
+
+    /// Of a WebSocket: what comes is not passed on any more.
+    fn has_stopped(&self) -> bool {
+        self.track.as_ref().is_some_and(|track| track.has_stopped())
     }
 
     /// What another worker needs to know of it, once it is gathered.
@@ -231,7 +241,10 @@ impl Flow {
         local: &Local,
         moved: &mut bool,
     ) -> Poll<io::Result<()>> {
-        while !self.finished {
+        for _ in 0..PIECES {
+            if self.finished {
+                return Poll::Ready(Ok(()));
+            }
             if let Some(last) = self.track.as_mut().and_then(|track| track.take_last()) {
                 self.unsent.extend_from_slice(&last);
             }
@@ -284,7 +297,8 @@ impl Flow {
                 }
             }
         }
-        Poll::Ready(Ok(()))
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// All that came of it was sent on.

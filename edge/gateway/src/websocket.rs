@@ -47,6 +47,11 @@ impl Track {
         self.frames
     }
 
+    /// It has come to where it was to stop.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.stopped
+    }
+
     /// How many of the bytes that came go on. The rest is followed and then forgotten.
     pub(crate) fn pass(&mut self, bytes: &[u8]) -> usize {
         if self.stopped {

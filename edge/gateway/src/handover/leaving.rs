@@ -23,6 +23,9 @@ use crate::watch::Watched;
 /// needs a descriptor for the way, and each may hold some megabytes; those that wait are served meanwhile.
 const OFFERED: usize = 16;
 
+/// Until there may be descriptors again.
+const NO_DESCRIPTORS_PAUSE: Duration = Duration::from_millis(50);
+
 /// While connections of a thread move to another worker.
 #[derive(Debug)]
 pub(crate) struct Departure {
@@ -65,8 +68,16 @@ pub(crate) struct Turn {
 pub(crate) enum Left {
     /// It is elsewhere, and not to be touched.
     Gone,
-    /// It goes on here, for good.
+    /// It goes on here: for good, or until it is its turn again.
     Stays,
+}
+
+/// What came of one offer.
+enum Offered {
+    Gone,
+    Stays,
+    /// There are no descriptors left; those that leave make room.
+    NotNow,
 }
 
 impl Departure {
@@ -97,6 +108,11 @@ impl Departure {
 }
 
 impl Leaving {
+    /// It does something else now: its turn is somebody else's.
+    pub(crate) fn forget(&mut self) {
+        self.0 = None;
+    }
+
     /// Ready when the connection is to leave. One that cannot is noted as one that stays.
     pub(crate) fn poll(
         &mut self,
@@ -106,7 +122,7 @@ impl Leaving {
         (kind, may_move): (Kind, bool),
     ) -> Poll<Box<Turn>> {
         if !local.hands_over() || watch.stays() {
-            self.0 = None;
+            self.forget();
             return Poll::Pending;
         }
         if !may_move {
@@ -146,12 +162,16 @@ impl Turn {
         held: Vec<u8>,
         streams: &[&Stream],
     ) -> Left {
-        let left = self.try_offer(facts, (kind, what), held, streams).await;
-        if left == Left::Stays {
-            streams.iter().for_each(|stream| stream.thaw());
-            stays(local, watch, kind);
+        let offered = self.try_offer(facts, (kind, what), held, streams).await;
+        if matches!(offered, Offered::Gone) {
+            return Left::Gone;
         }
-        left
+        streams.iter().for_each(|stream| stream.thaw());
+        match offered {
+            Offered::NotNow => local.engine.sleep(NO_DESCRIPTORS_PAUSE).await,
+            Offered::Gone | Offered::Stays => stays(local, watch, kind),
+        }
+        Left::Stays
     }
 
     async fn try_offer(
@@ -160,23 +180,21 @@ impl Turn {
         (kind, what): (Kind, What),
         held: Vec<u8>,
         streams: &[&Stream],
-    ) -> Left {
+    ) -> Offered {
         let Facts { listener, peer, source, destination } = facts;
         let listener = self.departure.listeners.get(&listener).copied();
+        let Some(listener) = listener.filter(|_| held.len() <= HELD_BYTES) else { return Offered::Stays };
         let sockets: std::io::Result<Vec<OwnedFd>> = streams.iter().map(|stream| stream.freeze()).collect();
-        let (Some(listener), Ok(sockets)) = (listener, sockets) else { return Left::Stays };
-        if held.len() > HELD_BYTES {
-            return Left::Stays;
-        }
+        let Ok(sockets) = sockets else { return Offered::NotNow };
         let connection = Box::new(Connection { number: 0, listener, peer, source, destination, what });
         let (answer, answered) = oneshot::channel();
         let offer = Offer { kind, connection, held, sockets, answer };
         if self.departure.parting.offers.send(offer).is_err() {
-            return Left::Stays;
+            return Offered::Stays;
         }
         match answered.await {
-            Ok(Verdict::Ours) => Left::Stays,
-            Ok(Verdict::Theirs) | Err(_) => Left::Gone,
+            Ok(Verdict::Ours) => Offered::Stays,
+            Ok(Verdict::Theirs) | Err(_) => Offered::Gone,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use everup_core::handover::{
@@ -312,6 +313,24 @@ fn websockets_go_on_in_the_middle_of_messages_and_frames() {
     assert_eq!(heard.iter().filter(|frame| **frame == websockets::going_away()).count(), 9);
     drop(heard);
     old.settles();
+}
+
+#[test]
+fn a_websocket_that_is_about_to_be_told_to_go_is_told_by_the_next_worker() {
+    let (origin, heard) = websockets::echoing();
+    let lines = "drain = { time = \"3s\", websockets = \"close\" }";
+    let mut old = before([&origin]).service(lines).with_successors().start();
+    let mut client = websockets::opened(&old);
+    old.publish(&[Draining]);
+    websockets::say(&mut client, "when?");
+    assert_eq!(websockets::read(&mut client), Some((0x81, b"when?".to_vec())));
+    let new = old.successor(|table| table.services[0].instances[0].state = Draining);
+    assert_eq!(handed_over(&old, &new), kinds(0, 0, 0, 1));
+    old.stop();
+    websockets::told_to_go(&mut client);
+    websockets::goes(&mut client);
+    assert_eq!(heard.lock().unwrap().last(), Some(&websockets::going_away()));
+    new.settles();
 }
 
 #[test]
@@ -684,6 +703,66 @@ fn whom_a_balancer_in_front_has_named_stays_named() {
     assert_eq!(handed_over(&old, &new), kinds(1, 0, 0, 0));
     client.send(get("/"));
     assert_eq!((client.answer().text().as_str(), requests(&new)), ("192.0.2.7", 1));
+}
+
+#[test]
+fn clients_that_never_stop_asking_see_nothing_of_three_workers_after_each_other() {
+    let origin = Origin::answering(|request| ok([request.path().as_bytes(), &request.body].concat()));
+    let mut old = before([&origin]).with_successors().threads(2).start();
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..24)
+        .map(|number| {
+            let (mut client, stop) = (old.connect(), Arc::clone(&stop));
+            thread::spawn(move || {
+                let mut asked = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    // Two at a time, of which the second has a body.
+                    let (path, body) = (format!("/{number}/{asked}"), "x".repeat(asked * 37 % 5000));
+                    client.send(get(&path) + &post(&path, &body));
+                    for expected in [path.clone(), path + &body] {
+                        let answer = client.answer();
+                        assert!(answer.text() == expected, "{number}, {asked}: {}", answer.start);
+                        assert_eq!(answer.header("Connection"), None);
+                    }
+                    asked += 1;
+                }
+                asked
+            })
+        })
+        .collect();
+    let mut served = Vec::new();
+    for _ in 0..3 {
+        let before = requests(&old);
+        until("they are busy", || requests(&old) > before + 200);
+        let new = old.successor(|_| {});
+        assert_eq!(handed_over(&old, &new), kinds(24, 0, 0, 0));
+        old.settles();
+        served.push(requests(&old));
+        old.stop();
+        old = new;
+    }
+    until("they are busy", || requests(&old) > 200);
+    stop.store(true, Ordering::Relaxed);
+    let asked: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
+    assert_eq!(served.iter().sum::<u64>() + requests(&old), asked as u64 * 2);
+    assert_eq!(origin.count(), asked * 2);
+}
+
+#[test]
+fn who_waits_at_the_door_while_nobody_lets_anybody_in_is_served_by_the_next_worker() {
+    let origin = Origin::named("a");
+    let mut old = before([&origin]).with_successors().threads(2).start();
+    let (ours, theirs) = line();
+    let slow = Other::new(theirs);
+    let leaving = old.gateway().hand_over(ours).unwrap();
+    slow.greet(1, 1);
+    until("nobody is let in", || leaving.progress().stage != At::Greeting);
+    let mut waiting: Vec<Wire> = (0..20).map(|_| old.connect()).collect();
+    waiting.iter_mut().for_each(|client| client.send(get("/")));
+    old.stop();
+    let new = old.successor(|_| {});
+    waiting.iter_mut().for_each(|client| assert_eq!(client.answer().text(), "a"));
+    assert_eq!((requests(&old), requests(&new)), (0, 20));
 }
 
 #[test]

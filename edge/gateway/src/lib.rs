@@ -202,6 +202,7 @@ pub(crate) struct Orders {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) closing: bool,
+    pub(crate) refusing: bool,
     pub(crate) stop: bool,
 }
 
@@ -279,8 +280,13 @@ impl Gateway {
         let threads = setup.threads.max(1);
         let shared = Arc::new(Shared::new(threads, setup.limits.connections_per_client));
         let routes = Arc::new(Routes::new(&first, &Routes::default(), threads));
-        let first_orders =
-            Orders { snapshot: Arc::new(first), routes: Arc::clone(&routes), closing: false, stop: false };
+        let first_orders = Orders {
+            snapshot: Arc::new(first),
+            routes: Arc::clone(&routes),
+            closing: false,
+            refusing: false,
+            stop: false,
+        };
         let (orders, orders_seen) = channel::channel(first_orders);
         let mut per_thread = split_sockets(setup.sockets, threads)?;
         let log = setup.access_log.map(|log| access_log::start(log, threads, &shared.dropped_lines));
@@ -376,10 +382,16 @@ impl Gateway {
         }
     }
 
-    /// Tells clients at their next answer that the connection ends, and closes idle ones. New connections are still
-    /// accepted (and told the same) until [`Gateway::stop`].
+    /// Tells clients at their next answer that the connection ends, and WebSockets to go. New connections are still accepted
+    /// (and told the same) until [`Gateway::stop`].
     pub fn begin_shutdown(&self) {
         self.orders.send_modify(|orders| orders.closing = true);
+    }
+
+    /// After [`Gateway::begin_shutdown`]: closes idle connections, and lets no request begin any more: who asks is answered
+    /// with 503 at once.
+    pub fn refuse(&self) {
+        self.orders.send_modify(|orders| orders.refusing = true);
     }
 
     /// Client connections that are open now.

@@ -18,9 +18,9 @@ struct Init {
 
 impl Init {
     fn new() -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let socket = UnixDatagram::bind(home.path().join("notify")).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let socket = UnixDatagram::bind(home.path().join("notify")).expect("the directory takes a socket");
+        socket.set_read_timeout(Some(PATIENCE)).expect("the time is not zero");
         Self { home, socket }
     }
 
@@ -34,7 +34,7 @@ impl Init {
         let mut bytes = [0; 4096];
         loop {
             let count = self.socket.recv(&mut bytes).unwrap_or_else(|error| panic!("no {line}: {error}"));
-            let text = String::from_utf8(bytes[..count].to_vec()).unwrap();
+            let text = String::from_utf8_lossy(&bytes[..count]).into_owned();
             if text.lines().any(|said| said == line) {
                 return text;
             }
@@ -43,7 +43,7 @@ impl Init {
 }
 
 fn environment(process: Process) -> String {
-    let bytes = std::fs::read(format!("/proc/{}/environ", process.pid)).unwrap();
+    let bytes = std::fs::read(format!("/proc/{}/environ", process.pid)).expect("it runs");
     String::from_utf8_lossy(&bytes).replace('\0', "\n")
 }
 

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 use everup_e2e::{everup_binary, repository};
 
@@ -36,6 +37,18 @@ fn package(out: &Path) {
     run(xtask.arg("--out").arg(out).env("SOURCE_DATE_EPOCH", "1795348706").current_dir(repository()));
 }
 
+/// Where it lies packed, once for all tests.
+fn packed() -> &'static Path {
+    static PACKED: LazyLock<PathBuf> = LazyLock::new(|| {
+        let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("package");
+        // What an earlier run left may be of another version, or not be there.
+        let _ = fs::remove_dir_all(&out);
+        package(&out);
+        out
+    });
+    &PACKED
+}
+
 fn the_one(directory: &Path, ending: &str) -> PathBuf {
     let entries = fs::read_dir(directory).expect("a directory");
     let mut found = entries.map(|entry| entry.expect("an entry").path());
@@ -53,15 +66,14 @@ fn is_skipped(why: &str, needed: bool) -> bool {
 
 #[test]
 fn packages_are_reproducible_and_match_their_checksums() {
-    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    package(first.path());
+    let second = tempfile::tempdir().unwrap();
     package(second.path());
-    run(Command::new("sha256sum").args(["--check", "--strict", "SHA256SUMS"]).current_dir(first.path()));
+    run(Command::new("sha256sum").args(["--check", "--strict", "SHA256SUMS"]).current_dir(packed()));
     for ending in [".deb", ".tar.gz", "SHA256SUMS"] {
-        let read = |directory: &tempfile::TempDir| fs::read(the_one(directory.path(), ending)).unwrap();
-        assert!(read(&first) == read(&second), "{ending} differs");
+        let read = |directory: &Path| fs::read(the_one(directory, ending)).unwrap();
+        assert!(read(packed()) == read(second.path()), "{ending} differs");
     }
-    let tarball = the_one(first.path(), ".tar.gz");
+    let tarball = the_one(packed(), ".tar.gz");
     run(Command::new("tar").arg("-xzf").arg(&tarball).arg("-C").arg(second.path()));
     let unpacked = the_one(second.path(), "-linux-gnu");
     let version = run(Command::new(unpacked.join("bin/everup")).arg("--version"));
@@ -72,7 +84,7 @@ fn packages_are_reproducible_and_match_their_checksums() {
         let fine = "bogus-mail-host,bogus-mail-host-in-debian-changelog,initial-upload-closes-no-bugs";
         let mut lintian = Command::new("lintian");
         lintian.args(["--allow-root", "--fail-on", "error,warning", "--suppress-tags", fine]);
-        run(lintian.arg(the_one(first.path(), ".deb")));
+        run(lintian.arg(the_one(packed(), ".deb")));
     }
 }
 
@@ -122,8 +134,7 @@ fn the_debian_package_is_installed_used_upgraded_removed_and_purged_without_a_tr
     let home = tempfile::tempdir().unwrap();
     let root = home.path().join("root");
     base_system(&root);
-    package(home.path());
-    fs::copy(the_one(home.path(), ".deb"), root.join("everup.deb")).unwrap();
+    fs::copy(the_one(packed(), ".deb"), root.join("everup.deb")).unwrap();
     fs::write(root.join("story.sh"), include_str!("package/story.sh")).unwrap();
     let said = run(in_namespaces(
         "ip link set lo up; mount -t proc proc \"$0/proc\"; mount --rbind /dev \"$0/dev\"; exec chroot \"$0\" sh -eux /story.sh",

@@ -31,6 +31,7 @@ pub(crate) struct Sample {
     /// Used by the proxy.
     cpu: Duration,
     pub(crate) requests_per_second: f64,
+    pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
 }
 
@@ -59,6 +60,7 @@ pub(crate) fn run(
         errors,
         cpu,
         requests_per_second: latencies_us.len() as f64 / elapsed.as_secs_f64(),
+        p50_us: quantile(&latencies_us, 0.5).map_or(f64::NAN, f64::from),
         p99_us: quantile(&latencies_us, 0.99).map_or(f64::NAN, f64::from),
     })
 }

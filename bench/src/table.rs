@@ -33,7 +33,8 @@ impl Results {
     pub(crate) fn to_markdown(&self) -> String {
         let mut text = String::from(
             "| cell | haproxy us/req | nginx us/req | everup us/req | everup/haproxy | everup/nginx \
-             | everup req/s | everup p99 us | errors |\n|---|---|---|---|---|---|---|---|---|\n",
+             | everup req/s | p50 us: haproxy, nginx, everup | everup p99 us | errors |\n\
+             |---|---|---|---|---|---|---|---|---|---|\n",
         );
         for cell in &self.cells {
             let (haproxy, nginx) = (self.haproxy(cell), self.cost(cell, Kind::Nginx));
@@ -41,16 +42,18 @@ impl Results {
             let own = self.samples.get(&(cell.clone(), Kind::Everup)).map_or(&[][..], Vec::as_slice);
             let speed: Vec<f64> = own.iter().map(|sample| sample.requests_per_second).collect();
             let p99: Vec<f64> = own.iter().map(|sample| sample.p99_us).collect();
+            let p50s = [Kind::Haproxy, Kind::Nginx, Kind::Everup].map(|kind| middle(&self.p50(cell, kind)));
             let errors = own.iter().map(|sample| sample.errors).sum::<usize>();
             writeln!(
                 text,
-                "| {cell} | {} | {} | {} | {} | {} | {} | {} | {errors} |",
+                "| {cell} | {} | {} | {} | {} | {} | {} | {} | {} | {errors} |",
                 spread(&haproxy, 1),
                 spread(&nginx, 1),
                 spread(&everup, 1),
                 spread(&ratios(&everup, &haproxy), 2),
                 spread(&ratios(&everup, &nginx), 2),
                 middle(&speed),
+                p50s.join(", "),
                 middle(&p99),
             )
             .expect("writing to a string");
@@ -62,6 +65,12 @@ impl Results {
     fn cost(&self, cell: &str, kind: Kind) -> Vec<f64> {
         let samples = self.samples.get(&(cell.to_owned(), kind)).into_iter().flatten();
         samples.map(Sample::cpu_per_request_us).collect()
+    }
+
+    /// Half of a round's requests took at most so long; by round.
+    fn p50(&self, cell: &str, kind: Kind) -> Vec<f64> {
+        let samples = self.samples.get(&(cell.to_owned(), kind)).into_iter().flatten();
+        samples.map(|sample| sample.p50_us).collect()
     }
 
     /// The better of HAProxy's two configurations.

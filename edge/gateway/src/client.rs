@@ -14,7 +14,7 @@ use everup_core::config::{ListenerRedirect, Redirect};
 use everup_core::http::body::Body;
 use everup_core::http::request::{self, Request};
 use everup_core::http::response::Asked;
-use everup_core::http::{Framing, Parsed, Version, forward};
+use everup_core::http::{Framing, Parsed, Version, forward, head_may_end};
 use everup_core::proxy_protocol::{Ends, Fields, Shown, Tls};
 use everup_core::route::{self, Edits, Goes};
 
@@ -54,14 +54,10 @@ pub(crate) struct Client {
     pub(crate) peer: SocketAddr,
     /// The client: the peer, or whom its PROXY header names.
     pub(crate) source: SocketAddr,
-    /// What the client connected to, if a PROXY header says so.
-    announced_destination: Option<SocketAddr>,
     /// The client's address as text.
     pub(crate) address: String,
-    /// The certificate that the client has shown.
-    certificate: Option<Certificate>,
-    /// The host that it wants, where its TLS passes through.
-    pub(crate) passes_to: Option<String>,
+    /// What few connections say of themselves before their first byte; apart, for thousands of others are idle.
+    told: Option<Box<Told>>,
     pub(crate) hash: u64,
     /// Counts it for its client as long as it lives.
     _place: Option<per_client::Place>,
@@ -70,6 +66,17 @@ pub(crate) struct Client {
     idle: Duration,
     /// It has sent a request before. One that has not is about to, and is not closed for being idle at shutdown.
     served: bool,
+}
+
+/// What a connection said of itself before its first byte.
+#[derive(Debug, Default)]
+struct Told {
+    /// What the client connected to, if a PROXY header says so.
+    destination: Option<SocketAddr>,
+    /// The certificate that the client has shown.
+    certificate: Option<Certificate>,
+    /// The host that it wants, where its TLS passes through.
+    host: Option<String>,
 }
 
 /// A request, as it will go to an instance.
@@ -216,10 +223,8 @@ impl Client {
             listener,
             peer,
             source,
-            announced_destination: None,
             address: source.ip().to_string(),
-            certificate: None,
-            passes_to: None,
+            told: None,
             hash: ip_hash::client_hash(source.ip()),
             _place: None,
             carry: Vec::new(),
@@ -256,18 +261,33 @@ impl Client {
         local.table().snapshot.listeners.get(self.listener).and_then(|listener| listener.hsts.clone())
     }
 
+    fn told(&mut self) -> &mut Told {
+        self.told.get_or_insert_default()
+    }
+
+    /// The certificate that it has shown.
+    fn certificate(&self) -> Option<&Certificate> {
+        self.told.as_ref()?.certificate.as_ref()
+    }
+
+    /// The host that it wants, where its TLS passes through.
+    pub(crate) fn passes_to(&mut self, host: Option<String>) {
+        self.told().host = host;
+    }
+
     /// Whom the connection is for, by its PROXY header.
     pub(crate) fn set_ends(&mut self, ends: Ends) {
         let Ends { source, destination } = ends;
         self.source = canonical(source);
-        self.announced_destination = Some(canonical(destination));
+        self.told().destination = Some(canonical(destination));
         self.address = self.source.ip().to_string();
         self.hash = ip_hash::client_hash(self.source.ip());
     }
 
     /// What the client connected to.
     pub(crate) fn destination(&self) -> io::Result<SocketAddr> {
-        self.announced_destination.map_or_else(|| self.stream.local_address().map(canonical), Ok)
+        let announced = self.told.as_ref().and_then(|told| told.destination);
+        announced.map_or_else(|| self.stream.local_address().map(canonical), Ok)
     }
 
     /// What comes before the first request: finds out who the client is, and whether it may have another connection;
@@ -309,9 +329,11 @@ impl Client {
         if !accepting.shake_hands(local, stream, watch, source.ip(), ahead).await {
             return false;
         }
-        let certificate = self.stream.tls().and_then(Session::peer_certificate);
-        // What the TLS library has verified and we cannot read has a subject all the same: an unknown one.
-        self.certificate = certificate.map(|der| certificate::read(der).unwrap_or_default());
+        if let Some(der) = self.stream.tls().and_then(Session::peer_certificate) {
+            // What the TLS library has verified and we cannot read has a subject all the same: an unknown one.
+            let certificate = certificate::read(der).unwrap_or_default();
+            self.told().certificate = Some(certificate);
+        }
         self.certificate_holds(local)
     }
 
@@ -319,8 +341,7 @@ impl Client {
     fn certificate_holds(&self, local: &Local) -> bool {
         let resumed = self.stream.tls().is_some_and(Session::is_resumed);
         let now = i64::try_from(local.unix_seconds()).unwrap_or(i64::MAX);
-        let holds =
-            !resumed || self.certificate.as_ref().is_none_or(|certificate| now <= certificate.not_after);
+        let holds = !resumed || self.certificate().is_none_or(|certificate| now <= certificate.not_after);
         if !holds {
             let why = "its certificate has expired since its TLS session began";
             local.shared.turned_away.count(Reason::Tls, self.source.ip(), why);
@@ -332,10 +353,11 @@ impl Client {
     pub(crate) fn proxy_fields<'a>(&'a self, request_id: &'a str) -> Fields<'a> {
         let unique_id = request_id.as_bytes();
         let Some(session) = self.stream.tls() else {
-            let authority = self.passes_to.as_deref().unwrap_or_default();
+            let told = self.told.as_deref();
+            let authority = told.and_then(|told| told.host.as_deref()).unwrap_or_default();
             return Fields { unique_id, authority, ..Fields::default() };
         };
-        let certificate = self.certificate.as_ref().map(|certificate| Shown {
+        let certificate = self.certificate().map(|certificate| Shown {
             in_this_connection: !session.is_resumed(),
             common_name: certificate.common_name.as_deref().unwrap_or_default(),
         });
@@ -516,7 +538,7 @@ impl Client {
         let target = edits.as_ref().and_then(|edits| edits.target(request.target));
         let written =
             self.write_head(local, &mut out, (request, bytes), &service, edits.as_deref(), target.as_deref());
-        let mut body = Body::new(request.framing);
+        let mut body = Body::edited(request.framing, edits.as_ref().and_then(|edits| edits.request.as_ref()));
         let rest = &bytes[request.head_bytes..];
         let mut content = 0;
         let taken = body
@@ -574,13 +596,13 @@ impl Client {
             scheme: if self.is_secure() { "https" } else { "http" },
             request_id,
             fallback_host: &service.settings.name,
-            certificate_subject: self.certificate.as_ref().map(|certificate| &*certificate.subject),
+            certificate_subject: self.certificate().map(|certificate| &*certificate.subject),
             trace_parent,
         };
         let changes = forward::Changes {
             target,
             without_cookie: sticky::hidden_cookie(service),
-            edits: edits.and_then(|edits| edits.request.as_ref()),
+            edits: edits.and_then(|edits| edits.request.as_deref()),
         };
         forward::changed_request(out, request, bytes, origin, changes)
     }
@@ -731,8 +753,7 @@ fn too_large(bytes: &[u8]) -> Refusal {
 /// Whether a head may end somewhere in here. Empty lines before it (RFC 9112 section 2.2) are no end.
 fn has_blank_line(bytes: &[u8]) -> bool {
     let empty = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-    let bytes = &bytes[empty..];
-    memchr::memchr_iter(b'\n', bytes).any(|at| matches!(bytes[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
+    head_may_end(&bytes[empty..], 0)
 }
 
 fn explain(malformed: everup_core::http::Malformed) -> &'static str {

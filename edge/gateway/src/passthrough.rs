@@ -31,7 +31,7 @@ pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, pee
     let alert = match read_hello(&local, &mut client).await {
         Read::Hello(hello) => match service_for(&local, &client, &hello) {
             Some(service) => {
-                client.passes_to = hello.server_name;
+                client.passes_to(hello.server_name);
                 let relayed = tcp::relay(&local, &mut client, service).await;
                 (!relayed).then_some(Alert::InternalError)
             }

@@ -558,14 +558,15 @@ impl Worker {
             Some(orphans) => orphans.look(now),
             None => self.supervisor.all_stopped(),
         };
-        let step = self.shutdown.look(now, self.controller.to_be_finished(), all_stopped);
+        let step = self.shutdown.look(now, self.controller.to_be_finished(), self.connections(), all_stopped);
         self.take_step(now, step);
         self.shutdown.is_over()
     }
 
     fn take_step(&mut self, now: Time, step: Option<Step>) {
         match step {
-            None | Some(Step::Exit) => {}
+            None => {}
+            Some(Step::Exit) => self.stop_gateway(),
             Some(Step::FinishRequests) => {
                 let in_flight = self.controller.to_be_finished();
                 if in_flight > 0 {
@@ -580,13 +581,14 @@ impl Worker {
                     gateway.begin_shutdown();
                 }
             }
-            Some(Step::StopInstances(grace)) => {
+            Some(Step::StopInstances { grace, cut }) => {
                 let left = self.controller.to_be_finished();
                 if left > 0 {
                     tracing::warn!(in_flight = left, "stops without waiting for requests that are in flight");
                 }
-                if let Some(gateway) = self.gateway.take() {
-                    gateway.stop();
+                match &self.gateway {
+                    Some(gateway) if !cut => gateway.refuse(),
+                    _ => self.stop_gateway(),
                 }
                 match &mut self.orphans {
                     Some(orphans) => orphans.stop(now, grace.min(self.controller.patience())),
@@ -594,6 +596,13 @@ impl Worker {
                 }
                 self.apply();
             }
+        }
+    }
+
+    /// Nobody listens any more, and every connection is closed.
+    fn stop_gateway(&mut self) {
+        if let Some(gateway) = self.gateway.take() {
+            gateway.stop();
         }
     }
 

@@ -1,8 +1,10 @@
 //! A running everup: started on a configuration in a directory of its own, asked through its admin socket, and gone
 //! without a trace when the test lets go of it.
 
+use std::ffi::OsString;
 use std::io::Read;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,9 +32,14 @@ const FAILPOINTS: &str = "failpoints";
 pub struct Start {
     config: String,
     arguments: Vec<String>,
-    environment: Vec<(String, String)>,
     state: Option<PathBuf>,
+    variables: Vec<(String, OsString)>,
+    given: Option<Arc<TcpListener>>,
 }
+
+/// What an init system does that passes a socket on: it becomes descriptor 3 of the process that is told so.
+const AS_INIT: &str =
+    r#"exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=given; exec "$@""#;
 
 /// A running everup.
 #[derive(Debug)]
@@ -41,7 +48,7 @@ pub struct Everup {
     /// Processes of keepers that were killed.
     kept: Vec<Process>,
     arguments: Vec<String>,
-    environment: Vec<(String, String)>,
+    variables: Vec<(String, OsString)>,
     directory: TempDir,
     state: PathBuf,
     said: Arc<Mutex<String>>,
@@ -67,17 +74,24 @@ impl Start {
         self
     }
 
-    /// A variable of its environment.
-    #[must_use]
-    pub fn environment(mut self, name: &str, value: &str) -> Self {
-        self.environment.push((name.into(), value.into()));
-        self
-    }
-
     /// Its state directory, instead of one of its own that goes when it ends.
     #[must_use]
     pub fn state(mut self, directory: &Path) -> Self {
         self.state = Some(directory.into());
+        self
+    }
+
+    /// A variable of its environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// A listening socket that it is given as by an init system, under the name `given`.
+    #[must_use]
+    pub fn given(mut self, socket: &Arc<TcpListener>) -> Self {
+        self.given = Some(Arc::clone(socket));
         self
     }
 
@@ -115,10 +129,10 @@ impl Start {
         std::fs::write(&file, with_node(&self.config, &state)).expect("the directory takes a file");
         std::fs::create_dir(directory.path().join(FAILPOINTS)).expect("the directory takes another one");
         let said = Arc::new(Mutex::new(String::new()));
-        let Self { arguments, environment, .. } = self;
-        let (keeper, ears) = run(directory.path(), &arguments, &environment, &said);
+        let Self { arguments, variables, given, .. } = self;
+        let (keeper, ears) = run(directory.path(), &arguments, &variables, given.as_deref(), &said);
         let kept = Vec::new();
-        Everup { keeper, kept, arguments, environment, directory, state, said, ears }
+        Everup { keeper, kept, arguments, variables, directory, state, said, ears }
     }
 }
 
@@ -126,14 +140,27 @@ impl Start {
 fn run(
     directory: &Path,
     arguments: &[String],
-    environment: &[(String, String)],
+    variables: &[(String, OsString)],
+    given: Option<&TcpListener>,
     said: &Arc<Mutex<String>>,
 ) -> (Child, Vec<JoinHandle<()>>) {
-    let mut command = Command::new(everup_binary());
+    let mut command = match given {
+        None => {
+            let mut command = Command::new(everup_binary());
+            command.stdin(Stdio::null());
+            command
+        }
+        Some(socket) => {
+            let socket = socket.try_clone().expect("there are descriptors left");
+            let mut init = Command::new("sh");
+            init.args(["-c", AS_INIT, "sh"]).arg(everup_binary()).stdin(OwnedFd::from(socket));
+            init
+        }
+    };
     command.arg("run").arg(directory.join("everup.toml")).args(arguments);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command.env("EVERUP_FAILPOINTS", directory.join(FAILPOINTS));
-    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
     let mut keeper = command.spawn().expect("the binary under test can be run");
     let out = keeper.stdout.take().expect("stdout is a pipe");
     let err = keeper.stderr.take().expect("stderr is a pipe");
@@ -172,7 +199,13 @@ fn listen(mut pipe: impl Read + Send + 'static, said: &Arc<Mutex<String>>) -> Jo
 impl Everup {
     /// An everup to be started with this configuration.
     pub fn with(config: impl Into<String>) -> Start {
-        Start { config: config.into(), arguments: Vec::new(), environment: Vec::new(), state: None }
+        Start {
+            config: config.into(),
+            arguments: Vec::new(),
+            state: None,
+            variables: Vec::new(),
+            given: None,
+        }
     }
 
     /// The directory that holds its configuration and its state.
@@ -251,7 +284,7 @@ impl Everup {
 
     /// `everup run` once more, with the same file, after [`Everup::kill_keeper`].
     pub fn run_again(&mut self) {
-        let (keeper, ears) = run(self.directory.path(), &self.arguments, &self.environment, &self.said);
+        let (keeper, ears) = run(self.directory.path(), &self.arguments, &self.variables, None, &self.said);
         self.keeper = keeper;
         self.ears.extend(ears);
     }

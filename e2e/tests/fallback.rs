@@ -9,7 +9,7 @@ const DEADLY: &str = "worker.of.deadly";
 fn a_configuration_with_which_workers_die_gives_way_to_the_one_before() {
     let sample = Sample::start("a");
     let config = || Config::shop([sample.address()]);
-    let start = Everup::with(config()).environment("EVERUP_FAILPOINT", &format!("{DEADLY}:panic"));
+    let start = Everup::with(config()).variable("EVERUP_FAILPOINT", format!("{DEADLY}:panic"));
     let mut everup = start.start();
     let first = everup.status().worker_pid;
     // The worker that is there takes it in; those after it die.

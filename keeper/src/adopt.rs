@@ -26,6 +26,7 @@ use everup_link::{Link, LinkError, Peer, knock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, getpgid, pidfd_open};
 
+use crate::activation::Given;
 use crate::lock::StateLock;
 use crate::sockets::Held;
 use crate::users::Users;
@@ -72,7 +73,11 @@ struct Claimed {
 
 /// Takes over the worker that serves in this state directory without a keeper; None: there is none. Afterwards the options
 /// describe what it runs by.
-pub(crate) fn adopt(options: &mut Options, users: &Users) -> Result<Option<Adopted>, KeeperError> {
+pub(crate) fn adopt(
+    options: &mut Options,
+    users: &Users,
+    given: Given,
+) -> Result<Option<Adopted>, KeeperError> {
     let path = options.state.join("worker.sock");
     let Some((link, peer)) = knock(&path)? else { return Ok(None) };
     let refuse = |why: String| KeeperError::Adoption { pid: peer.pid, why };
@@ -85,7 +90,7 @@ pub(crate) fn adopt(options: &mut Options, users: &Users) -> Result<Option<Adopt
     let lock = lock.ok_or_else(|| "it has no lock of the state directory".to_owned());
     let lock = lock.and_then(|lock| StateLock::kept(&options.state, lock).map_err(|error| error.to_string()));
     let lock = lock.map_err(refuse)?;
-    let held = Held::adopted(&running, &options.admin, sockets);
+    let held = Held::adopted(&running, &options.admin, given, sockets);
     let mut worker = Worker::new(peer.pid, link, Some(process));
     worker.ready = true;
     let mut known = BTreeMap::new();

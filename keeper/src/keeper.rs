@@ -24,6 +24,7 @@ use rustix::process::{Signal, WaitOptions, WaitStatus, wait};
 use crate::adopt::{Adopted, Process};
 use crate::fallback::{Earlier, Fallback};
 use crate::lock::StateLock;
+use crate::notify::{Condition, Notifier};
 use crate::reload::{Asker, Prepared, Reloads};
 use crate::signals::Signals;
 use crate::sockets::{Held, Place};
@@ -56,6 +57,7 @@ pub(crate) struct Keeper {
     pub(crate) users: Users,
     pub(crate) held: Held,
     pub(crate) signals: Signals,
+    notifier: Notifier,
     pub(crate) worker: Option<Worker>,
     /// When the next worker is to be started, if there is none.
     start_at: Instant,
@@ -110,6 +112,7 @@ impl Keeper {
             held,
             lock,
             signals,
+            notifier: Notifier::from_environment(),
             worker: None,
             start_at: Instant::now(),
             instances: BTreeMap::new(),
@@ -170,6 +173,7 @@ impl Keeper {
             self.keep_the_deadline();
             self.reload();
             self.flush();
+            self.notify();
             if let Some(result) = self.result() {
                 return result;
             }
@@ -211,7 +215,41 @@ impl Keeper {
             None => None,
         };
         let reload = self.reloads.next_look(self.can_reload());
-        ending.into_iter().chain(worker).chain(reload).chain(self.upgrade_deadline()).min()
+        ending
+            .into_iter()
+            .chain(worker)
+            .chain(reload)
+            .chain(self.notifier.next())
+            .chain(self.upgrade_deadline())
+            .min()
+    }
+
+    // ----- the init system --------------------------------------------------------------------------------------
+
+    fn notify(&mut self) {
+        let ends_within = |ending: &Ending| ending.kill_at.saturating_duration_since(Instant::now()) + LAST;
+        self.notifier.tell(&Condition {
+            serves: self.serves(),
+            asked: self.reloads.asked(),
+            reloads: self.reloads.is_busy(),
+            ends_within: self.ending.as_ref().map(ends_within),
+            status: self.status(),
+        });
+    }
+
+    /// One line for `systemctl status`.
+    fn status(&self) -> String {
+        let instances = match self.instances.len() {
+            1 => "1 instance".to_owned(),
+            count => format!("{count} instances"),
+        };
+        match &self.worker {
+            _ if self.ending.is_some() => format!("stopping: {instances} left"),
+            Some(worker) if worker.ready => {
+                format!("serving: worker {} (restarts: {}), {instances} started", worker.pid, self.restarts)
+            }
+            Some(_) | None => format!("starting a worker (restarts: {}), {instances} run", self.restarts),
+        }
     }
 
     /// Whose ends the kernel does not tell us by itself.
@@ -444,8 +482,13 @@ impl Keeper {
 
     /// There is a worker that could change to another configuration.
     fn can_reload(&self) -> bool {
+        self.upgrade.is_none() && self.serves()
+    }
+
+    /// There is a worker that answers.
+    fn serves(&self) -> bool {
         let serves = |worker: &Worker| worker.ready && worker.lost.is_none();
-        self.ending.is_none() && self.upgrade.is_none() && self.worker.as_ref().is_some_and(serves)
+        self.ending.is_none() && self.worker.as_ref().is_some_and(serves)
     }
 
     fn on_reload_asked(&mut self, ask: u64, dry: bool) {

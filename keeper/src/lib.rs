@@ -7,16 +7,19 @@
 //!
 //! One thread, one poll loop, small enough to read in one sitting: `lock.rs` (one keeper per state directory),
 //! `ownership.rs` (whose that is), `sockets.rs` (everything that is bound), `users.rs` (whose rights children get),
-//! `adopt.rs` (a worker from before this keeper), `spawn.rs` (how they are started), `order.rs` (what the worker may ask for), `worker.rs` (what it is told),
-//! `reload.rs` (another configuration), `fallback.rs` (and back), `watchdog.rs` (whether a worker hangs), `upgrade.rs` (another
-//! binary; with `candidate.rs`, whether it may be executed, and `state.rs`, what goes through the exec), `signals.rs`,
-//! `keeper.rs` (the loop).
+//! `adopt.rs` (a worker from before this keeper), `spawn.rs` (how they are started), `order.rs` (what the worker may ask for),
+//! `worker.rs` (what it is told), `reload.rs` (another configuration), `fallback.rs` (and back), `watchdog.rs` (whether a
+//! worker hangs), `upgrade.rs` (another binary; with `candidate.rs`, whether it may be executed, and `state.rs`, what goes
+//! through the exec), `notify.rs` and `activation.rs` (what the init system is told, and gives us), `signals.rs`, `keeper.rs`
+//! (the loop).
 
+mod activation;
 mod adopt;
 mod candidate;
 mod fallback;
 mod keeper;
 mod lock;
+mod notify;
 mod order;
 mod ownership;
 mod reload;
@@ -127,6 +130,14 @@ pub enum KeeperError {
         /// Why, and what to do.
         reason: String,
     },
+    /// A socket that the init system opened for us cannot be used.
+    #[error("{what} cannot be used: {reason}")]
+    Given {
+        /// Which one.
+        what: String,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// A user of the configuration cannot be used.
     #[error("{setting} = \"{user}\": {reason}")]
     User {
@@ -162,11 +173,12 @@ pub enum KeeperError {
 /// Runs until everything ended. Ok: in order, after SIGINT or SIGTERM.
 pub fn run(options: Options) -> Result<(), KeeperError> {
     spawn::keep_descriptors_to_ourselves()?;
+    let given = activation::Given::from_environment()?;
     let users = users::Users::choose(&options.config)?;
     users.warn(&options.config);
     match StateLock::take(&options.state, users.worker()) {
         Ok(lock) => {
-            let held = Held::bind(&options)?;
+            let held = Held::bind(&options, given)?;
             let signals = Signals::catch()?;
             spawn::adopt_orphans()?;
             Keeper::new(options, users, held, lock, signals).run()
@@ -174,7 +186,7 @@ pub fn run(options: Options) -> Result<(), KeeperError> {
         Err(locked @ KeeperError::Locked { .. }) => {
             let mut options = options;
             let file = options.config_text.clone();
-            let adopted = adopt::adopt(&mut options, &users)?.ok_or(locked)?;
+            let adopted = adopt::adopt(&mut options, &users, given)?.ok_or(locked)?;
             let signals = Signals::catch()?;
             spawn::adopt_orphans()?;
             Keeper::adopting(options, users, adopted, file, signals).run()

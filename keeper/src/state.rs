@@ -40,6 +40,8 @@ pub(crate) struct State {
     /// See [`Texts`].
     pub(crate) texts: Vec<String>,
     pub(crate) groups: Vec<SocketGroup>,
+    /// What the init system passed on: its name and address.
+    pub(crate) given: Vec<(String, SocketAddr)>,
     /// Ports that were given up a moment ago.
     pub(crate) given_up: Vec<u16>,
     /// The admin socket's path is deleted at the end.
@@ -208,6 +210,7 @@ impl State {
             options,
             texts: texts.all().to_vec(),
             groups: Vec::new(),
+            given: Vec::new(),
             given_up: Vec::new(),
             deletes_admin: true,
             worker: None,
@@ -281,7 +284,7 @@ impl State {
         let workers = self.worker.iter().chain(&self.leaving).map(|one| 1 + usize::from(one.stranger));
         let instances = self.instances.values().flat_map(BTreeMap::values).filter(|one| one.stranger);
         let sockets = self.groups.iter().map(|group| group.sockets);
-        FIXED + workers.sum::<usize>() + instances.count() + sockets.sum::<usize>()
+        FIXED + workers.sum::<usize>() + instances.count() + sockets.sum::<usize>() + self.given.len()
     }
 }
 
@@ -289,7 +292,7 @@ impl State {
 const FIXED: usize = 3;
 
 /// A state with its descriptors: those that every one has; then of the worker and of those that leave the link, and the pidfd of
-/// one that is no child of ours; then the pidfds of such instances; then the sockets of each group.
+/// one that is no child of ours; then the pidfds of such instances; then the sockets of each group, and those that the init system passed on.
 #[derive(Debug)]
 pub(crate) struct Luggage {
     pub(crate) text: String,

@@ -141,7 +141,7 @@ impl Keeper {
         if self.upgrade.is_some() {
             return Err("another upgrade is under way".to_owned());
         }
-        if self.reloads.is_busy() {
+        if self.reloads.has_any() {
             return Err("a reload is under way; try again when it is done".to_owned());
         }
         if state::configuration(self.texts.all()).as_ref() != Ok(&self.options.config) {

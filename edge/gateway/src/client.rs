@@ -253,7 +253,7 @@ impl Client {
 
     /// No further request is waited for.
     fn is_to_close(&self, local: &Local) -> bool {
-        local.is_closing() || local.stay(self.listener) == Stay::Gone
+        local.is_refusing() || local.stay(self.listener) == Stay::Gone
     }
 
     /// Whether the client speaks TLS with us.

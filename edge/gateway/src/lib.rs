@@ -208,6 +208,7 @@ pub(crate) struct Orders {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) closing: bool,
+    pub(crate) refusing: bool,
     pub(crate) stop: bool,
     /// Connections are to leave for another worker.
     pub(crate) parting: Option<Arc<Parting>>,
@@ -297,6 +298,7 @@ impl Gateway {
             snapshot: Arc::new(first),
             routes: Arc::clone(&routes),
             closing: false,
+            refusing: false,
             stop: false,
             parting: None,
         };
@@ -429,10 +431,16 @@ impl Gateway {
         }
     }
 
-    /// Tells clients at their next answer that the connection ends, and closes idle ones. New connections are still
-    /// accepted (and told the same) until [`Gateway::stop`].
+    /// Tells clients at their next answer that the connection ends, and WebSockets to go. New connections are still accepted
+    /// (and told the same) until [`Gateway::stop`].
     pub fn begin_shutdown(&self) {
         self.orders.send_modify(|orders| orders.closing = true);
+    }
+
+    /// After [`Gateway::begin_shutdown`]: closes idle connections, and lets no request begin any more: who asks is answered
+    /// with 503 at once.
+    pub fn refuse(&self) {
+        self.orders.send_modify(|orders| orders.refusing = true);
     }
 
     /// Client connections that are open now.

@@ -59,6 +59,7 @@ pub(crate) struct Local {
     /// Connections leave for another worker.
     departure: RefCell<Option<Rc<Departure>>>,
     hands_over: Cell<bool>,
+    refusing: Cell<bool>,
     coarse: Cell<Duration>,
     epoch: Instant,
     /// The epoch, since 1970: asked anew with every sweep, for clocks are set.
@@ -105,6 +106,7 @@ impl Local {
             closing: Cell::new(None),
             departure: RefCell::default(),
             hands_over: Cell::new(false),
+            refusing: Cell::new(false),
             coarse: Cell::new(epoch.elapsed()),
             epoch,
             wall_epoch: Cell::new(since_1970(SystemTime::now()).saturating_sub(epoch.elapsed())),
@@ -248,7 +250,18 @@ impl Local {
     /// From now on every answer is its connection's last.
     pub(crate) fn close(&self) {
         self.closing.set(Some(self.now()));
+        self.watches.tunnels_leave(|_| true);
+    }
+
+    /// From now on no request begins, and nobody is waited for who is silent.
+    pub(crate) fn refuse(&self) {
+        self.refusing.set(true);
         self.watches.closing(|_| true);
+        self.watches.table_changed();
+    }
+
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.refusing.get()
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -139,12 +139,16 @@ async fn obey(
     acknowledge: channel::Sender<Generation>,
 ) {
     loop {
-        let Orders { snapshot, routes, closing, stop, parting } = orders.borrow_and_update().clone();
+        let Orders { snapshot, routes, closing, refusing, stop, parting } =
+            orders.borrow_and_update().clone();
         if stop {
             return;
         }
         if closing && !local.is_closing() {
             local.close();
+        }
+        if refusing && !local.is_refusing() {
+            local.refuse();
         }
         local.adopt(snapshot, &routes);
         while let Some(change) = changes.next(local.generation()) {

@@ -14,7 +14,7 @@ use super::{Leaving, PREPARE, Step, Upgrade};
 use crate::keeper::{Keeper, Running};
 use crate::lock::StateLock;
 use crate::signals::Signals;
-use crate::sockets::{Group, Held};
+use crate::sockets::Held;
 use crate::state::{self, Asked, Luggage, Serving, State, Texts};
 use crate::users::Users;
 use crate::worker::Worker;
@@ -32,6 +32,7 @@ impl Keeper {
     pub(super) fn pack_text(&self, asked: &Asked) -> String {
         let mut state = State::of(&self.options, &self.texts, asked.clone());
         (state.groups, state.given_up, state.deletes_admin) = self.held.to_state();
+        state.given = self.held.given().to_state();
         state.worker = self.worker.as_ref().map(|worker| worker.to_state(Duration::ZERO));
         let now = Instant::now();
         let leaving = self.leaving.iter();
@@ -95,7 +96,7 @@ impl Keeper {
         for process in self.instances.values().filter_map(|running| running.stranger.as_ref()) {
             descriptors.push(process.try_clone()?);
         }
-        for descriptor in self.held.groups().iter().flat_map(Group::descriptors) {
+        for descriptor in self.held.all_descriptors() {
             descriptors.push(descriptor.try_clone_to_owned()?);
         }
         Ok(Luggage { text: self.pack_text(asked), returned: returned.map(ToOwned::to_owned), descriptors })
@@ -209,7 +210,7 @@ fn unpack(luggage: &Luggage) -> Result<Parts, String> {
         instances.insert(id, Running { pid, port, revision, stranger });
     }
     let admin = state.deletes_admin.then(|| options.admin.clone());
-    let held = Held::taken(&state.groups, &state.given_up, descriptors, admin);
+    let held = Held::taken(&state.groups, (&state.given, &state.given_up), descriptors, admin);
     let texts = Texts::taken(state.texts.clone());
     Ok(Parts { options, users, held, lock, texts, worker, leaving, instances, state, other })
 }

@@ -160,6 +160,7 @@ impl Worker {
     /// The keeper has died. While everything ends, that goes on; otherwise nothing ends.
     pub(crate) fn lose_keeper(&mut self, now: Now) {
         self.line = None;
+        self.give_up_upgrades();
         if self.outlives_keeper(now) {
             return;
         }

@@ -42,6 +42,10 @@ const UNDER_WAY: &str = "everup is being upgraded; try again in a moment";
 /// What whoever waited for something is told when another worker has taken over.
 const MEANWHILE: &str = "everup was upgraded meanwhile, and goes on with it; ask again";
 
+/// What whoever waited for an upgrade is told when the keeper has died in it.
+const KEEPER_DIED: &str = "the keeper died during the upgrade: a worker serves on; start `everup run` again, and ask `everup \
+                           status` which version it is";
+
 /// So many may wait for an upgrade's outcome: all but one are refused anyway.
 const WAITING: usize = 16;
 
@@ -485,6 +489,15 @@ impl Worker {
             }
         }
         true
+    }
+
+    /// Without a keeper nobody learns what became of them, but for one that is done.
+    pub(crate) fn give_up_upgrades(&mut self) {
+        let done = self.upgrades.waits;
+        for (_, reply) in self.upgrades.asked.extract_if(.., |ask, _| Some(*ask) != done) {
+            // Whoever asked may be gone.
+            drop(reply.send(Err(Refusal::Conflict(KEEPER_DIED.to_owned()))));
+        }
     }
 
     fn on_upgraded(&mut self, ask: u64, refused: Option<String>, everup: String, worker_pid: u32) {

@@ -291,6 +291,73 @@ fn an_old_worker_that_dies_on_the_way_leaves_the_new_one_in_charge() {
 }
 
 #[test]
+fn an_old_worker_that_dies_as_it_takes_back_its_charge_is_replaced_by_the_old_binary() {
+    let mut everup = Everup::with(Config::runs(2)).start();
+    everup.wait_all_up();
+    let path = copy(everup.directory());
+    let (old, binary) = (worker(&everup), binary_of(everup.status().keeper_pid));
+    everup.arm("upgrade.ready", "error");
+    everup.arm("upgrade.take_back", "kill");
+    upgrade(&everup, &path);
+    until("the old worker is gone", || !old.is_alive());
+    let status =
+        everup.wait_until("another worker serves", |status| status.ready && status.worker_pid != old.pid);
+    until("the old binary is back", || binary_of(status.keeper_pid) == binary);
+    assert_eq!(binary_of(everup.status().worker_pid), binary);
+    assert_eq!(get(everup.address(), "/whoami").status, 200);
+    assert_eq!(upgrade(&everup, &path).code, Some(0));
+}
+
+/// Where the keeper can die: before the exec, after it, and between any two steps of the workers.
+const KEEPER: [&str; 8] = [
+    "upgrade.open",
+    "upgrade.exec",
+    "upgrade.resume",
+    "upgrade.arrive",
+    "upgrade.prepared",
+    "upgrade.yielded",
+    "upgrade.begun",
+    "upgrade.committed",
+];
+
+#[test]
+fn wherever_the_keeper_dies_one_worker_serves_on_and_the_next_keeper_takes_it_over() {
+    let mut everup = Everup::with(Config::runs(2)).start();
+    everup.wait_all_up();
+    let path = copy(everup.directory());
+    let before = pids(&everup);
+    let load = everup.load("/whoami").mode(Mode::Mixed).sending("POST", "x").start().unwrap();
+    for place in KEEPER {
+        everup.arm(place, "kill");
+        // Whoever asked learns nothing of what nobody decided.
+        upgrade(&everup, &path);
+        until("the keeper has died", || !everup.is_armed(place));
+        until("a worker serves without it", || everup.try_status().is_some_and(|status| status.keeper_gone));
+        let status = everup.status();
+        assert!(status.ready && pids(&everup) == before, "{place}: {status:?}");
+        let settled = load.settled();
+        until("the load goes on", || load.settled() > settled + 50);
+        everup.run_again();
+        let keeper = everup.keeper().pid;
+        let status = everup.wait_until("another keeper has taken over", |status| {
+            !status.keeper_gone && status.keeper_pid == keeper && status.leaving.is_empty()
+        });
+        assert_eq!(pids(&everup), before, "{place}");
+        // It is the only one: what it orders happens.
+        assert_eq!(everup.verb(&["drain", "shop", "shop-1"]).code, Some(0), "{place}");
+        assert_eq!(everup.verb(&["undrain", "shop", "shop-1"]).code, Some(0), "{place}");
+        assert_eq!(everup.status().worker_pid, status.worker_pid, "{place}");
+    }
+    let said = upgrade(&everup, &path);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(pids(&everup), before);
+    let ledger = load.stop().unwrap();
+    assert_eq!(ledger.lost(), 0, "{ledger}");
+    let stopped = everup.stop_with(Signal::TERM);
+    assert_eq!((stopped.code, stopped.left), (Some(0), Vec::new()), "{}", stopped.said);
+}
+
+#[test]
 fn a_worker_that_dies_soon_after_an_upgrade_is_replaced_and_the_old_one_still_counts() {
     let sample = Sample::start("a");
     let config = Config::shop([sample.address()]).set("drain = { time = \"20s\" }");

@@ -25,7 +25,6 @@ const ANSWER_TIME: Duration = Duration::from_secs(2);
 
 /// What happened.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, some in a second")]
 pub(super) enum Input {
     Key(KeyEvent),
     /// everup was looked at; or why it could not be.

@@ -405,6 +405,7 @@ impl Keeper {
         revision: &str,
         descriptors: Vec<OwnedFd>,
     ) -> Result<u32, String> {
+        everup_failpoint::hit("keeper.start");
         let run = order::check_start(&self.options.config, id, port, revision)?;
         if let Some(running) = self.instances.get(id) {
             return Err(format!("it runs already as process {}", running.pid));

@@ -124,6 +124,21 @@ fn what_changed_in_the_file_meanwhile_is_reloaded() {
 }
 
 #[test]
+fn a_file_with_mistakes_is_refused_and_the_worker_serves_on_for_a_better_one() {
+    let sample = Sample::start("a");
+    let config = || Config::shop([sample.address()]);
+    let mut everup = Everup::with(config()).start();
+    lose_keeper(&mut everup);
+    everup.configure(config().set("balance = \"leastconn\""));
+    everup.run_again();
+    everup.keeper_ended();
+    assert!(everup.said().contains("unknown value \"leastconn\""), "{}", everup.said());
+    assert_eq!((everup.status().keeper_gone, get(everup.address(), "/whoami").status), (true, 200));
+    everup.configure(config());
+    run_again(&mut everup);
+}
+
+#[test]
 fn a_second_everup_is_refused_while_a_keeper_lives_and_one_of_two_takes_over() {
     let mut everup = Everup::with(Config::runs(1)).start();
     let file = everup.config_file();

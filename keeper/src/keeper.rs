@@ -335,7 +335,9 @@ impl Keeper {
     fn watch_over_worker(&mut self) {
         let limit = self.options.config.node.watchdog.filter(|_| self.ending.is_none());
         let Some(worker) = self.worker.as_mut().filter(|worker| worker.lost.is_none()) else { return };
-        if let Some(why) = worker.watchdog.look(Instant::now(), worker.ready, limit) {
+        let trouble = worker.watchdog.look(Instant::now(), worker.ready, limit);
+        // Once killed, it may take the kernel a while.
+        if let Some(why) = trouble.filter(|_| !worker.condemned) {
             worker.condemn(&why);
         }
     }
@@ -466,7 +468,8 @@ impl Keeper {
             self.reloads.roll_back(&why);
         } else if let Some(Prepared { config, text, users, places, .. }) = self.reloads.commit(number) {
             let before = self.go_by(Earlier { config, text }, users, places);
-            self.fallback.changed(Instant::now(), before);
+            let is_another = before.text != self.options.config_text;
+            self.fallback.changed(Instant::now(), Some(before).filter(|_| is_another));
             self.tell(ToWorker::Committed { number });
         }
     }

@@ -132,7 +132,7 @@ fn a_file_with_mistakes_is_refused_and_the_worker_serves_on_for_a_better_one() {
     everup.configure(config().set("balance = \"leastconn\""));
     everup.run_again();
     everup.keeper_ended();
-    assert!(everup.said().contains("unknown value \"leastconn\""), "{}", everup.said());
+    until("the mistake is told", || everup.said().contains("unknown value \"leastconn\""));
     assert_eq!((everup.status().keeper_gone, get(everup.address(), "/whoami").status), (true, 200));
     everup.configure(config());
     run_again(&mut everup);

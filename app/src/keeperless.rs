@@ -175,6 +175,7 @@ impl Worker {
         self.journal.of_everup(now.wall, EventKind::KeeperGone, text);
         self.keeperless = Some(Keeperless::new(self.supervisor.instances(), &self.estate.state));
         self.look_after_processes(now);
+        self.fail_starts(now);
     }
 
     /// Nobody else ends what runs: looked at from now on by this process.
@@ -186,6 +187,19 @@ impl Worker {
             orphans.stop(now.time, grace.min(self.controller.patience()));
         }
         self.orphans = Some(orphans);
+    }
+
+    /// Nobody answers any more whether those that were asked for were started.
+    fn fail_starts(&mut self, now: Now) {
+        let is_asked_for = |change: &Change| {
+            matches!(change.phase, Phase::Starting | Phase::Stopping) && change.pid.is_none()
+        };
+        let asked: Vec<_> =
+            self.supervisor.instances().filter(is_asked_for).map(|change| change.id).collect();
+        for id in asked {
+            let refused = ToWorker::StartFailed { id, reason: GONE.to_owned() };
+            self.supervisor.handle(now.time, &refused);
+        }
     }
 
     /// Tells the supervisor who has ended: nobody else does.
@@ -250,6 +264,7 @@ impl Worker {
             tracing::error!(%error, keeper = keeper_pid, "cannot be taken over");
             return;
         }
+        everup_failpoint::hit("taken-over");
         self.line = Some(line);
         self.keeperless = None;
         (self.identity.config, self.identity.keeper_pid) = (config_path, keeper_pid);

@@ -660,6 +660,7 @@ impl Worker {
             turned_away: self.gateway.as_ref().map(Gateway::turned_away).unwrap_or_default(),
             generation: self.controller.generation().0,
             worker_restarts: self.identity.worker_restarts,
+            keeper_gone: self.line.is_none(),
             dropped_lines: gateway.map_or(0, Gateway::dropped_lines),
             wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
         };

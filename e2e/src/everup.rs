@@ -277,8 +277,21 @@ impl Everup {
     /// # Panics
     /// When it is dead already.
     pub fn kill_keeper(&mut self) {
-        self.kept.extend(descendants(self.keeper.id()));
+        self.keep();
         self.keeper().kill();
+        self.keeper_ended();
+    }
+
+    /// What is below the keeper now is killed when the test lets go, whatever becomes of the keeper.
+    pub fn keep(&mut self) {
+        self.kept.extend(descendants(self.keeper.id()));
+    }
+
+    /// Waits until the keeper has ended by itself. See [`Everup::keep`].
+    ///
+    /// # Panics
+    /// When it cannot be waited for.
+    pub fn keeper_ended(&mut self) {
         self.keeper.wait().expect("a child can be waited for");
     }
 

@@ -124,6 +124,21 @@ fn what_changed_in_the_file_meanwhile_is_reloaded() {
 }
 
 #[test]
+fn a_file_with_mistakes_is_refused_and_the_worker_serves_on_for_a_better_one() {
+    let sample = Sample::start("a");
+    let config = || Config::shop([sample.address()]);
+    let mut everup = Everup::with(config()).start();
+    lose_keeper(&mut everup);
+    everup.configure(config().set("balance = \"leastconn\""));
+    everup.run_again();
+    everup.keeper_ended();
+    until("the mistake is told", || everup.said().contains("unknown value \"leastconn\""));
+    assert_eq!((everup.status().keeper_gone, get(everup.address(), "/whoami").status), (true, 200));
+    everup.configure(config());
+    run_again(&mut everup);
+}
+
+#[test]
 fn a_second_everup_is_refused_while_a_keeper_lives_and_one_of_two_takes_over() {
     let mut everup = Everup::with(Config::runs(1)).start();
     let file = everup.config_file();
@@ -192,4 +207,54 @@ fn a_keeper_with_more_rights_takes_over_a_worker_of_another_user() {
     assert_eq!(everup.verb(&["drain", "shop", "shop-1"]).code, Some(0));
     let stopped = everup.stop_with(Signal::TERM);
     assert_eq!((stopped.code, stopped.left.len()), (Some(0), 0), "{}", stopped.said);
+}
+
+#[test]
+fn a_keeper_that_dies_while_it_starts_an_instance_leaves_none_behind_that_is_never_started() {
+    let mut everup = Everup::with(Config::runs(2)).start();
+    everup.wait_all_up();
+    everup.keep();
+    let killed = everup.instance_process("shop-1");
+    everup.arm("keeper.start", "kill");
+    killed.kill();
+    everup.keeper_ended();
+    until("the worker waits for a keeper", || {
+        everup.instance("shop-1").reason.contains("the keeper is gone")
+    });
+    run_again(&mut everup);
+    everup.wait_all_up();
+}
+
+#[test]
+fn a_keeper_that_dies_while_it_takes_over_leaves_everything_to_the_next_one() {
+    let mut everup = Everup::with(Config::runs(2)).start();
+    everup.wait_all_up();
+    let (before, worker) = (pids(&everup), everup.status().worker_pid);
+    let load = everup.load("/echo").mode(Mode::Mixed).sending("POST", "a book").start().unwrap();
+    lose_keeper(&mut everup);
+    for step in ["adopt.knocked", "adopt.told", "adopt.checked"] {
+        everup.arm(step, "kill");
+        everup.run_again();
+        everup.keeper_ended();
+        assert!(!everup.is_armed(step), "{step}");
+        until("the worker waits for a keeper", || everup.status().keeper_gone);
+    }
+    let status = run_again(&mut everup);
+    assert_eq!((status.worker_pid, pids(&everup)), (worker, before));
+    let ledger = load.stop().unwrap();
+    assert_eq!(ledger.lost(), 0, "{ledger}\n{}", everup.said());
+}
+
+#[test]
+fn a_worker_that_dies_when_it_was_taken_over_is_replaced_with_the_same_sockets() {
+    let mut everup = Everup::with(Config::runs(1)).start();
+    everup.wait_all_up();
+    let (before, address) = (pids(&everup), everup.address());
+    let worker = lose_keeper(&mut everup).worker_pid;
+    everup.arm("taken-over", "kill");
+    everup.run_again();
+    let status =
+        everup.wait_until("another worker serves", |status| status.worker_pid != worker && status.ready);
+    assert_eq!((status.worker_restarts, pids(&everup), everup.address()), (1, before, address));
+    assert_eq!(get(address, "/whoami").status, 200);
 }

@@ -80,9 +80,11 @@ pub(crate) fn adopt(
 ) -> Result<Option<Adopted>, KeeperError> {
     let path = options.state.join("worker.sock");
     let Some((link, peer)) = knock(&path)? else { return Ok(None) };
+    everup_failpoint::hit("adopt.knocked");
     let refuse = |why: String| KeeperError::Adoption { pid: peer.pid, why };
     let process = known(peer, users).map_err(refuse)?;
     let Some(claimed) = ask(&link, options, peer)? else { return Ok(None) };
+    everup_failpoint::hit("adopt.told");
     let Claimed { restarts, text, sockets, lock, instances, notes } = claimed;
     let running =
         config::parse(&text).map_err(|_| refuse("its configuration cannot be read by this everup".into()))?;
@@ -103,6 +105,7 @@ pub(crate) fn adopt(
     options.threads = threads;
     options.config = runs_by(running, &options.config);
     options.config_text = text;
+    everup_failpoint::hit("adopt.checked");
     Ok(Some(Adopted { worker, held, lock, instances: known, notes, restarts }))
 }
 

@@ -43,12 +43,15 @@ impl Fallback {
         Self { earlier: None, since: Instant::now(), deaths: 0, warning: None }
     }
 
-    /// Another configuration runs. The last that has proved itself is kept, which need not be the last.
-    pub(crate) fn changed(&mut self, now: Instant, before: Earlier) {
+    /// A reload was taken; `before` is what ran, if that was something else. The last that has proved itself is kept, which
+    /// need not be the last.
+    pub(crate) fn changed(&mut self, now: Instant, before: Option<Earlier>) {
+        self.warning = None;
+        let Some(before) = before else { return };
         if self.earlier.is_none() || now >= self.since + PROBATION {
             self.earlier = Some(before);
         }
-        (self.since, self.deaths, self.warning) = (now, 0, None);
+        (self.since, self.deaths) = (now, 0);
     }
 
     /// A worker died by itself. Some: this configuration is to take the place of the one that runs.
@@ -88,13 +91,13 @@ mod tests {
         let now = Instant::now();
         let mut fallback = Fallback::new();
         assert_eq!(falls_back_to(&mut fallback, now), None);
-        fallback.changed(now, configuration("good"));
+        fallback.changed(now, Some(configuration("good")));
         assert_eq!([(); 2].map(|()| falls_back_to(&mut fallback, now)), [None, None]);
         assert_eq!(falls_back_to(&mut fallback, now).as_deref(), Some("good"));
         assert!(fallback.warning.as_ref().unwrap().contains("3 workers died"));
         // There is no other: it is tried again and again.
         assert_eq!([(); 3].map(|()| falls_back_to(&mut fallback, now)), [None, None, None]);
-        fallback.changed(now, configuration("good"));
+        fallback.changed(now, Some(configuration("good")));
         assert_eq!(fallback.warning, None);
     }
 
@@ -102,7 +105,7 @@ mod tests {
     fn a_configuration_that_ran_for_a_while_has_proved_itself() {
         let now = Instant::now();
         let mut fallback = Fallback::new();
-        fallback.changed(now, configuration("old"));
+        fallback.changed(now, Some(configuration("old")));
         for minutes in 1..5 {
             assert_eq!(falls_back_to(&mut fallback, now + minutes * PROBATION), None);
         }
@@ -112,13 +115,21 @@ mod tests {
     fn of_several_changes_in_a_row_the_one_that_had_proved_itself_comes_back() {
         let now = Instant::now();
         let mut fallback = Fallback::new();
-        fallback.changed(now, configuration("good"));
-        fallback.changed(now, configuration("hardly tried"));
+        fallback.changed(now, Some(configuration("good")));
+        fallback.changed(now, Some(configuration("hardly tried")));
         let died = [(); 3].map(|()| falls_back_to(&mut fallback, now));
         assert_eq!(died[2].as_deref(), Some("good"));
-        fallback.changed(now, configuration("good"));
-        fallback.changed(now + PROBATION, configuration("better"));
+        fallback.changed(now, Some(configuration("good")));
+        fallback.changed(now + PROBATION, Some(configuration("better")));
         let died = [(); 3].map(|()| falls_back_to(&mut fallback, now + PROBATION));
         assert_eq!(died[2].as_deref(), Some("better"));
+    }
+
+    #[test]
+    fn a_reload_that_changes_nothing_is_no_change_to_come_back_from() {
+        let now = Instant::now();
+        let mut fallback = Fallback::new();
+        fallback.changed(now, None);
+        assert_eq!([(); 3].map(|()| falls_back_to(&mut fallback, now)), [None, None, None]);
     }
 }

@@ -360,7 +360,9 @@ impl Keeper {
     fn watch_over_worker(&mut self) {
         let limit = self.options.config.node.watchdog.filter(|_| self.ending.is_none());
         let Some(worker) = self.worker.as_mut().filter(|worker| worker.lost.is_none()) else { return };
-        if let Some(why) = worker.watchdog.look(Instant::now(), worker.ready, limit) {
+        let trouble = worker.watchdog.look(Instant::now(), worker.ready, limit);
+        // Once killed, it may take the kernel a while.
+        if let Some(why) = trouble.filter(|_| !worker.condemned) {
             worker.condemn(&why);
         }
     }
@@ -434,6 +436,7 @@ impl Keeper {
         revision: &str,
         descriptors: Vec<OwnedFd>,
     ) -> Result<u32, String> {
+        everup_failpoint::hit("keeper.start");
         let run = order::check_start(&self.options.config, id, port, revision)?;
         if let Some(running) = self.instances.get(id) {
             return Err(format!("it runs already as process {}", running.pid));
@@ -517,7 +520,8 @@ impl Keeper {
             let mut texts = self.texts.clone();
             texts.push(text.clone());
             let before = self.go_by(Earlier { config, text, texts }, users, places);
-            self.fallback.changed(Instant::now(), before);
+            let is_another = before.text != self.options.config_text;
+            self.fallback.changed(Instant::now(), Some(before).filter(|_| is_another));
             self.tell(ToWorker::Committed { number });
         }
     }

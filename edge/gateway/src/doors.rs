@@ -80,7 +80,7 @@ impl Doors {
                     protocol: Cell::new(protocol),
                     tls: RefCell::new(tls),
                     closing: Cell::new(false),
-                    held: Cell::new(local.hands_over()),
+                    held: Cell::new(local.holds_doors()),
                     waker: RefCell::default(),
                 });
                 self.doors.insert(address, Rc::clone(&door));

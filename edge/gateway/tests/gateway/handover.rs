@@ -748,6 +748,60 @@ fn clients_that_never_stop_asking_see_nothing_of_three_workers_after_each_other(
     assert_eq!(origin.count(), asked * 2);
 }
 
+/// Asks again and again until told to stop. Whether its connection has ended.
+fn asks(mut client: Wire, number: usize, stop: &AtomicBool) -> bool {
+    for asked in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let expected = format!("/{number}/{asked}");
+        let answer = if client.try_send(get(&expected)) { client.try_answer("GET") } else { None };
+        match answer {
+            Some(answer) => assert_eq!(answer.text(), expected),
+            None => return true,
+        }
+    }
+    false
+}
+
+#[test]
+fn when_the_new_worker_ends_in_the_middle_nobody_but_those_it_had_taken_notices() {
+    let origin = Origin::answering(|request| ok(request.path()));
+    let mut old = before([&origin]).with_successors().threads(2).start();
+    let idle: Vec<Wire> = (0..400).map(|_| old.connect()).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let busy: Vec<_> = (0..20)
+        .map(|number| {
+            let (client, stop) = (old.connect(), Arc::clone(&stop));
+            thread::spawn(move || asks(client, number, &stop))
+        })
+        .collect();
+    until("they are busy", || requests(&old) > 200);
+    let mut taken = 0;
+    for _ in 0..3 {
+        let mut new = old.successor(|_| {});
+        let (leaving, taking) = hand_over(&old, &new);
+        until("some have gone", || leaving.progress().moved.total() > 0);
+        new.stop();
+        let moves = |stage| matches!(stage, At::Greeting | At::Moving);
+        until("it is noticed", || !moves(leaving.progress().stage));
+        assert!(leaving.progress().moved.idle <= taking.progress().taken.idle);
+        taken += taking.progress().taken.idle;
+        old.gateway().take_back();
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut ended = busy.into_iter().map(|one| one.join().unwrap()).filter(|ended| *ended).count();
+    for mut client in idle {
+        let answer = if client.try_send(get("/idle")) { client.try_answer("GET") } else { None };
+        ended += usize::from(answer.is_none());
+        assert!(
+            answer.is_none_or(|answer| answer.text() == "/idle" && answer.header("Connection").is_none())
+        );
+    }
+    assert!(ended as u64 <= taken, "{ended} have ended, {taken} were taken");
+    old.stop();
+}
+
 #[test]
 fn who_waits_at_the_door_while_nobody_lets_anybody_in_is_served_by_the_next_worker() {
     let origin = Origin::named("a");

@@ -85,7 +85,7 @@ impl Doors {
                     tls: RefCell::new(tls),
                     closing: Cell::new(false),
                     shared: Cell::new(false),
-                    held: Cell::new(local.hands_over()),
+                    held: Cell::new(local.holds_doors()),
                     waker: RefCell::default(),
                 });
                 self.doors.insert(address, Rc::clone(&door));

@@ -38,7 +38,8 @@ pub enum Stage {
     Settled,
     /// The two cannot talk, for this reason. Nothing has changed.
     Refused(String),
-    /// The line ended too early, for this reason. What was not taken stays where it was.
+    /// The line ended too early, for this reason. What was not taken stays where it was, as if nothing had been; but the old
+    /// side lets nobody in until [`Gateway::take_back`].
     Broken(String),
 }
 

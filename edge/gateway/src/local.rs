@@ -222,7 +222,7 @@ impl Local {
             self.watches.tunnels_leave(|key| table.leaves(key));
         }
         for instance in table.instances() {
-            instance.pool.set_open(instance.takes() && !self.hands_over());
+            instance.pool.set_open(instance.takes() && !self.holds_doors());
             if instance.table.state == Availability::Down {
                 down.push(instance.key());
             }
@@ -275,6 +275,12 @@ impl Local {
 
     /// Whether connections leave for another worker.
     pub(crate) fn hands_over(&self) -> bool {
+        self.holds_doors() && self.departure.borrow().as_ref().is_some_and(|departure| !departure.is_over())
+    }
+
+    /// Whether nobody is let in, because that is another worker's business now: also when that has ended, until it is told
+    /// otherwise.
+    pub(crate) fn holds_doors(&self) -> bool {
         self.hands_over.get()
     }
 
@@ -302,7 +308,7 @@ impl Local {
         self.hands_over.set(departure.is_some());
         self.departure.replace(departure);
         for instance in self.table().instances() {
-            instance.pool.set_open(instance.takes() && !self.hands_over());
+            instance.pool.set_open(instance.takes() && !self.holds_doors());
         }
         self.watches.all_stay();
         self.watches.leaving();

@@ -159,7 +159,7 @@ async fn obey(
             }
         }
         if local.part(parting.as_ref(), || doors.listeners()) {
-            doors.hold(local.hands_over());
+            doors.hold(local.holds_doors());
             parting.iter().for_each(|parting| parting.on_thread());
         }
         drop(parting);

@@ -172,8 +172,8 @@ impl<'a> WebSocket<'a> {
     /// Looks its instance up in a new table: does it leave, does it stay after all?
     fn look_up(&mut self, now: Time, to_instance: &mut Flow, to_client: &mut Flow) {
         let closing = self.local.closing_since();
-        let left_behind =
-            self.local.departure().filter(|_| self.watch.stays()).map(|departure| departure.since);
+        let departure = if self.watch.stays() { self.local.departure() } else { None };
+        let left_behind = departure.filter(|one| !one.is_over()).map(|departure| departure.since);
         let seen = Some((self.local.generation(), closing.is_some(), left_behind.is_some()));
         if seen == self.looked_up {
             return;

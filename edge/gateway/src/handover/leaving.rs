@@ -94,6 +94,11 @@ impl Departure {
         Arc::ptr_eq(&self.parting, parting)
     }
 
+    /// Nobody is there any more who could take anything.
+    pub(crate) fn is_over(&self) -> bool {
+        self.parting.is_over()
+    }
+
     /// Looks whether all is done.
     pub(crate) fn look(&self, connections: usize, staying: u64) {
         if connections as u64 <= staying {

@@ -27,6 +27,9 @@ pub(super) enum Ended {
     /// The other side has closed, or died.
     #[error("the other worker has ended")]
     Gone,
+    /// This side has come to its end.
+    #[error("this worker stops")]
+    Stops,
     /// It says what makes no sense.
     #[error("the other worker says what this one does not understand: {0}")]
     Malformed(#[from] Malformed),

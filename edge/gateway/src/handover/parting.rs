@@ -45,6 +45,7 @@ pub(crate) struct Parting {
     stage: Arc<channel::Sender<Stage>>,
     /// Threads that have not stopped accepting yet.
     accepting: AtomicUsize,
+    pending: Arc<Pending>,
 }
 
 impl Parting {
@@ -53,6 +54,11 @@ impl Parting {
         if self.accepting.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.change(&Stage::Greeting, Stage::Moving);
         }
+    }
+
+    /// Nobody is there any more who could take anything.
+    pub(crate) fn is_over(&self) -> bool {
+        self.pending.over.load(Ordering::Relaxed)
     }
 
     /// Nothing is left that may move.
@@ -75,7 +81,7 @@ impl Parting {
 #[derive(Debug, Default)]
 struct Pending {
     offers: Mutex<HashMap<u64, (Kind, oneshot::Sender<Verdict>)>>,
-    /// The other side has ended the line.
+    /// The line has ended.
     over: AtomicBool,
     /// We have.
     ended_here: AtomicBool,
@@ -102,6 +108,13 @@ impl Pending {
         let (kind, answer) = self.lock().remove(&number)?;
         let _ = answer.send(verdict);
         Some(kind)
+    }
+
+    /// The other side may take what it was sent; nobody will know.
+    fn leave_to_them(&self) {
+        let mut offers = self.lock();
+        self.over.store(true, Ordering::Relaxed);
+        offers.clear();
     }
 
     /// The other side hears nothing any more: what it has not taken is ours.
@@ -136,7 +149,8 @@ pub(super) fn begin(
             }
         }
         let accepting = AtomicUsize::new(threads);
-        let parting = Arc::new(Parting { offers, stage: Arc::clone(&stage), accepting });
+        let (stage_told, over) = (Arc::clone(&stage), Arc::clone(&pending));
+        let parting = Arc::new(Parting { offers, stage: stage_told, accepting, pending: over });
         orders.send_modify(|orders| orders.parting = Some(parting));
         // The threads go by what they were told; that they end when nobody can tell them more is their business.
         drop(orders);
@@ -151,7 +165,7 @@ pub(super) fn begin(
             // It may be alive and take what it was sent. Nobody gets an answer.
             _ => {
                 line.end();
-                pending.lock().clear();
+                pending.leave_to_them();
             }
         }
         stage.send_replace(Stage::Broken(ended.to_string()));

@@ -114,10 +114,11 @@ impl Taker {
             };
             let (number, kind) = (connection.number, connection.what.kind());
             let thread = &self.threads[thread];
-            let resolved = match thread.is_closed() {
-                true => Err(Refused::Other),
-                false => self.resolve(connection, held, sockets),
-            };
+            if thread.is_closed() {
+                // Without an answer it goes back, and so does all that comes after it.
+                return Ended::Stops;
+            }
+            let resolved = self.resolve(connection, held, sockets);
             let refused = resolved.as_ref().err().copied();
             match line.say(&Message::Answer(Answer { number, refused })) {
                 // An old worker that has died while it waited for the answer has left the connection to us.

@@ -312,6 +312,10 @@ impl Worker {
             Charge::Leaves(leaves) => {
                 // Another successor knows nothing yet.
                 (leaves.line, leaves.told) = (line, None);
+                let is_broken = |moves: &HandOver| matches!(moves.progress().stage, Stage::Broken(_));
+                if leaves.moves.as_ref().is_some_and(is_broken) {
+                    self.move_again();
+                }
                 return;
             }
             Charge::Yielded(_) => {}
@@ -344,6 +348,14 @@ impl Worker {
             leaves.moves = Some(moves);
         } else {
             self.keep_connections();
+        }
+    }
+
+    /// What the last successor had not taken goes to the next one.
+    fn move_again(&mut self) {
+        let again = self.hand_over_connections();
+        if let (Some(again), Charge::Leaves(leaves)) = (again, &mut self.charge) {
+            leaves.moves = Some(again);
         }
     }
 

@@ -373,7 +373,10 @@ fn a_worker_that_dies_soon_after_an_upgrade_is_replaced_and_the_old_one_still_co
     });
     assert_eq!(binary_of(status.worker_pid), path);
     assert_eq!(flying.answer().status, 200);
+    // Long before the drain time is over: its connection has moved to the worker that took the dead one's place.
     everup.wait_until("the old worker is gone", |status| status.leaving.is_empty());
+    flying.send(GET);
+    assert_eq!(flying.answer().status, 200);
 }
 
 #[test]

@@ -202,7 +202,13 @@ impl Link {
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(DESCRIPTORS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = flags | RecvFlags::CMSG_CLOEXEC;
-        let result = retry(|| recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags));
+        let mut receive =
+            || retry(|| recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags));
+        // A peer that died with something unread is told as a reset, once, before its last words.
+        let result = match receive() {
+            Err(Errno::CONNRESET) => receive(),
+            other => other,
+        };
         let message = match result {
             Ok(message) => message,
             Err(Errno::AGAIN) => return Ok(Received::Nothing),

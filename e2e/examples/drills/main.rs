@@ -20,6 +20,7 @@ mod overload;
 mod promise;
 mod python;
 mod reload;
+mod upgrade;
 mod websocket;
 
 const USAGE: &str = "\
@@ -31,6 +32,7 @@ usage: drills instances [SECONDS]   instances killed, stopped, frozen and starte
        drills flat [CONNECTIONS]    1,000 routes, 1,000 instances, idle connections: lookups and memory (10000)
        drills crash [KILLS]         the worker killed under load (50), then the keeper, two times for each five of these
        drills reload [RELOADS]      the configuration reloaded under load, in every way (300)
+       drills upgrade [UPGRADES]    everup goes on as another binary under load (50)
        drills overload [SECONDS]    twice the load that a service can carry (20)
        drills cookies               a million forged cookies
        drills differential [COUNT]  where requests end, beside llhttp and h11 (200000; needs node, python3 with h11)
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         "flat" => flat::run(number.unwrap_or(10_000)),
         "crash" => crash::run(number.unwrap_or(50), seed, true),
         "reload" => reload::run(number.unwrap_or(300)),
+        "upgrade" => upgrade::run(number.unwrap_or(50)),
         "differential" => differential::run(number.unwrap_or(200_000), seed, None),
         _ => {
             eprintln!("{USAGE}");

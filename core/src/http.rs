@@ -16,7 +16,7 @@ pub mod response;
 mod scan;
 mod trace;
 
-pub use head::{HEADER_COUNT, Headers, Storage, Version};
+pub use head::{HEADER_COUNT, Headers, Storage, Version, head_may_end};
 
 /// What a parser says of the bytes so far.
 #[derive(Debug, PartialEq, Eq)]

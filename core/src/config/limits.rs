@@ -36,7 +36,8 @@ section! {
             default "unlimited",
             because "many users may share an address (an office, a mobile network): only you know how many";
         /// The most TLS handshakes under way at a time, over all listeners. Further connections to https listeners wait in
-        /// the queue of the kernel. A handshake takes at most `head_time`.
+        /// the queue of the kernel, and a client that is silent for 1 s in its handshake is not waited for. A handshake takes
+        /// at most `head_time`.
         pub handshakes: usize = integer(1..=1_000_000), default 2000,
             because "a handshake costs the most CPU of all; a flood of them must leave room for those who are in";
     }

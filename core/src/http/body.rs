@@ -1,7 +1,10 @@
 //! Where a body ends, whatever its framing: the reader of a connection asks how many of the bytes it has belong to
 //! the body, and passes on just those.
 
+use std::sync::Arc;
+
 use super::chunked::ChunkScanner;
+use super::edit::HeadEdits;
 use super::{Framing, Malformed};
 
 /// The rest of a body.
@@ -18,10 +21,15 @@ pub enum Body {
 impl Body {
     /// The whole of a body that is framed so.
     pub fn new(framing: Framing) -> Self {
+        Self::edited(framing, None)
+    }
+
+    /// The same, of a message whose head was edited so.
+    pub fn edited(framing: Framing, edits: Option<&Arc<HeadEdits>>) -> Self {
         match framing {
             Framing::Empty => Self::Length(0),
             Framing::Length(bytes) => Self::Length(bytes),
-            Framing::Chunked => Self::Chunked(Box::default()),
+            Framing::Chunked => Self::Chunked(Box::new(ChunkScanner::new(edits.map(Arc::clone)))),
             Framing::UntilClose => Self::UntilClose,
         }
     }

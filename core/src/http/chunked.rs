@@ -11,7 +11,10 @@
 //!                            └──────────────────────────────────────────────────────────────┘
 //! ```
 
+use std::sync::Arc;
+
 use super::Malformed;
+use super::edit::HeadEdits;
 
 /// Hexadecimal digits of a chunk's size: 15 are 2^60 - 1 bytes, and leading zeros come to an end.
 const SIZE_DIGITS: u8 = 15;
@@ -42,6 +45,8 @@ pub struct ChunkScanner {
     state: State,
     name: Name,
     trailer_bytes: u16,
+    /// What was done to the head that the body belongs to.
+    edits: Option<Arc<HeadEdits>>,
 }
 
 /// Named for what is expected next.
@@ -70,15 +75,22 @@ struct Name {
 
 impl Default for ChunkScanner {
     fn default() -> Self {
-        Self {
-            state: State::Size { digits: 0, value: 0 },
-            name: Name { bytes: [0; TRAILER_NAME_BYTES], length: 0 },
-            trailer_bytes: 0,
-        }
+        Self::new(None)
     }
 }
 
 impl ChunkScanner {
+    /// Of a body whose head was edited so. Fields that were set or left out there must not come late either: some
+    /// applications take trailers for header fields.
+    pub fn new(edits: Option<Arc<HeadEdits>>) -> Self {
+        Self {
+            state: State::Size { digits: 0, value: 0 },
+            name: Name { bytes: [0; TRAILER_NAME_BYTES], length: 0 },
+            trailer_bytes: 0,
+            edits,
+        }
+    }
+
     /// Whether the last byte of the body was scanned.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
@@ -151,13 +163,21 @@ impl ChunkScanner {
                 self.name.length = 0;
                 self.name.push(byte).then_some(State::TrailerName)
             }
-            (State::TrailerName, b':') => self.name.may_trail().then_some(State::TrailerValue),
+            (State::TrailerName, b':') => self.may_trail().then_some(State::TrailerValue),
             (State::TrailerName, _) => self.name.push(byte).then_some(State::TrailerName),
             (State::TrailerValue, b'\r') => Some(State::TrailerLf),
             (State::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => Some(State::TrailerValue),
             (State::TrailerLf, b'\n') => Some(State::TrailerStart),
             (_, _) => None,
         }
+    }
+
+    fn may_trail(&self) -> bool {
+        let name = &self.name.bytes[..self.name.length];
+        !name.starts_with(b"x-forwarded-")
+            && !super::head::is_claimed(name)
+            && !NOT_IN_TRAILERS.iter().any(|forbidden| forbidden.as_bytes() == name)
+            && !self.edits.as_ref().is_some_and(|edits| edits.leave_out(name))
     }
 }
 
@@ -171,12 +191,5 @@ impl Name {
         self.bytes[self.length] = byte.to_ascii_lowercase();
         self.length += 1;
         true
-    }
-
-    fn may_trail(&self) -> bool {
-        let name = &self.bytes[..self.length];
-        !name.starts_with(b"x-forwarded-")
-            && !super::head::is_claimed(name)
-            && !NOT_IN_TRAILERS.iter().any(|forbidden| forbidden.as_bytes() == name)
     }
 }

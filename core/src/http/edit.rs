@@ -27,8 +27,8 @@ impl HeadEdits {
 
     /// Whether lines of the field `name` are left out. `X_User` counts as `X-User`: many applications get both as one
     /// variable (CGI, WSGI), and a client must not pass by what is set here.
-    pub(super) fn leave_out(&self, name: &str) -> bool {
-        self.left_out.iter().any(|edited| is_same(edited.as_bytes(), name.as_bytes()))
+    pub(super) fn leave_out(&self, name: &[u8]) -> bool {
+        self.left_out.iter().any(|edited| is_same(edited.as_bytes(), name))
     }
 
     /// Whether a line of the field `name` is added.

@@ -100,7 +100,7 @@ pub fn changed_request(
             if drops_trace && is_trace(name) {
                 return Keep::Drop;
             }
-            if edits.is_some_and(|edits| edits.leave_out(name)) {
+            if edits.is_some_and(|edits| edits.leave_out(name.as_bytes())) {
                 return Keep::Drop;
             }
             match (without_cookie, keep_in_request(request, name)) {
@@ -220,7 +220,7 @@ pub fn edited_response(
         let keep = if switching && name.eq_ignore_ascii_case("upgrade") {
             true
         } else if answer.client == Version::Http10 && name.eq_ignore_ascii_case("transfer-encoding")
-            || edits.is_some_and(|edits| edits.leave_out(name))
+            || edits.is_some_and(|edits| edits.leave_out(name.as_bytes()))
         {
             false
         } else {
@@ -253,8 +253,9 @@ const HSTS: &str = "Strict-Transport-Security";
 
 /// Whether the instance or the route has its say about https already.
 fn has_hsts(response: &Response<'_, '_>, edits: Option<&HeadEdits>) -> bool {
-    let edited = |judge: fn(&HeadEdits, &str) -> bool| edits.is_some_and(|edits| judge(edits, HSTS));
-    edited(HeadEdits::writes) || response.headers.first(HSTS).is_some() && !edited(HeadEdits::leave_out)
+    let writes = edits.is_some_and(|edits| edits.writes(HSTS));
+    let leaves_out = edits.is_some_and(|edits| edits.leave_out(HSTS.as_bytes()));
+    writes || response.headers.first(HSTS).is_some() && !leaves_out
 }
 
 /// What happens to a header line.

@@ -29,6 +29,14 @@ pub(super) struct Line {
     pub(super) value_end: usize,
 }
 
+/// Whether a head of which `seen` bytes were looked at before may end in the others: who reads one that comes in pieces
+/// asks this first, for parsing it again with each would let a slow sender cost us its square.
+pub fn head_may_end(head: &[u8], seen: usize) -> bool {
+    // The line before the empty one may be known already.
+    let head = &head[seen.saturating_sub(2)..];
+    memchr::memchr_iter(b'\n', head).any(|at| matches!(head[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
+}
+
 /// HTTP/1.0 or HTTP/1.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {

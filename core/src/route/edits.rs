@@ -1,6 +1,8 @@
 //! A route's edits, worked out once: lines as they are written, and the beginning of the path. What may be edited the
 //! configuration has judged.
 
+use std::sync::Arc;
+
 use crate::config::{self, Piece, Prefix, Redirect};
 use crate::http::edit::HeadEdits;
 use crate::http::request::Request;
@@ -11,7 +13,7 @@ use super::without_port;
 #[derive(Clone, Debug)]
 pub struct Edits {
     /// In the request's header lines.
-    pub request: Option<HeadEdits>,
+    pub request: Option<Arc<HeadEdits>>,
     /// In the answer's header lines.
     pub response: Option<HeadEdits>,
     prefix: Option<Prefix>,
@@ -24,7 +26,8 @@ impl Edits {
         let head = |config::FieldEdits { set, add, remove }: &config::FieldEdits| {
             Some(HeadEdits::new(set, add, remove)).filter(|edits| !edits.is_empty())
         };
-        let edits = Self { request: head(request), response: head(response), prefix: prefix.clone() };
+        let request = head(request).map(Arc::new);
+        let edits = Self { request, response: head(response), prefix: prefix.clone() };
         let nothing = edits.request.is_none() && edits.response.is_none() && edits.prefix.is_none();
         (!nothing).then_some(edits)
     }

@@ -15,7 +15,7 @@ use everup_core::config::{Balance, SendProxy, Timeout};
 use everup_core::exchange::Failure;
 use everup_core::http::body::Body;
 use everup_core::http::response::{self, Response};
-use everup_core::http::{Framing, Parsed, Version, forward};
+use everup_core::http::{Framing, Parsed, Version, forward, head_may_end};
 use everup_core::websocket::Frames;
 
 use crate::buffers::SCRATCH_BYTES;
@@ -337,7 +337,11 @@ impl Attempt<'_> {
         let mut bytes = &scratch[..read];
         let joined;
         if !held.is_empty() {
+            let seen = held.len();
             held.extend_from_slice(bytes);
+            if held.len() <= ANSWER_HEAD_BYTES && !head_may_end(held, seen) {
+                return Ok(Next::ReadMore);
+            }
             joined = std::mem::take(held);
             bytes = &joined;
         }
@@ -558,7 +562,8 @@ impl Attempt<'_> {
         let rest = &bytes[head.head_bytes..];
         self.send_to_client(&out, rest)?;
         self.local.buffers.give(out);
-        if websocket::is_opened_by(head.headers) {
+        // While a body is still to come, nobody can tell where the first frame of the client begins.
+        if websocket::is_opened_by(head.headers) && self.pump.is_done() {
             self.websocket.insert(Frames::default()).take(rest);
         }
         judge::on_answer(self.local, &self.incoming.service, self.instance, head.status);

@@ -14,7 +14,7 @@ use everup_core::config::{ListenerRedirect, Redirect};
 use everup_core::http::body::Body;
 use everup_core::http::request::{self, Request};
 use everup_core::http::response::Asked;
-use everup_core::http::{Framing, Parsed, Version, forward};
+use everup_core::http::{Framing, Parsed, Version, forward, head_may_end};
 use everup_core::proxy_protocol::{Ends, Fields, Shown, Tls};
 use everup_core::route::{self, Edits, Goes};
 
@@ -538,7 +538,7 @@ impl Client {
         let target = edits.as_ref().and_then(|edits| edits.target(request.target));
         let written =
             self.write_head(local, &mut out, (request, bytes), &service, edits.as_deref(), target.as_deref());
-        let mut body = Body::new(request.framing);
+        let mut body = Body::edited(request.framing, edits.as_ref().and_then(|edits| edits.request.as_ref()));
         let rest = &bytes[request.head_bytes..];
         let mut content = 0;
         let taken = body
@@ -602,7 +602,7 @@ impl Client {
         let changes = forward::Changes {
             target,
             without_cookie: sticky::hidden_cookie(service),
-            edits: edits.and_then(|edits| edits.request.as_ref()),
+            edits: edits.and_then(|edits| edits.request.as_deref()),
         };
         forward::changed_request(out, request, bytes, origin, changes)
     }
@@ -753,8 +753,7 @@ fn too_large(bytes: &[u8]) -> Refusal {
 /// Whether a head may end somewhere in here. Empty lines before it (RFC 9112 section 2.2) are no end.
 fn has_blank_line(bytes: &[u8]) -> bool {
     let empty = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-    let bytes = &bytes[empty..];
-    memchr::memchr_iter(b'\n', bytes).any(|at| matches!(bytes[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
+    head_may_end(&bytes[empty..], 0)
 }
 
 fn explain(malformed: everup_core::http::Malformed) -> &'static str {

@@ -20,7 +20,7 @@ mod tasks;
 mod timers;
 
 use std::cell::Cell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -117,6 +117,11 @@ impl Engine {
         future: impl Future<Output = T>,
     ) -> Result<T, Elapsed> {
         self.timers.timeout(time, future).await
+    }
+
+    /// Lets others go on first if the task has done its share for this turn: for one that may look again without waiting.
+    pub(crate) async fn spend(&self) {
+        poll_fn(|cx| self.reactor.poll_spend(cx)).await;
     }
 
     fn turn(&self) {

@@ -27,7 +27,6 @@ mod pool;
 mod proxied;
 mod pump;
 mod queue;
-mod queued;
 mod relay;
 mod reply;
 mod seal;
@@ -44,6 +43,7 @@ mod thread;
 mod tls;
 mod trail;
 mod turned_away;
+mod unacknowledged;
 mod watch;
 mod websocket;
 

@@ -11,6 +11,10 @@ use everup_core::pace::Pace;
 use crate::local::Local;
 use crate::stream::Stream;
 
+/// So many pieces are carried one way before the other way is looked at: who sends without a pause must not use up all that
+/// a task may do in a turn.
+pub(crate) const PIECES: usize = 8;
+
 /// What is left to carry.
 #[derive(Debug)]
 pub(crate) struct Pump {
@@ -118,7 +122,10 @@ impl Pump {
         carry: &mut Vec<u8>,
         mut progress: impl FnMut(),
     ) -> Poll<PumpEnd> {
-        while self.is_active() {
+        for _ in 0..PIECES {
+            if !self.is_active() {
+                return Poll::Pending;
+            }
             let moved = if self.unsent.is_empty() {
                 match self.poll_read(cx, client, instance, local, carry) {
                     Poll::Ready(Err(end)) => return Poll::Ready(end),
@@ -133,6 +140,7 @@ impl Pump {
             }
             progress();
         }
+        cx.waker().wake_by_ref();
         Poll::Pending
     }
 

@@ -135,7 +135,7 @@ pub(crate) async fn wait(
         Some(turn) if turn.wanted == wanted => {
             turn.wait_on(service);
             // It may be called again at once: others of this thread get their time all the same.
-            tokio::task::consume_budget().await;
+            local.engine.spend().await;
         }
         _ => {
             *turn = None;

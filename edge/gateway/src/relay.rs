@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::local::Local;
+use crate::pump::PIECES;
 use crate::snapshot::InstanceShared;
 use crate::splice::{BULK, Pipe};
 use crate::stream::Stream;
@@ -98,7 +99,10 @@ impl Flow {
         local: &Local,
         moved: &mut bool,
     ) -> Poll<io::Result<()>> {
-        while !self.finished {
+        for _ in 0..PIECES {
+            if self.finished {
+                return Poll::Ready(Ok(()));
+            }
             if let Some(last) = self.track.as_mut().and_then(|track| track.take_last()) {
                 self.unsent.extend_from_slice(&last);
             }
@@ -151,7 +155,8 @@ impl Flow {
                 }
             }
         }
-        Poll::Ready(Ok(()))
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// All that came of it was sent on.

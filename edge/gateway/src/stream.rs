@@ -10,9 +10,8 @@ use std::task::{Context, Poll, Waker, ready};
 use socket2::{SockRef, TcpKeepalive};
 
 use crate::engine::{Engine, Socket};
-
-use crate::queued::queued;
 use crate::tls::Session;
+use crate::unacknowledged::unacknowledged;
 
 /// A quiet tunnel or relay whose peer has vanished is noticed after about this, times three and a bit: the kernel
 /// asks, no traffic of the application's is needed.
@@ -160,9 +159,9 @@ impl Stream {
     }
 
     /// What the peer has not acknowledged yet.
-    pub(crate) fn queued(&self) -> io::Result<u64> {
+    pub(crate) fn unacknowledged(&self) -> io::Result<u64> {
         let held = self.tls.as_ref().map_or(0, |tls| tls.held());
-        queued(self.tcp.as_fd()).map(|queued| queued + self.tcp.unsent() + held as u64)
+        unacknowledged(self.tcp.as_fd()).map(|bytes| bytes + self.tcp.unsent() + held as u64)
     }
 
     /// Tells the peer that we send no more.
@@ -201,8 +200,10 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if let Some(tls) = &mut self.tls {
+        // A goodbye would push out what is given up, and tell the peer of it.
+        if let Some(tls) = self.tls.as_mut().filter(|_| !self.tcp.may_be_given_up()) {
             tls.on_drop(&self.tcp, &Context::from_waker(Waker::noop()));
+            self.tcp.send_now();
         }
     }
 }

@@ -79,7 +79,7 @@ impl Taking {
     /// Whether it still may take its time. Only while blocked, and when it is due.
     pub(crate) fn look(&mut self, now: Duration, client: &Stream) -> Look {
         // A socket that cannot tell is judged by what was written.
-        let queued = client.queued().unwrap_or(self.queued);
+        let queued = client.unacknowledged().unwrap_or(self.queued);
         let taken = (self.written + self.queued).saturating_sub(queued);
         (self.written, self.queued) = (0, queued);
         let Some(pace) = &mut self.pace else {

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
@@ -110,6 +111,10 @@ fn server_config(
     Ok(config)
 }
 
+/// A client that has been silent for so long in its handshake is not waited for while its place is wanted: many times what
+/// an honest one needs to answer, and far below `limits.head_time`.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// Whether as many handshakes are under way as `limits.handshakes` allows.
 pub(crate) fn is_full(local: &Local) -> bool {
     local.shared.handshakes.load(Ordering::Relaxed) >= local.limits().handshakes
@@ -127,7 +132,7 @@ impl Accepting {
         Self { acceptor: Arc::clone(acceptor), shared: Arc::clone(&local.shared) }
     }
 
-    /// Shakes hands with a client, within `limits.head_time`. `ahead`: what was read of the connection already. False:
+    /// Shakes hands with a client, within `limits.head_time`, or less while its place is wanted. `ahead`: what was read of the connection already. False:
     /// there is nobody to talk to; the client was told why if it understands TLS.
     pub(crate) async fn shake_hands(
         self,
@@ -145,8 +150,18 @@ impl Accepting {
             }
         };
         stream.secure(session);
-        watch.set_deadline(Some(local.now() + local.limits().head_time));
-        match watch.wait(|cx| stream.poll_handshake(cx)).await {
+        let end = local.now() + local.limits().head_time;
+        let shaken = loop {
+            watch.set_deadline(Some(end));
+            watch.set_yields(Some(local.now() + SILENCE));
+            let shaken = watch.wait(|cx| stream.poll_handshake(cx)).await;
+            watch.set_yields(None);
+            // Who has said something waits for us, not we for him.
+            if shaken.is_ok() || local.now() >= end || stream.is_quiet_now() {
+                break shaken;
+            }
+        };
+        match shaken {
             Ok(Ok(())) => true,
             // Gone without a word: many only look whether somebody listens.
             Ok(Err(error)) if error.kind() != std::io::ErrorKind::InvalidData => false,

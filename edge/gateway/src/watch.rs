@@ -28,6 +28,8 @@ pub(crate) struct Watch {
     /// The listener of its connection.
     listener: usize,
     deadline: Cell<Option<Duration>>,
+    /// From then on its place may be wanted.
+    yields: Cell<Option<Duration>>,
     signal: Cell<Option<Signal>>,
     idle: Cell<bool>,
     waits_for: Cell<Option<usize>>,
@@ -48,6 +50,11 @@ impl Watch {
     /// The wait that comes next ends at `deadline` if not earlier. Signals that were not taken stay.
     pub(crate) fn limit_deadline(&self, deadline: Duration) {
         self.deadline.set(Some(self.deadline.get().map_or(deadline, |earlier| earlier.min(deadline))));
+    }
+
+    /// From now on, waits end at `yields` already if others want the place (None: never).
+    pub(crate) fn set_yields(&self, yields: Option<Duration>) {
+        self.yields.set(yields);
     }
 
     /// Whether the connection had to wait for anything since this was asked last.
@@ -138,11 +145,13 @@ impl Watches {
         Watched { watch, watches: Rc::clone(self), slot }
     }
 
-    /// Wakes everyone whose deadline is over.
-    pub(crate) fn sweep(&self, now: Duration) {
+    /// Wakes everyone whose deadline is over, or whose place is wanted now and may be.
+    pub(crate) fn sweep(&self, now: Duration, places_are_wanted: bool) {
+        let is_over = |time: &Cell<Option<Duration>>| time.get().is_some_and(|time| time <= now);
         self.each(|watch| {
-            if watch.deadline.get().is_some_and(|deadline| deadline <= now) {
+            if is_over(&watch.deadline) || places_are_wanted && is_over(&watch.yields) {
                 watch.deadline.set(None);
+                watch.yields.set(None);
                 watch.send(Signal::Deadline);
             }
         });

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use crate::http::response::{self, Asked, Response};
-use crate::http::{Framing, Malformed, Parsed, Storage};
+use crate::http::{Framing, Malformed, Parsed, Storage, head_may_end};
 
 const GET: Asked = Asked { head: false, upgrade: false };
 
@@ -54,6 +54,19 @@ fn a_204_that_announces_a_body_does_not_keep_the_connection() {
     }
     assert!(read("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", GET, |response| response.keep_alive));
     assert!(read("HTTP/1.1 304 X\r\nContent-Length: 5\r\n\r\n", GET, |response| response.keep_alive));
+}
+
+#[test]
+fn a_head_that_comes_in_pieces_may_end_where_it_ends_and_nowhere_before() {
+    let head = b"HTTP/1.1 200 OK\r\nA: b\r\nC: d\r\n\r\n";
+    for seen in 0..head.len() {
+        for end in seen + 1..=head.len() {
+            let some = &head[..end];
+            assert_eq!(head_may_end(some, seen), end == head.len(), "{} {seen}", some.escape_ascii());
+        }
+    }
+    // Not a valid end, which is for the parser to say.
+    assert!(head_may_end(b"HTTP/1.1 200 OK\n\n", 16));
 }
 
 #[test]

@@ -95,7 +95,7 @@ impl Batch {
         let mut over = 0;
         while over < calls {
             if let Err(error) = self.ring.submit_and_wait(calls - over)
-                && error.kind() != io::ErrorKind::Interrupted
+                && !is_passing(&error)
             {
                 // Buffers may be in the kernel's hands, which nobody could take back: there is no way on from here.
                 tracing::error!("io_uring failed in the middle of a batch: {error}");
@@ -113,6 +113,12 @@ impl Batch {
 /// A result as the rest of us knows it.
 pub(super) fn outcome(result: i32) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
+}
+
+/// A signal came, or the kernel has no memory at this moment: nothing is lost by asking again.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind;
+    matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::ResourceBusy)
 }
 
 fn length(length: usize) -> u32 {

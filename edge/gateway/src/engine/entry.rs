@@ -153,11 +153,13 @@ impl Entry {
         self.passed.set(self.passed.get() + sent as u64);
     }
 
-    /// What was written is lost.
+    /// What was written is lost. The kernel has told it to the send, and will tell nobody else.
     pub(super) fn on_send_failed(&self, error: &io::Error) {
         self.failure.set(Some(error.kind()));
+        self.set(BROKEN);
         self.reader.wake();
         self.writer.wake();
+        self.breaking.wake();
     }
 }
 

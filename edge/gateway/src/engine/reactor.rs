@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::event::Timespec;
@@ -25,13 +26,13 @@ const SMALLEST_BATCH: usize = 4;
 /// Reads and writes that a task may make before others have their turn.
 const BUDGET: u32 = 64;
 
-/// The bell's place among the events.
+/// The bell's name among the events.
 const BELL: u64 = u64::MAX;
 
 /// A thread's sockets.
 pub(crate) struct Reactor {
     epoll: OwnedFd,
-    entries: RefCell<Vec<Option<Rc<Entry>>>>,
+    places: RefCell<Vec<Place>>,
     free: RefCell<Vec<u32>>,
     events: RefCell<Vec<Event>>,
     /// None: every call is made by itself.
@@ -41,6 +42,16 @@ pub(crate) struct Reactor {
     /// So much is going on that it pays to make calls together.
     gathers: Cell<bool>,
     budget: Cell<u32>,
+}
+
+/// What an event names. A socket is watched until its last descriptor is closed, and a process that is being started has
+/// a copy of each until it runs its program: so what came of a socket that has left may be told for a while, and must
+/// not be taken for news of the next one.
+#[derive(Default)]
+struct Place {
+    /// How many had the place before.
+    generation: u32,
+    entry: Option<Rc<Entry>>,
 }
 
 impl std::fmt::Debug for Reactor {
@@ -55,7 +66,7 @@ impl Reactor {
         let batch = if batching == Batching::Never { None } else { Batch::new(smallest) };
         Ok(Self {
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
-            entries: RefCell::default(),
+            places: RefCell::default(),
             free: RefCell::default(),
             events: RefCell::new(Vec::with_capacity(EVENTS)),
             receives: Receives::new(if batch.is_some() { EVENTS } else { 0 }),
@@ -77,29 +88,33 @@ impl Reactor {
 
     /// Watches a descriptor, both ways, from now on until [`Self::leave`].
     pub(super) fn enter(&self, fd: OwnedFd, ready: u8) -> io::Result<Rc<Entry>> {
-        let mut entries = self.entries.borrow_mut();
+        let mut places = self.places.borrow_mut();
         let place = self.free.borrow_mut().pop().unwrap_or_else(|| {
-            entries.push(None);
-            u32::try_from(entries.len() - 1).expect("there are fewer sockets than descriptors")
+            places.push(Place::default());
+            u32::try_from(places.len() - 1).expect("there are fewer sockets than descriptors")
         });
+        let slot = &mut places[place as usize];
+        let name = u64::from(slot.generation) << 32 | u64::from(place);
         let flags = EventFlags::IN | EventFlags::PRI | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        if let Err(error) = epoll::add(&self.epoll, &fd, EventData::new_u64(place.into()), flags) {
+        if let Err(error) = epoll::add(&self.epoll, &fd, EventData::new_u64(name), flags) {
             self.free.borrow_mut().push(place);
             return Err(error.into());
         }
         let entry = Rc::new(Entry::new(fd, place, ready));
-        entries[place as usize] = Some(Rc::clone(&entry));
+        slot.entry = Some(Rc::clone(&entry));
         Ok(entry)
     }
 
     /// The socket is given up; closing it ends the watch.
     pub(super) fn leave(&self, entry: &Entry) {
-        let left = self.entries.borrow_mut()[entry.place as usize].take();
-        self.free.borrow_mut().extend(left.map(|entry| entry.place));
+        let mut places = self.places.borrow_mut();
+        let slot = &mut places[entry.place as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.borrow_mut().extend(slot.entry.take().map(|entry| entry.place));
     }
 
-    /// The same where closing does not end the watch, because another process has the socket as well: what became of it
-    /// would be told to who gets the place next.
+    /// The same where closing does not end the watch, because another process keeps the socket: this thread would be woken
+    /// for it ever after.
     pub(super) fn leave_shared(&self, entry: &Entry) {
         // It was entered, and is open: there is no way for this to fail.
         let _ = epoll::delete(&self.epoll, entry);
@@ -110,11 +125,15 @@ impl Reactor {
         self.budget.set(BUDGET);
     }
 
-    /// Whether the task that runs may do one more read or write.
-    pub(super) fn spend(&self) -> bool {
+    /// Ready if the task that runs may do one more read or write; else it will be run again in the next turn.
+    pub(super) fn poll_spend(&self, cx: &Context<'_>) -> Poll<()> {
         let left = self.budget.get();
         self.budget.set(left.saturating_sub(1));
-        left > 0
+        if left > 0 {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Whether writes are to be left for the end of the turn.
@@ -134,13 +153,14 @@ impl Reactor {
         // An interrupted wait has no news.
         let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
         self.gathers.set(self.batch.as_ref().is_some_and(|batch| batch.borrow().pays_for(events.len())));
-        let entries = self.entries.borrow();
+        let places = self.places.borrow();
         let mut rang = false;
         for event in events.iter() {
-            let place = event.data.u64();
-            rang |= place == BELL;
-            // A place may be empty by now: its socket left.
-            if let Some(entry) = usize::try_from(place).ok().and_then(|place| entries.get(place)?.as_ref()) {
+            let name = event.data.u64();
+            rang |= name == BELL;
+            let (generation, place) = ((name >> 32) as u32, name as u32);
+            let slot = places.get(place as usize).filter(|slot| slot.generation == generation);
+            if let Some(entry) = slot.and_then(|slot| slot.entry.as_ref()) {
                 self.on_event(entry, event.flags);
             }
         }

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType};
 
@@ -246,6 +246,11 @@ impl Socket {
         self.entry.failure.get().is_some()
     }
 
+    /// Whether something was written that is not to be sent if this is dropped now.
+    pub(crate) fn may_be_given_up(&self) -> bool {
+        !self.sends_when_dropped && !self.entry.is_flushed()
+    }
+
     /// Tells the peer that we send no more, after all that was written.
     pub(crate) fn finish_writing(&self) {
         self.reactor.sends.push(&self.entry);
@@ -278,11 +283,7 @@ impl Socket {
 
     /// False: the task has done its share for this turn, and will be run again in the next one.
     fn may_go_on(&self, cx: &Context<'_>) -> bool {
-        let may = self.reactor.spend();
-        if !may {
-            cx.waker().wake_by_ref();
-        }
-        may
+        self.reactor.poll_spend(cx).is_ready()
     }
 
     fn poll_ready(&self, state: u8, cx: &Context<'_>) -> Poll<()> {
@@ -349,10 +350,7 @@ impl Listener {
     }
 
     pub(crate) fn poll_accept(&self, cx: &Context<'_>) -> Poll<io::Result<(Socket, SocketAddr)>> {
-        if !self.reactor.spend() {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
+        ready!(self.reactor.poll_spend(cx));
         if self.entry.is(READABLE) {
             match rustix::net::acceptfrom_with(&self.entry, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((fd, peer)) => return Poll::Ready(self.accepted(fd, peer)),

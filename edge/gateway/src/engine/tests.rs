@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::thread;
@@ -301,6 +302,18 @@ fn a_write_that_fails_at_the_end_of_the_turn_is_known_before_anything_is_read() 
 }
 
 #[test]
+fn a_connection_whose_end_a_write_has_met_is_broken_for_who_waits_for_that() {
+    run(Batching::Always, |engine| async move {
+        let (socket, mut peer) = accepted(&engine).await;
+        in_a_busy_turn(&socket, &mut peer).await;
+        assert_eq!(socket.try_write(b"interim", b"").unwrap(), 7);
+        socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(peer);
+        assert_eq!(engine.timeout(Duration::from_secs(5), socket.broken()).await, Ok(()));
+    });
+}
+
+#[test]
 fn what_was_received_for_a_reader_who_looked_elsewhere_is_kept_for_him() {
     run(Batching::Always, |engine| async move {
         let (socket, mut peer) = connected(&engine).await;
@@ -439,5 +452,41 @@ fn a_listener_that_is_given_up_here_and_kept_elsewhere_is_not_heard_of_any_more(
         while !ended.get() {
             turn().await;
         }
+    });
+}
+
+#[test]
+fn what_becomes_of_a_socket_that_a_starting_process_still_has_is_not_taken_for_news_of_the_next() {
+    run(Batching::Never, |engine| async move {
+        let (socket, peer) = connected(&engine).await;
+        let copy = socket.as_fd().try_clone_to_owned().unwrap();
+        drop(socket);
+        turn().await;
+        // It takes the place that became free.
+        let (socket, _peer) = connected(&engine).await;
+        socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(peer);
+        for _ in 0..3 {
+            turn().await;
+        }
+        let mut broken = std::pin::pin!(socket.broken());
+        assert!(poll_fn(|cx| Poll::Ready(broken.as_mut().poll(cx).is_pending())).await);
+        assert!(socket.is_quiet());
+        drop(copy);
+    });
+}
+
+#[test]
+fn a_task_that_only_looks_again_and_again_leaves_the_others_their_turns() {
+    run(Batching::Never, |engine| async move {
+        let over = Rc::new(Cell::new(false));
+        let (ended, looking) = (Rc::clone(&over), Rc::clone(&engine));
+        engine.spawn(async move {
+            while !ended.get() {
+                looking.spend().await;
+            }
+        });
+        turn().await;
+        over.set(true);
     });
 }

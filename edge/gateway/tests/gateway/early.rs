@@ -1,9 +1,11 @@
 //! Answers that come before the request is over.
 
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::stage::{Gate, Origin, before, until};
-use crate::wire::{End, chunked, pattern};
+use crate::wire::{End, Wire, chunked, pattern};
 
 #[test]
 fn an_answer_while_the_body_still_comes_reaches_the_client() {
@@ -45,6 +47,57 @@ fn a_client_that_reads_nothing_before_all_is_sent_sees_an_early_answer_and_no_re
         assert_eq!(client.answer().status(), 413);
         assert_eq!(client.rest(), (Vec::new(), End::Closed));
     }
+}
+
+const ENOUGH: usize = 64 << 20;
+
+const OPENED: &str =
+    "HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n";
+
+/// An instance that says this when it has swallowed [`ENOUGH`], and swallows on.
+fn swallowing(says: &'static str) -> Origin {
+    Origin::start(move |visit| {
+        let (mut room, mut all) = (vec![0; 1 << 20], 0);
+        if visit.head().unwrap().method() == "GET" {
+            visit.wire.send(OPENED);
+        }
+        while let Ok(read @ 1..) = visit.wire.stream.read(&mut room) {
+            if (all..all + read).contains(&ENOUGH) {
+                visit.wire.try_send(says);
+            }
+            all += read;
+        }
+    })
+}
+
+/// Sends without a pause until so many bytes have come; how many went.
+fn flood(client: &mut Wire, bytes: usize) -> usize {
+    let over = AtomicBool::new(false);
+    let mut writer = client.writer();
+    thread::scope(|scope| {
+        let sending = scope.spawn(|| {
+            let piece = pattern(1 << 20);
+            (0..).take_while(|_| !over.load(Ordering::Relaxed) && writer.try_send(&piece)).count() << 20
+        });
+        client.take(bytes);
+        over.store(true, Ordering::Relaxed);
+        sending.join().unwrap()
+    })
+}
+
+#[test]
+fn who_sends_without_a_pause_does_not_keep_off_what_comes_back() {
+    let said = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nyes";
+    let origin = swallowing(said);
+    let stage = before([&origin]).start();
+    let mut client = stage.connect();
+    client.send("POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 1000000000000\r\n\r\n");
+    let mut tunnel = stage.connect();
+    tunnel.send("GET / HTTP/1.1\r\nHost: app\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_eq!(tunnel.head().unwrap().status(), 101);
+    let sent = [flood(&mut client, said.len()), flood(&mut tunnel, said.len())];
+    // Besides what has to come first, some MiB fit into the buffers on the way.
+    assert!(sent.iter().all(|sent| *sent < 3 * ENOUGH), "{sent:?}");
 }
 
 #[test]

@@ -28,6 +28,19 @@ fn a_request_is_sent_with_its_edits_also_the_second_time() {
 }
 
 #[test]
+fn what_a_route_sets_or_removes_cannot_come_in_trailers() {
+    let origin = Origin::named("a");
+    let route = format!("{ROUTE}set_headers = {{ X-User = \"nobody\" }}\nremove_headers = [\"X-Admin\"]");
+    let stage = before([&origin]).listener(&route).http_only().start();
+    for (trailer, status) in [("X-Sum", 200), ("x-user", 400), ("X_User", 400), ("X-Admin", 400)] {
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n{trailer}: 1\r\n\r\n"
+        );
+        assert_eq!(ask(&stage, &request).status(), status, "{trailer}");
+    }
+}
+
+#[test]
 fn an_answer_without_a_length_keeps_its_end_and_interim_answers_are_left_alone() {
     let origin = Origin::start(|visit| {
         if visit.request().is_some() {

@@ -28,6 +28,29 @@ fn requests_that_come_byte_by_byte_are_like_any_other() {
 }
 
 #[test]
+fn answers_that_come_byte_by_byte_are_like_any_other() {
+    let origin = Origin::start(|visit| {
+        while visit.request().is_some() {
+            let many = "X-Many: fields\r\n".repeat(90);
+            let head = format!("HTTP/1.1 200 OK\r\n{many}Content-Length: 3\r\n\r\n");
+            let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+            for byte in [hints, &head, "all"].concat().as_bytes().chunks(1) {
+                visit.wire.send(byte);
+            }
+        }
+    });
+    let stage = before([&origin]).start();
+    let mut client = stage.connect();
+    for _ in 0..2 {
+        client.send(get("/"));
+        let hints = client.head().unwrap();
+        assert_eq!((hints.status(), hints.header("Link")), (103, Some("</a>")));
+        assert_eq!(client.answer().text(), "all");
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
 fn a_client_that_does_not_read_costs_little_memory_and_nobody_elses_time() {
     let much = Arc::new(ok(pattern(MANY)));
     let sent = Arc::clone(&much);

@@ -488,6 +488,28 @@ fn a_handshake_that_does_not_end_is_ended_and_holds_nobody_up() {
 }
 
 #[test]
+fn silent_clients_hold_up_nobody_who_shakes_hands() {
+    let ca = Ca::new();
+    ca.write("site", &["site.example"]);
+    let origin = Origin::named("a");
+    let stage =
+        setting(&origin, &ca.listener(&["site"])).limits("head_time = \"60s\"\nhandshakes = 2").start();
+    let mut silent: Vec<_> = (0..6).map(|_| Wire::to(stage.address)).collect();
+    // Before it, three rounds of two are ended.
+    let mut https = connect(&Arc::new(ca.client()), stage.address, "site.example");
+    exchange(&mut https, get("/").as_bytes()).unwrap();
+    silent.iter_mut().for_each(Wire::ends);
+    assert_eq!(stage.gateway().turned_away().tls, 6);
+    // Its place is not wanted.
+    let last = Wire::to(stage.address);
+    until("it is in, alone", || stage.gateway().connections() == 2);
+    let began = Instant::now();
+    until("it would have been ended", || began.elapsed() > Duration::from_secs(2));
+    assert_eq!(stage.gateway().connections(), 2);
+    drop(last);
+}
+
+#[test]
 fn a_request_in_many_small_records_is_one_request() {
     let ca = Ca::new();
     ca.write("site", &["site.example"]);

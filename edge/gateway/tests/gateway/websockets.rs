@@ -363,3 +363,30 @@ fn within_tls_it_is_the_same_and_its_end_is_told() {
     assert_eq!(heard.lock().unwrap().last(), Some(&going_away()));
     stage.settles();
 }
+
+#[test]
+fn a_body_that_follows_the_opening_is_not_taken_for_frames() {
+    let heard: Arc<Mutex<Option<Vec<u8>>>> = Arc::default();
+    let hears = Arc::clone(&heard);
+    let origin = Origin::start(move |visit| {
+        visit.head().unwrap();
+        visit.wire.send(OPENED);
+        let (all, _) = visit.wire.rest();
+        *hears.lock().unwrap() = Some(all);
+    });
+    let mut stage = before([&origin]).service("drain.time = \"1s\"").start();
+    let mut client = stage.connect();
+    client.send(OPEN.replacen("\r\n\r\n", "\r\nContent-Length: 2\r\n\r\n", 1));
+    assert_eq!(client.head().unwrap().status(), 101);
+    stage.publish(&[Draining]);
+    // A tunnel that was followed would be told to go, and the body be taken for the answer to that.
+    let began = Instant::now();
+    until("it would have been told", || began.elapsed() > Duration::from_millis(1200));
+    assert!(!has_news(&client));
+    client.send([0x88, 0x80]);
+    client.send(frame(0x81, b"hello", true));
+    client.finish();
+    until("the instance has heard it", || heard.lock().unwrap().is_some());
+    let all = [&[0x88, 0x80], &frame(0x81, b"hello", true)[..]].concat();
+    assert_eq!(heard.lock().unwrap().take(), Some(all));
+}

@@ -15,7 +15,7 @@ const SIOCOUTQ: rustix::ioctl::Opcode = 0x5411;
 ///
 /// # Errors
 /// The kernel's, for what is no TCP socket or not connected.
-pub(crate) fn queued(socket: BorrowedFd<'_>) -> io::Result<u64> {
+pub(crate) fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u64> {
     // SAFETY: SIOCOUTQ writes one C int through the pointer it is given and reads nothing; `Getter` gives it room for just
     // that, and takes it for initialised only if the call succeeded.
     let bytes = unsafe { ioctl(socket, Getter::<SIOCOUTQ, std::ffi::c_int>::new()) }?;

@@ -89,6 +89,7 @@ fn sample(name: &str) -> ExitCode {
     println!("seed {seed:x}\n");
     let kept = match name {
         "faults" => faults::run(SAMPLE_SECONDS, seed, false),
+        "reload" => reload::sample(),
         "websocket" => websocket::run(&Python::system(), SAMPLE_OF_CASES),
         _ => {
             eprintln!("{USAGE}");

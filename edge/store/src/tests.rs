@@ -129,7 +129,7 @@ fn a_file_with_wrong_bytes_is_refused_or_read_but_never_ends_the_worker() {
             bytes.truncate(usize::try_from(next()).unwrap() % whole.len());
         }
         for _ in 0..1 + next() % 40 {
-            let used = bytes.len().min(64 * 1024).max(1);
+            let used = bytes.len().clamp(1, 64 * 1024);
             if let Some(byte) = bytes.get_mut(usize::try_from(next()).unwrap() % used) {
                 *byte ^= 1 << (next() % 8);
             }

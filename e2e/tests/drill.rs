@@ -211,7 +211,8 @@ fn nginx_and_haproxy_are_drilled_while_they_reload() {
     let certificate = Certificate::of("shop.example");
     let origins = [a.address(), b.address()];
     let peers = [Peer::nginx(origins, &certificate), Peer::haproxy(origins, &certificate)];
-    for peer in peers.iter().flatten() {
+    for peer in peers {
+        let peer = peer.expect("nginx and HAProxy are installed, as ./test sees to");
         let ca = certificate.file().display().to_string();
         let secure = format!("https://{}/whoami", peer.secure());
         let plain = format!("http://{}/whoami", peer.address());

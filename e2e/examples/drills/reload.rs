@@ -76,7 +76,11 @@ pub(crate) fn run(reloads: u64, peers: bool) -> bool {
     tell(reloads, &outcomes);
     let mut promises = promises(&outcomes[0]);
     if let [(first, before), .., (last, after)] = outcomes[0].memory[..] {
-        let what = format!("{before} KiB after {first} reloads, {after} KiB after {last}");
+        let depths = deepest(&outcomes[0].report, usize::try_from(first).unwrap_or(usize::MAX));
+        let what = format!(
+            "{before} KiB after {first} reloads, {after} KiB after {last}; at most {} requests were open at a time before, {} since",
+            depths[0], depths[1]
+        );
         let holds = after <= before + before * GROWTH / 100;
         promises.check("memory does not grow by more than 5 % once it has settled", what, holds);
     }
@@ -182,6 +186,24 @@ impl Change for Reload<'_> {
     }
 
     fn give_up(&mut self) {}
+}
+
+/// How many requests were open at a time at most: before the reload of this number and since. A machine that cannot keep up
+/// with the load makes a queue, and a queue takes memory, reloads or not.
+fn deepest(report: &Report, number: usize) -> [i64; 2] {
+    let turn = report.events.get(number).map_or(Duration::MAX, |event| event.at);
+    let mut steps: Vec<(Duration, i64)> = Vec::new();
+    for entry in report.ledger.entries() {
+        steps.extend([(entry.due, 1), (entry.due + entry.took, -1)]);
+    }
+    steps.sort_unstable();
+    let (mut open, mut most) = (0, [0, 0]);
+    for (at, step) in steps {
+        open += step;
+        let side = &mut most[usize::from(at >= turn)];
+        *side = open.max(*side);
+    }
+    most
 }
 
 const ALWAYS: (Duration, Duration) = (Duration::ZERO, Duration::MAX);

@@ -39,6 +39,10 @@ bench *ARGUMENTS:
 fuzz TARGET:
     cargo +nightly fuzz run --fuzz-dir fuzz {{TARGET}}
 
+# A Debian package and a tarball, with their checksums.
+package:
+    cargo xtask package
+
 # Write docs/reference from the settings' declarations.
 reference:
     cargo run --quiet -- reference --markdown > docs/reference/settings.md

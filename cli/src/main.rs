@@ -6,7 +6,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 mod changes;
 mod diagnostics;
@@ -76,6 +76,8 @@ enum Verb {
     SampleApp(verb::sample_app::Args),
     /// Print every setting with its type, default, range and reason
     Reference(verb::reference::Args),
+    /// Print completions for a shell
+    Completion(verb::completion::Args),
     /// The process that carries the traffic; started by `everup run` only
     #[command(hide = true)]
     Worker(verb::worker::Args),
@@ -104,6 +106,7 @@ fn main() -> ExitCode {
         Verb::Drill(args) => verb::drill::run(*args),
         Verb::SampleApp(args) => verb::sample_app::run(args),
         Verb::Reference(args) => verb::reference::run(args),
+        Verb::Completion(args) => verb::completion::run(args, CommandLine::command()),
         Verb::Worker(args) => verb::worker::run(args),
     };
     done.unwrap_or_else(|error| {
@@ -114,9 +117,7 @@ fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
-    use super::CommandLine;
+    use super::*;
 
     #[test]
     fn the_command_line_is_well_formed() {

@@ -48,12 +48,18 @@ impl Place {
     }
 }
 
+/// What the systemd unit says: a keeper that is not root has its state where root's verbs look for it.
+const STATE: &str = "EVERUP_STATE";
+
 fn default_state() -> PathBuf {
+    // The XDG base directory specification: relative values are invalid and ignored.
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    if let Some(state) = absolute(STATE) {
+        return state;
+    }
     if rustix::process::geteuid().is_root() {
         return PathBuf::from("/var/lib/everup");
     }
-    // The XDG base directory specification: relative values are invalid and ignored.
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
         .unwrap_or_else(std::env::temp_dir);

@@ -1,6 +1,7 @@
 //! One module per verb: its `Args`, and `run`, which does it.
 
 pub(crate) mod check;
+pub(crate) mod completion;
 pub(crate) mod deploy;
 pub(crate) mod drain;
 pub(crate) mod drill;

@@ -1,4 +1,4 @@
-//! Every file in examples/ is valid, seen by the binary itself. What an example does when it runs is shown by the
+//! Every file in examples/, and the one that packages install, is valid, seen by the binary itself. What an example does when it runs is shown by the
 //! whole-binary tests.
 
 use std::path::{Path, PathBuf};
@@ -7,7 +7,11 @@ use std::process::Command;
 fn examples() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
     let entries = directory.read_dir().expect("the examples").map(|entry| entry.expect("an entry").path());
-    entries.filter(|path| path.extension().is_some_and(|ending| ending == "toml")).collect()
+    let installed = directory.join("../packaging/everup.toml");
+    entries
+        .filter(|path| path.extension().is_some_and(|ending| ending == "toml"))
+        .chain([installed])
+        .collect()
 }
 
 fn check(file: &Path) -> std::process::Output {

@@ -1,8 +1,10 @@
 //! A running everup: started on a configuration in a directory of its own, asked through its admin socket, and gone
 //! without a trace when the test lets go of it.
 
+use std::ffi::OsString;
 use std::io::Read;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +30,13 @@ pub struct Start {
     config: String,
     arguments: Vec<String>,
     state: Option<PathBuf>,
+    variables: Vec<(String, OsString)>,
+    given: Option<Arc<TcpListener>>,
 }
+
+/// What an init system does that passes a socket on: it becomes descriptor 3 of the process that is told so.
+const AS_INIT: &str =
+    r#"exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=given; exec "$@""#;
 
 /// A running everup.
 #[derive(Debug)]
@@ -66,6 +74,20 @@ impl Start {
         self
     }
 
+    /// A variable of its environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// A listening socket that it is given as by an init system, under the name `given`.
+    #[must_use]
+    pub fn given(mut self, socket: &Arc<TcpListener>) -> Self {
+        self.given = Some(Arc::clone(socket));
+        self
+    }
+
     /// Starts it and waits until every service has an instance that is up.
     ///
     /// # Panics
@@ -98,9 +120,20 @@ impl Start {
         let file = directory.path().join("everup.toml");
         let state = self.state.unwrap_or_else(|| directory.path().join("state"));
         std::fs::write(&file, with_node(&self.config, &state)).expect("the directory takes a file");
-        let mut command = Command::new(everup_binary());
-        command.arg("run").arg(&file).args(&self.arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut command = match &self.given {
+            None => Command::new(everup_binary()),
+            Some(socket) => {
+                let socket = socket.try_clone().expect("there are descriptors left");
+                let mut init = Command::new("sh");
+                init.args(["-c", AS_INIT, "sh"]).arg(everup_binary()).stdin(OwnedFd::from(socket));
+                init
+            }
+        };
+        if self.given.is_none() {
+            command.stdin(Stdio::null());
+        }
+        command.arg("run").arg(&file).args(&self.arguments).envs(self.variables);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut keeper = command.spawn().expect("the binary under test can be run");
         let said = Arc::new(Mutex::new(String::new()));
         let out = keeper.stdout.take().expect("stdout is a pipe");
@@ -142,7 +175,13 @@ fn listen(mut pipe: impl Read + Send + 'static, said: &Arc<Mutex<String>>) -> Jo
 impl Everup {
     /// An everup to be started with this configuration.
     pub fn with(config: impl Into<String>) -> Start {
-        Start { config: config.into(), arguments: Vec::new(), state: None }
+        Start {
+            config: config.into(),
+            arguments: Vec::new(),
+            state: None,
+            variables: Vec::new(),
+            given: None,
+        }
     }
 
     /// The directory that holds its configuration and its state.

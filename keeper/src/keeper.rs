@@ -21,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitOptions, WaitStatus, wait};
 
+use crate::notify::{Condition, Notifier};
 use crate::reload::{Asker, Prepared, Reloads};
 use crate::signals::Signals;
 use crate::sockets::Held;
@@ -51,6 +52,7 @@ pub(crate) struct Keeper {
     users: Users,
     held: Held,
     signals: Signals,
+    notifier: Notifier,
     worker: Option<Worker>,
     /// When the next worker is to be started, if there is none.
     start_at: Instant,
@@ -91,6 +93,7 @@ impl Keeper {
             users,
             held,
             signals,
+            notifier: Notifier::from_environment(),
             worker: None,
             start_at: Instant::now(),
             instances: BTreeMap::new(),
@@ -113,6 +116,7 @@ impl Keeper {
             self.keep_the_deadline();
             self.reload();
             self.flush();
+            self.notify();
             if let Some(result) = self.result() {
                 return result;
             }
@@ -146,7 +150,35 @@ impl Keeper {
             None => None,
         };
         let reload = self.reloads.next_look(self.can_reload());
-        ending.into_iter().chain(worker).chain(reload).min()
+        ending.into_iter().chain(worker).chain(reload).chain(self.notifier.next()).min()
+    }
+
+    // ----- the init system --------------------------------------------------------------------------------------
+
+    fn notify(&mut self) {
+        let ends_within = |ending: &Ending| ending.kill_at.saturating_duration_since(Instant::now()) + LAST;
+        self.notifier.tell(&Condition {
+            serves: self.can_reload(),
+            asked: self.reloads.asked(),
+            reloads: self.reloads.is_busy(),
+            ends_within: self.ending.as_ref().map(ends_within),
+            status: self.status(),
+        });
+    }
+
+    /// One line for `systemctl status`.
+    fn status(&self) -> String {
+        let instances = match self.instances.len() {
+            1 => "1 instance".to_owned(),
+            count => format!("{count} instances"),
+        };
+        match &self.worker {
+            _ if self.ending.is_some() => format!("stopping: {instances} left"),
+            Some(worker) if worker.ready => {
+                format!("serving: worker {} (restarts: {}), {instances} started", worker.pid, self.restarts)
+            }
+            Some(_) | None => format!("starting a worker (restarts: {}), {instances} run", self.restarts),
+        }
     }
 
     // ----- signals: the operator ------------------------------------------------------------------------------

@@ -8,10 +8,13 @@
 //! One thread, one poll loop, small enough to read in one sitting: `lock.rs` (one keeper per state directory),
 //! `ownership.rs` (whose that is), `sockets.rs` (everything that is bound), `users.rs` (whose rights children get),
 //! `spawn.rs` (how they are started), `order.rs` (what the worker may ask for), `worker.rs` (what it is told),
-//! `reload.rs` (another configuration), `signals.rs`, `keeper.rs` (the loop).
+//! `reload.rs` (another configuration), `notify.rs` and `activation.rs` (what the init system is told, and gives us),
+//! `signals.rs`, `keeper.rs` (the loop).
 
+mod activation;
 mod keeper;
 mod lock;
+mod notify;
 mod order;
 mod ownership;
 mod reload;
@@ -105,6 +108,14 @@ pub enum KeeperError {
         /// Why, and what to do.
         reason: String,
     },
+    /// A socket that the init system opened for us cannot be used.
+    #[error("{what} cannot be used: {reason}")]
+    Given {
+        /// Which one.
+        what: String,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// A user of the configuration cannot be used.
     #[error("{setting} = \"{user}\": {reason}")]
     User {
@@ -137,10 +148,11 @@ pub enum KeeperError {
 /// Runs until everything ended. Ok: in order, after SIGINT or SIGTERM.
 pub fn run(options: Options) -> Result<(), KeeperError> {
     spawn::keep_descriptors_to_ourselves()?;
+    let given = activation::Given::from_environment()?;
     let users = users::Users::choose(&options.config)?;
     users.warn(&options.config);
     let _lock = StateLock::take(&options.state, users.worker())?;
-    let held = Held::bind(&options)?;
+    let held = Held::bind(&options, given)?;
     let signals = Signals::catch()?;
     spawn::adopt_orphans()?;
     Keeper::new(options, users, held, signals).run()

@@ -12,7 +12,7 @@ use std::path::Path;
 use crate::users::User;
 
 /// What a worker reads again. (The rest is the keeper's own, or bound anew.)
-const WORKERS: [&str; 2] = ["sticky.key", "log"];
+const WORKERS: [&str; 4] = ["sticky.key", "known.json", "deploys.redb", "log"];
 
 /// The error says why the directory must not be used by a keeper whose worker is `owner` (None: as the keeper).
 pub(crate) fn admit(state: &Path, owner: Option<&User>) -> io::Result<()> {
@@ -113,7 +113,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let path = |name: &str| state.path().join(name);
         fs::create_dir_all(path("log/shop")).unwrap();
-        for name in ["keeper.lock", "sticky.key", "log/shop/shop-1.log", "precious"] {
+        for name in ["keeper.lock", "sticky.key", "deploys.redb", "log/shop/shop-1.log", "precious"] {
             fs::write(path(name), "").unwrap();
         }
         fs::hard_link(path("precious"), path("log/hard")).unwrap();
@@ -122,7 +122,7 @@ mod tests {
         for uid in [4321, 4322] {
             admit(state.path(), Some(&user(uid))).unwrap();
             hand_over(state.path(), Some(&user(uid))).unwrap();
-            for name in ["", "sticky.key", "log", "log/shop", "log/shop/shop-1.log"] {
+            for name in ["", "sticky.key", "deploys.redb", "log", "log/shop", "log/shop/shop-1.log"] {
                 assert_eq!(owner(name), uid, "{name}");
             }
             assert_eq!((owner("precious"), owner("keeper.lock")), (0, 0));

@@ -78,6 +78,7 @@ pub(crate) struct Reloads {
     waiting: VecDeque<Ask>,
     prepared: Option<Prepared>,
     last_number: u64,
+    asked: u64,
     watched: Option<Watched>,
 }
 
@@ -109,15 +110,26 @@ impl Reloads {
         let watched = options
             .watch
             .then(|| Watched { seen: Stamp::at(&options.config_path), look_at: Instant::now() + WATCH });
-        Self { waiting: VecDeque::new(), prepared: None, last_number: 0, watched }
+        Self { waiting: VecDeque::new(), prepared: None, last_number: 0, asked: 0, watched }
     }
 
     /// Somebody wants the file read. Signals that come before the first one's turn are one.
     pub(crate) fn ask(&mut self, by: Asker, dry: bool) {
+        self.asked += u64::from(!dry);
         let waits = |ask: &Ask| ask.by == by;
         if self.waiting.len() < WAITING && !self.waiting.iter().any(waits) {
             self.waiting.push_back(Ask { by, dry, since: None, at: Instant::now() });
         }
+    }
+
+    /// How often somebody wanted another configuration.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked
+    }
+
+    /// Somebody still waits for another configuration.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.prepared.is_some() || self.waiting.iter().any(|ask| !ask.dry)
     }
 
     /// When to look, if there is a worker that could change.

@@ -1,7 +1,7 @@
 //! Everything that is bound: one SO_REUSEPORT socket per thread for every listener address, the admin unix socket,
 //! the metrics address. Bound before any process is started, kept open until the keeper ends: a connection that
 //! arrives while no worker lives waits in the accept queue. A reload adds and gives up addresses; what both
-//! configurations have stays as it is.
+//! configurations have stays as it is. What the init system bound for us (`activation.rs`) is taken instead of binding.
 //!
 //! Nothing is accepted here, ever.
 
@@ -20,6 +20,7 @@ use everup_core::keeper::SocketRole;
 use rustix::fs::{Mode, fchmod};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use crate::activation::Given;
 use crate::{KeeperError, Options};
 
 /// Connections that may wait to be accepted, per socket: enough for a second of a busy site while a worker is
@@ -33,6 +34,8 @@ const GIVEN_UP: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Held {
     groups: Vec<Group>,
+    /// What need not be bound, now or by a reload.
+    given: Given,
     admin: PathBuf,
     /// Ports that were given up, and when: the worker may still empty their queues.
     given_up: Vec<(u16, Instant)>,
@@ -61,11 +64,12 @@ pub(crate) struct Place {
 impl Held {
     /// Binds everything or nothing. The state directory's lock must be held: it makes this keeper the owner of what
     /// an earlier one left behind.
-    pub(crate) fn bind(options: &Options) -> Result<Self, KeeperError> {
+    pub(crate) fn bind(options: &Options, given: Given) -> Result<Self, KeeperError> {
         let mut groups = Vec::new();
         for (role, address) in wanted(&options.config) {
-            groups.push(Group::bind(role, address, options.threads, Probe::Alone)?);
+            groups.push(Group::open(role, address, options.threads, Probe::Alone, &given)?);
         }
+        given.warn(&groups.iter().filter_map(|group| group.asked).collect::<Vec<_>>());
         let admin = bind_admin(&options.admin)
             .map_err(|reason| KeeperError::Admin { path: options.admin.clone(), reason })?;
         groups.push(Group {
@@ -74,7 +78,7 @@ impl Held {
             asked: None,
             sockets: Rc::new([admin]),
         });
-        Ok(Self { groups, admin: options.admin.clone(), given_up: Vec::new() })
+        Ok(Self { groups, given, admin: options.admin.clone(), given_up: Vec::new() })
     }
 
     /// The sockets of another configuration: those that there are already, and new ones for the other addresses.
@@ -88,7 +92,8 @@ impl Held {
                 let kept = left.remove(at);
                 places.push(Place { group: Group { role, ..kept.clone() }, before: Some(kept.role) });
             } else {
-                let group = Group::bind(role, address, threads, self.probe(address.port()))?;
+                let probe = self.probe(address.port());
+                let group = Group::open(role, address, threads, probe, &self.given)?;
                 places.push(Place { group, before: None });
             }
         }
@@ -106,6 +111,7 @@ impl Held {
         let before = ports(&self.groups);
         self.groups = places.into_iter().map(|place| place.group).collect();
         let after = ports(&self.groups);
+        self.given.warn(&self.groups.iter().filter_map(|group| group.asked).collect::<Vec<_>>());
         self.given_up.retain(|(_, since)| now.saturating_duration_since(*since) < GIVEN_UP);
         self.given_up.extend(before.into_iter().filter(|port| !after.contains(port)).map(|port| (port, now)));
     }
@@ -149,14 +155,24 @@ enum Probe {
 }
 
 impl Group {
-    fn bind(role: SocketRole, asked: SocketAddr, threads: usize, probe: Probe) -> Result<Self, KeeperError> {
-        let (what, sockets) = match role {
-            SocketRole::Metrics => ("node.metrics", bind_exclusive(asked).map(|socket| vec![socket])),
-            SocketRole::Listener { .. } | SocketRole::Admin => {
-                ("a listener", bind_shared(asked, threads, probe))
-            }
+    /// With sockets that were given to us, or that are bound now.
+    fn open(
+        role: SocketRole,
+        asked: SocketAddr,
+        threads: usize,
+        probe: Probe,
+        given: &Given,
+    ) -> Result<Self, KeeperError> {
+        let (what, count) = match role {
+            SocketRole::Metrics => ("node.metrics", 1),
+            SocketRole::Listener { .. } | SocketRole::Admin => ("a listener", threads),
         };
-        let sockets = sockets.map_err(explain(what, asked))?;
+        let bound = given.sockets(asked, count).and_then(|sockets| match (sockets, role) {
+            (Some(sockets), _) => Ok(sockets),
+            (None, SocketRole::Metrics) => bind_exclusive(asked).map(|socket| vec![socket]),
+            (None, SocketRole::Listener { .. } | SocketRole::Admin) => bind_shared(asked, count, probe),
+        });
+        let sockets = bound.map_err(explain(what, asked))?;
         let first = sockets.first().expect("there is at least one thread");
         let address = local(first).map_err(explain(what, asked))?.to_string();
         Ok(Self { role, address, asked: Some(asked), sockets: sockets.into_iter().map(Into::into).collect() })
@@ -224,7 +240,7 @@ fn explain(what: &str, address: SocketAddr) -> impl Fn(io::Error) -> KeeperError
                 format!("another program has this port: `ss -ltnp 'sport = :{port}'` names it")
             }
             ErrorKind::PermissionDenied if port < 1024 => {
-                "ports below 1024 need root or the capability CAP_NET_BIND_SERVICE".to_owned()
+                "ports below 1024 need root, the capability CAP_NET_BIND_SERVICE, or a socket unit".to_owned()
             }
             ErrorKind::AddrNotAvailable => {
                 "no interface of this host has that address: `ip address`".to_owned()
@@ -286,7 +302,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let mut options = options_in(home.path(), FOREVER);
         options.threads = 3;
-        let held = Held::bind(&options).unwrap();
+        let held = Held::bind(&options, Given::default()).unwrap();
         let group = &held.groups()[0];
         assert_eq!(
             (group.role, group.descriptors().len()),
@@ -304,10 +320,10 @@ mod tests {
     #[test]
     fn a_port_in_use_is_refused_with_its_address_even_if_the_other_one_would_share_it() {
         let (home, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let first = Held::bind(&options_in(home.path(), FOREVER)).unwrap();
+        let first = Held::bind(&options_in(home.path(), FOREVER), Given::default()).unwrap();
         let mut options = options_in(other.path(), FOREVER);
         options.config.listeners[0].bind = vec![first.groups()[0].address.parse().unwrap()];
-        let refused = Held::bind(&options).unwrap_err().to_string();
+        let refused = Held::bind(&options, Given::default()).unwrap_err().to_string();
         assert!(refused.contains(&first.groups()[0].address) && refused.contains("ss -ltnp"), "{refused}");
     }
 
@@ -316,7 +332,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let mut options = options_in(home.path(), FOREVER);
         options.config.node.metrics = Some("192.0.2.1:80".parse().unwrap());
-        let refused = Held::bind(&options).unwrap_err().to_string();
+        let refused = Held::bind(&options, Given::default()).unwrap_err().to_string();
         assert!(refused.contains("node.metrics cannot listen on 192.0.2.1:80"), "{refused}");
         assert!(refused.contains("no interface"), "{refused}");
     }
@@ -328,14 +344,14 @@ mod tests {
         let port = TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port();
         options.config.listeners[0].bind =
             vec![format!("0.0.0.0:{port}").parse().unwrap(), format!("[::]:{port}").parse().unwrap()];
-        assert_eq!(Held::bind(&options).unwrap().groups().len(), 3);
+        assert_eq!(Held::bind(&options, Given::default()).unwrap().groups().len(), 3);
     }
 
     #[test]
     fn the_admin_socket_is_its_owners_alone_and_gone_afterwards() {
         let home = tempfile::tempdir().unwrap();
         let options = options_in(home.path(), FOREVER);
-        let held = Held::bind(&options).unwrap();
+        let held = Held::bind(&options, Given::default()).unwrap();
         assert_eq!(fs::metadata(&options.admin).unwrap().permissions().mode() & 0o777, 0o600);
         drop(held);
         assert!(!options.admin.exists());
@@ -346,10 +362,10 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let options = options_in(home.path(), FOREVER);
         drop(UnixListener::bind(&options.admin).unwrap());
-        drop(Held::bind(&options).unwrap());
+        drop(Held::bind(&options, Given::default()).unwrap());
 
         let _other = UnixListener::bind(&options.admin).unwrap();
-        let refused = Held::bind(&options).unwrap_err().to_string();
+        let refused = Held::bind(&options, Given::default()).unwrap_err().to_string();
         assert!(refused.contains("another everup listens on it"), "{refused}");
     }
 
@@ -358,7 +374,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let options = options_in(home.path(), FOREVER);
         fs::write(&options.admin, "precious").unwrap();
-        assert!(Held::bind(&options).unwrap_err().to_string().contains("no socket"));
+        assert!(Held::bind(&options, Given::default()).unwrap_err().to_string().contains("no socket"));
         assert_eq!(fs::read(&options.admin).unwrap(), b"precious");
     }
 }

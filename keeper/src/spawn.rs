@@ -15,10 +15,10 @@ use everup_core::ids::InstanceId;
 use rustix::process::{
     Gid, Signal, Uid, getpid, set_child_subreaper, set_parent_process_death_signal, setsid,
 };
-use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
+use rustix::thread::{clear_ambient_capability_set, set_thread_gid, set_thread_groups, set_thread_uid};
 
 use crate::users::User;
-use crate::{KeeperError, Options, log};
+use crate::{KeeperError, Options, log, notify};
 
 /// What was open when we were started (a shell's lock file, for example) is not handed on to children.
 #[expect(unsafe_code, reason = "neither std nor rustix has close_range")]
@@ -146,11 +146,15 @@ fn explain(program: &Path, error: &io::Error) -> String {
 fn child(program: &Path, user: Option<&User>) -> Command {
     let mut command = Command::new(program);
     leave_the_terminal(&mut command);
+    leave_capabilities(&mut command);
     if let Some(user) = user {
         only_harmless_environment(&mut command);
         command.env("HOME", &user.home).env("USER", &user.name).env("LOGNAME", &user.name);
         become_user(&mut command, user);
     }
+    notify::PRIVATE.iter().for_each(|name| {
+        command.env_remove(name);
+    });
     command
 }
 
@@ -178,6 +182,18 @@ fn only_harmless_environment(command: &mut Command) {
 #[expect(unsafe_code, reason = "std can begin no session")]
 fn leave_the_terminal(command: &mut Command) {
     let leave = || setsid().map(drop).map_err(io::Error::from);
+    // SAFETY: between fork and exec the closure makes one system call without memory.
+    unsafe { command.pre_exec(leave) };
+}
+
+/// What a unit file gave to a keeper that is not root (ports below 1024) is not for what it starts. A kernel that knows
+/// no such capabilities gave none.
+#[expect(unsafe_code, reason = "std knows no capabilities")]
+fn leave_capabilities(command: &mut Command) {
+    let leave = || {
+        let _ = clear_ambient_capability_set();
+        Ok(())
+    };
     // SAFETY: between fork and exec the closure makes one system call without memory.
     unsafe { command.pre_exec(leave) };
 }

@@ -94,8 +94,10 @@ fn options(
 fn called() -> String {
     let first = std::env::args_os().next();
     let first = first.as_deref().unwrap_or_else(|| OsStr::new("everup"));
-    let here = std::env::current_dir().unwrap_or_default();
-    let shown = Path::new(first).strip_prefix(here).unwrap_or_else(|_| Path::new(first));
+    // An init system starts us in `/`, from where everything would be relative.
+    let here = std::env::current_dir().ok().filter(|here| here.parent().is_some());
+    let shown =
+        here.and_then(|here| Path::new(first).strip_prefix(here).ok()).unwrap_or_else(|| Path::new(first));
     shown.display().to_string()
 }
 

@@ -15,7 +15,7 @@ section! {
             default unset "the host name", because "253 is the longest host name";
         /// The directory of everup's state: logs of instances, the key of sticky cookies, the admin socket.
         pub state: Option<PathBuf> = optional(path()),
-            default unset "`/var/lib/everup` as root, else `$XDG_STATE_HOME/everup` (`~/.local/state/everup`)",
+            default unset "`$EVERUP_STATE` (the systemd unit sets it), else `/var/lib/everup` as root, else `$XDG_STATE_HOME/everup` (`~/.local/state/everup`)",
             because "one everup runs on one state directory; a second is refused";
         /// The unix socket of the API, which only its owner may use. Never TCP: whoever reaches it can run commands.
         pub admin: Option<PathBuf> = optional(text("path", "a path of at most 107 bytes", admin_path)),

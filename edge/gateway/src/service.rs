@@ -2,6 +2,7 @@
 //! retry budget, idle connections). Rebuilt with every table; what the thread keeps is carried over.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ use crate::tls::Connector;
 pub(crate) struct Table {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) services: Vec<Rc<Service>>,
+    /// The keys of the instances that do not leave: every tunnel asks.
+    staying: HashSet<usize>,
 }
 
 /// A service in one table.
@@ -97,7 +100,14 @@ impl Table {
             let old = before.and_then(|before| before.service_of(&table.shared));
             Rc::new(Service::new(table, old.map(Rc::as_ref), seed))
         });
-        Self { services: services.collect(), snapshot: Arc::clone(&snapshot) }
+        let services: Vec<_> = services.collect();
+        let of_those_that_stay = services.iter().zip(&snapshot.services).filter(|(_, table)| !table.leaves);
+        let staying = of_those_that_stay
+            .flat_map(|(service, _)| &service.instances)
+            .filter(|instance| instance.table.state != Availability::Draining)
+            .map(|instance| instance.key())
+            .collect();
+        Self { services, staying, snapshot: Arc::clone(&snapshot) }
     }
 
     /// The service that these counters belong to.
@@ -117,11 +127,7 @@ impl Table {
 
     /// Whether the instance is to go, alone or with its service, or is no longer in this table.
     pub(crate) fn leaves(&self, key: usize) -> bool {
-        let services = self.services.iter().zip(&self.snapshot.services);
-        let mut instances = services
-            .flat_map(|(service, table)| service.instances.iter().map(|instance| (instance, table.leaves)));
-        let found = instances.find(|(instance, _)| instance.key() == key);
-        found.is_none_or(|(instance, leaves)| leaves || instance.table.state == Availability::Draining)
+        !self.staying.contains(&key)
     }
 
     /// Whether the instance is judged down in this table. One that is no longer in it finishes what it has.

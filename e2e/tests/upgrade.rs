@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use everup_e2e::{
-    Behaviour, Config, Connection, Everup, Mode, Origin, Process, Said, Sample, WebSocket, everup_binary,
-    get, request, until,
+    Behaviour, Certificate, Config, Connection, Everup, Mode, Origin, Process, Said, Sample, WebSocket,
+    everup_binary, get, request, until,
 };
 use rustix::process::Signal;
 
@@ -144,6 +144,48 @@ fn counters_go_on_and_users_stay_where_they_are() {
     for _ in 0..3 {
         assert_eq!(["a", "b", "c"].map(home), ["a", "b", "c"]);
     }
+}
+
+/// Plain connections move; those with TLS are told, and a wss one is closed with 1012.
+#[test]
+fn a_drill_can_upgrade_and_tells_which_connections_were_kept() {
+    let mut everup = Everup::with(Config::runs(2).set("drain = { time = \"3s\" }")).start();
+    everup.wait_all_up();
+    let quick = [
+        "drill",
+        "--yes",
+        "--rate",
+        "100",
+        "--warm-up",
+        "0.5",
+        "--every",
+        "1",
+        "--events",
+        "upgrade,upgrade",
+    ];
+    let more = ["--post", "/echo", "--connections", "5", "--websockets", "6", "--json"];
+    let said = everup.verb(&[&quick[..], &more].concat());
+    let report: serde_json::Value = serde_json::from_str(&said.out).expect("a report is JSON");
+    assert_eq!((said.code, report["lost"].as_u64()), (Some(0), Some(0)), "{said:?}");
+    for event in report["events"].as_array().expect("events are listed") {
+        assert_eq!(event["connections"]["kept"], event["connections"]["open_before"], "{event}");
+        assert_eq!(event["websockets"]["kept"], event["websockets"]["open_before"], "{event}");
+    }
+}
+
+#[test]
+fn with_tls_no_request_is_lost_and_websockets_are_closed_in_order() {
+    let (sample, certificate) = (Sample::start("a"), Certificate::of("shop.example"));
+    let config = Config::shop([sample.address()]).set("drain = { time = \"3s\" }");
+    let everup = Everup::with(config.listener(&format!("tls = [{}]", certificate.entry()))).start();
+    let ca = certificate.file().display().to_string();
+    let quick =
+        ["drill", "--yes", "--rate", "100", "--warm-up", "0.5", "--every", "1", "--events", "upgrade"];
+    let more = ["--host", "shop.example", "--ca", &ca, "--post", "/echo", "--websockets", "4", "--json"];
+    let said = everup.verb(&[&quick[..], &more].concat());
+    let report: serde_json::Value = serde_json::from_str(&said.out).expect("a report is JSON");
+    assert_eq!((said.code, report["lost"].as_u64()), (Some(0), Some(0)), "{said:?}");
+    assert_eq!(report["events"][1]["websockets"]["ended"]["close-1012"], 4, "{report}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use everup_admin::api::{InstanceState, InstanceStatus, Reloaded};
+use everup_admin::api::{InstanceState, InstanceStatus, Reloaded, Upgraded};
 use everup_core::ids::InstanceId;
 use everup_drill::Change;
 use rustix::io::Errno;
@@ -20,6 +20,8 @@ use crate::table::counted;
 pub(super) enum EventKind {
     /// everup reads its configuration file anew
     Reload,
+    /// everup goes on as the binary that lies where it was started from
+    Upgrade,
     /// An instance that everup runs is killed with SIGKILL
     KillInstance,
     /// An instance that everup runs is stopped with SIGSTOP for a while
@@ -34,6 +36,7 @@ impl EventKind {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Reload => "reload",
+            Self::Upgrade => "upgrade",
             Self::KillInstance => "kill-instance",
             Self::FreezeInstance => "freeze-instance",
             Self::KillWorker => "kill-worker",
@@ -53,6 +56,9 @@ impl EventKind {
                     if changes == 1 { "does" } else { "do" }
                 ),
             },
+            Self::Upgrade => {
+                "everup goes on as the binary that lies now where it was started from (see `everup upgrade`)".into()
+            }
             Self::KillInstance => format!("an instance of {service} is killed (SIGKILL); everup starts it again"),
             Self::FreezeInstance => format!(
                 "an instance of {service} is frozen (SIGSTOP), and thawed after {} s",
@@ -70,7 +76,7 @@ impl EventKind {
     /// Whether it can happen here at all: better known before the first event than in the middle.
     pub(super) fn check(self, everup: &Everup, field: &Field) -> anyhow::Result<()> {
         match self {
-            Self::Reload | Self::Drain => Ok(()),
+            Self::Reload | Self::Upgrade | Self::Drain => Ok(()),
             Self::KillInstance => needs_run(self, field),
             Self::FreezeInstance => {
                 needs_run(self, field)?;
@@ -84,6 +90,7 @@ impl EventKind {
         let (everup, service) = (Rc::clone(everup), field.service.clone());
         match self {
             Self::Reload => Box::new(Reload { everup }),
+            Self::Upgrade => Box::new(Upgrade { everup, service }),
             Self::KillInstance => Box::new(KillInstance { everup, service, killed: None }),
             Self::FreezeInstance => {
                 Box::new(FreezeInstance { everup, service, time: options.freeze(), frozen: None })
@@ -151,6 +158,33 @@ impl Change for Reload {
 
     fn poll_end(&mut self) -> Result<Option<String>, String> {
         Ok(Some("every thread goes by it".into()))
+    }
+
+    fn give_up(&mut self) {}
+}
+
+struct Upgrade {
+    everup: Rc<Everup>,
+    service: String,
+}
+
+impl Change for Upgrade {
+    fn name(&self) -> &str {
+        EventKind::Upgrade.name()
+    }
+
+    /// The answer comes when a worker of the other binary serves.
+    fn begin(&mut self) -> Result<String, String> {
+        let upgraded = self.everup.ask(async |client| client.upgrade(None).await);
+        let Upgraded { to, worker_pid, .. } = upgraded.map_err(|error| error.to_string())?;
+        Ok(format!("everup {to}, worker {worker_pid} serves"))
+    }
+
+    /// What the old worker has is finished.
+    fn poll_end(&mut self) -> Result<Option<String>, String> {
+        let status = self.everup.status_now().map_err(|error| error.to_string())?;
+        let is_over = status.is_some_and(|status| status.leaving.is_empty());
+        Ok((is_over && is_whole(&self.everup, &self.service)?).then(|| "the old worker has finished".into()))
     }
 
     fn give_up(&mut self) {}

@@ -136,7 +136,7 @@ fn bounds_have_names_and_are_told() {
         (&["--every", "0"], "0.1 to 600 seconds"),
         (&["--times", "1.5"], "1 to 1000 rounds, without a fraction"),
         (&["--websockets", "6000"], "0 to 5000 WebSockets"),
-        (&["--events", "earthquake"], "[possible values: reload, kill-instance"),
+        (&["--events", "earthquake"], "[possible values: reload, upgrade, kill-instance"),
         (&["--while", "true"], "--url <URL>"),
         (&["--url", "http://127.0.0.1/"], "--while <COMMAND>"),
     ] {

@@ -39,9 +39,9 @@
 //! | the old worker | 2, 3 | another one is started, as ever; the upgrade is off |
 //! | the old worker | 4, 5, 6 | the new one takes charge at once, with the last notes; in-flight requests of the old one are lost |
 //! | the old worker | 8 | the new one serves; what was still in flight in the old one is lost |
-//! | the new worker | 8 | another one of the new binary takes its place; the old one finishes what it has |
-//! | the keeper | any | workers see it: who was told Begin and serves goes on, who waited for Begin exits, and an old one that yielded \
-//!   learns from its line to the new one which of the two it is |
+//! | the new worker | 8 | another one of the new binary takes its place, also as the one to whom connections move |
+//! | the keeper | any | one worker serves on without it, and the next `everup run` takes that one over: the old one until it has \
+//!   yielded and the new one serves, which its line to the new one tells it; who waited for Begin exits |
 //! | SIGTERM | before 7 | the new worker is killed, the old one ends everything in order |
 //! | SIGTERM | 8 | both workers finish what they have; instances are stopped after that |
 //!

@@ -20,14 +20,6 @@ use crate::users::Users;
 use crate::worker::Worker;
 use crate::{KeeperError, Options, log, spawn};
 
-/// Another process goes on with what this one was: never returns, unless it does not.
-#[derive(Debug)]
-enum NotGone {
-    /// A signal came that must be heeded first.
-    Signalled,
-    Failed(String),
-}
-
 impl Keeper {
     pub(super) fn pack_text(&self, asked: &Asked) -> String {
         let mut state = State::of(&self.options, &self.texts, asked.clone());
@@ -53,7 +45,8 @@ impl Keeper {
         state.write()
     }
 
-    /// Goes on as `binary`, with `other` in the luggage to go back to. Ok: a signal came first; try again.
+    /// Goes on as `binary`, with `other` in the luggage to go back to, and does not return. Ok: a signal came that is to be heeded
+    /// first; try again.
     pub(super) fn execute(
         &self,
         binary: &File,
@@ -61,26 +54,12 @@ impl Keeper {
         asked: &Asked,
         returned: Option<&str>,
     ) -> Result<(), String> {
-        match self.try_execute(binary, other, asked, returned) {
-            NotGone::Signalled => Ok(()),
-            NotGone::Failed(why) => Err(why),
-        }
-    }
-
-    fn try_execute(&self, binary: &File, other: File, asked: &Asked, returned: Option<&str>) -> NotGone {
-        let luggage = match self.luggage(other, asked, returned) {
-            Ok(luggage) => luggage,
-            Err(error) => return NotGone::Failed(error.to_string()),
-        };
+        let luggage = self.luggage(other, asked, returned).map_err(|error| error.to_string())?;
         // From here on a signal waits for whoever we are then.
         spawn::hold_signals(true);
-        if self.signals.has_any() {
-            spawn::hold_signals(false);
-            return NotGone::Signalled;
-        }
-        let failed = luggage.carry_into(binary);
+        let gone = if self.signals.has_any() { Ok(()) } else { Err(luggage.carry_into(binary)) };
         spawn::hold_signals(false);
-        NotGone::Failed(failed)
+        gone
     }
 
     fn luggage(&self, other: File, asked: &Asked, returned: Option<&str>) -> std::io::Result<Luggage> {

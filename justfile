@@ -27,7 +27,7 @@ e2e:
     cargo build --package everup
     cargo test --package everup-e2e
 
-# Minutes of faults under load: `just drills instances`, `just drills reload --peers`.
+# Minutes of faults under load: `just drills crash`, `just drills reload --peers`.
 drills +WORDS:
     cargo xtask drills {{WORDS}}
 

@@ -196,6 +196,8 @@ impl Controller {
                 self.on_connect_failed(id, address, reason);
             }
             Input::Noticed(GatewayEvent::Failing { id, address }) => self.on_failing(now, &id, address),
+            // The worker looks at its threads after every news.
+            Input::Noticed(GatewayEvent::ThreadEnded) => {}
             Input::Acknowledged(generation) => self.acknowledged = self.acknowledged.max(generation),
             Input::Order(Order::Drain { id, wait, reply }) => self.on_drain(now, id, wait, reply),
             Input::Order(Order::Undrain { id, reply }) => {

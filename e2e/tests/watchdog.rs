@@ -48,6 +48,32 @@ fn a_thread_of_the_data_plane_that_hangs_is_noticed() {
     assert!(everup.said().contains("has not moved for 2 s"), "{}", everup.said());
 }
 
+/// Within much less time than the watchdog has.
+#[test]
+fn a_thread_that_accepts_nobody_any_more_is_replaced_at_once_with_its_worker() {
+    let sample = Sample::start("a");
+    let mut everup = Everup::with(Config::shop([sample.address()])).start();
+    let (failing, address) = (worker(&everup), everup.address());
+    everup.arm("accept", "panic");
+    // Whoever waits at that thread's socket is served by the next worker.
+    until("a connection is accepted", || get(address, "/whoami").status == 200 && !everup.is_armed("accept"));
+    let answers: Vec<_> =
+        (0..20).map(|_| std::thread::spawn(move || get(address, "/whoami").status)).collect();
+    assert!(answers.into_iter().all(|answer| answer.join().is_ok_and(|status| status == 200)));
+    is_replaced(&mut everup, failing, "a thread of the data plane failed inside");
+}
+
+#[test]
+fn a_sweep_that_panics_is_followed_by_the_next_one() {
+    let sample = Sample::start("a");
+    let everup = Everup::with(config(&sample)).start();
+    let before = worker(&everup);
+    everup.arm("data-plane", "panic");
+    let load = everup.load("/whoami").lasting(std::time::Duration::from_secs(4)).run().unwrap();
+    assert_eq!((load.lost(), everup.status().worker_pid), (0, before.pid), "{}", everup.said());
+    assert!(everup.said().contains("a sweep failed inside"), "{}", everup.said());
+}
+
 #[test]
 fn a_keeper_that_was_stopped_kills_nobody_when_it_goes_on() {
     let sample = Sample::start("a");

@@ -188,13 +188,29 @@ impl Door {
 
 type Accepted = std::io::Result<(Socket, SocketAddr)>;
 
+/// Somebody accepts at the door. If that ends before the door is closed (a panic, for example), clients wait in vain.
+struct Minded {
+    local: Rc<Local>,
+    door: Rc<Door>,
+}
+
+impl Drop for Minded {
+    fn drop(&mut self) {
+        if !self.door.closing.get() {
+            self.local.tell_ended();
+        }
+    }
+}
+
 async fn accept(local: Rc<Local>, door: Rc<Door>, fd: OwnedFd) {
+    let _minded = Minded { local: Rc::clone(&local), door: Rc::clone(&door) };
     let address = door.address;
     let accepting = match local.engine.listener(fd) {
         Ok(accepting) => accepting,
         Err(error) => return tracing::error!("cannot accept on {address}: {error}"),
     };
     loop {
+        everup_failpoint::hit("accept");
         if door.is_full(&local) && !door.closing.get() {
             // At the limit new connections wait in the kernel's queue.
             local.engine.sleep(ACCEPT_PAUSE).await;

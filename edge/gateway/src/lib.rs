@@ -51,7 +51,7 @@ mod websocket;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
@@ -182,6 +182,8 @@ pub enum GatewayEvent {
         /// Where it was thought to listen.
         address: SocketAddr,
     },
+    /// A thread has ended, or accepts no connections any more: see [`Gateway::is_whole`].
+    ThreadEnded,
 }
 
 /// Why the data plane could not start. The operator's to mend.
@@ -230,6 +232,8 @@ pub(crate) struct Shared {
     pub(crate) memory: Arc<tale::Memory>,
     /// How often each thread has swept.
     pub(crate) pulses: PerThread<AtomicU64>,
+    /// A thread has ended, or is about to.
+    pub(crate) thread_ended: AtomicBool,
     dropped_lines: Arc<AtomicU64>,
 }
 
@@ -245,8 +249,16 @@ impl Shared {
             per_client: Mutex::new(connections_per_client.map(PerClient::new)),
             memory: Arc::new(tale::Memory::new(threads)),
             pulses: PerThread::new(threads),
+            thread_ended: AtomicBool::new(false),
             dropped_lines: Arc::default(),
         }
+    }
+
+    /// A thread ends, or does not do any more what only it can.
+    pub(crate) fn tell_thread_ended(&self, events: &mpsc::UnboundedSender<GatewayEvent>) {
+        self.thread_ended.store(true, Ordering::Relaxed);
+        // Nobody may be there to hear it.
+        let _ = events.send(GatewayEvent::ThreadEnded);
     }
 
     /// Where connections are counted by client.
@@ -479,7 +491,7 @@ impl Gateway {
     /// Every thread works. One that ended (it panicked, or could not start) leaves a socket on which clients wait in
     /// vain; only another process mends that.
     pub fn is_whole(&self) -> bool {
-        !self.threads.iter().any(JoinHandle::is_finished)
+        !self.shared.thread_ended.load(Ordering::Relaxed)
     }
 
     /// Requests, tunnels and relays that are with an instance now.

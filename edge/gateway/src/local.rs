@@ -361,6 +361,11 @@ impl Local {
         self.tell(GatewayEvent::Failing { id: id.clone(), address: *address });
     }
 
+    /// This thread does not do any more what only it can.
+    pub(crate) fn tell_ended(&self) {
+        self.shared.tell_thread_ended(&self.events);
+    }
+
     fn tell(&self, event: GatewayEvent) {
         if self.events.send(event).is_err() {
             self.shared.dropped_events.fetch_add(1, Ordering::Relaxed);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use everup_core::ids::Generation;
+use everup_observe::contained;
 use tokio::sync::{mpsc, watch as channel};
 
 use crate::access_log::Log;
@@ -76,13 +77,27 @@ pub(crate) struct Start {
 
 /// Starts the thread.
 pub(crate) fn spawn(start: Start) -> std::io::Result<JoinHandle<()>> {
+    let end = End { shared: Arc::clone(&start.shared), events: start.events.clone() };
     std::thread::Builder::new().name(format!("data-{}", start.thread)).spawn(move || {
+        let _end = end;
         let thread = start.thread;
         match Engine::new(start.batching) {
             Ok(engine) => run(Rc::new(engine), start),
             Err(error) => tracing::error!("data-plane thread {thread} cannot start: {error}"),
         }
     })
+}
+
+/// Tells that the thread ends, also by a panic: clients of its socket wait in vain.
+struct End {
+    shared: Arc<Shared>,
+    events: mpsc::UnboundedSender<GatewayEvent>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.shared.tell_thread_ended(&self.events);
+    }
 }
 
 fn run(engine: Rc<Engine>, start: Start) {
@@ -174,7 +189,8 @@ async fn sweep(local: Rc<Local>) {
     let mut sweeps = 0;
     loop {
         local.engine.sleep(SWEEP).await;
-        local.sweep();
+        // Nothing would time out any more, and nobody would notice.
+        contained("a sweep", || local.sweep());
         sweeps += 1;
         if sweeps == SWEEPS_PER_PRUNE {
             sweeps = 0;

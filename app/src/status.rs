@@ -84,7 +84,8 @@ pub(crate) fn listener_status(
         Protocol::TlsPassthrough => "tls-passthrough",
     };
     let service = listener.service.map(|index| services[index].settings.name.to_string());
-    ListenerStatus { protocol: protocol.to_owned(), addresses, routes: listener.routes.len(), service }
+    let tls = !listener.tls.is_empty();
+    ListenerStatus { protocol: protocol.to_owned(), addresses, routes: listener.routes.len(), service, tls }
 }
 
 fn service_status(

@@ -257,6 +257,7 @@ mod tests {
                 addresses: vec!["127.0.0.1:8080".into()],
                 routes: 0,
                 service: Some("shop".into()),
+                tls: false,
             }],
             services: vec![service],
         }

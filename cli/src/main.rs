@@ -70,8 +70,8 @@ enum Verb {
     Rollback(verb::order::Args),
     /// Tell what was deployed when, by whom, and how it ended
     History(verb::history::Args),
-    /// Put a running everup under load, kill an instance and count what was lost
-    Drill(verb::drill::Args),
+    /// Put everup, or any other proxy, under load, break something, count what is lost
+    Drill(Box<verb::drill::Args>),
     /// Be the small application that the quickstart runs
     SampleApp(verb::sample_app::Args),
     /// Print every setting with its type, default, range and reason
@@ -103,7 +103,7 @@ fn main() -> ExitCode {
         Verb::Abort(args) => verb::order::run("abort", args),
         Verb::Rollback(args) => verb::order::run("rollback", args),
         Verb::History(args) => verb::history::run(args),
-        Verb::Drill(args) => verb::drill::run(args),
+        Verb::Drill(args) => verb::drill::run(*args),
         Verb::SampleApp(args) => verb::sample_app::run(args),
         Verb::Reference(args) => verb::reference::run(args),
         Verb::Completion(args) => verb::completion::run(args, CommandLine::command()),

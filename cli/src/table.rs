@@ -80,7 +80,8 @@ fn head(text: &mut String, status: &Status, coloured: bool) {
 }
 
 fn listeners(text: &mut String, listeners: &[ListenerStatus]) {
-    for ListenerStatus { protocol, addresses, routes, service } in listeners {
+    for ListenerStatus { protocol, addresses, routes, service, tls } in listeners {
+        let protocol = if *tls && protocol == "http" { "https" } else { protocol };
         let default = service.as_ref().map(|service| format!(" -> {service}")).unwrap_or_default();
         let routes = match routes {
             0 => String::new(),

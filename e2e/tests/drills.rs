@@ -24,3 +24,8 @@ fn whatever_instances_do_wrong_no_get_fails_and_no_post_runs_twice() {
 fn websockets_through_everup_behave_as_direct_ones() {
     sample("websocket");
 }
+
+#[test]
+fn reloads_of_every_kind_lose_no_request_no_connection_and_no_message_also_over_tls() {
+    sample("reload");
+}

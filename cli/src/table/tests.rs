@@ -61,6 +61,7 @@ fn status() -> Status {
             addresses: vec!["127.0.0.1:8080".into(), "[::1]:8080".into()],
             routes: 2,
             service: Some("shop".into()),
+            tls: false,
         }],
         services: vec![service],
     }

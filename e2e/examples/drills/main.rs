@@ -30,7 +30,9 @@ usage: drills instances [SECONDS]   instances killed, stopped, frozen and starte
                                     python3 and its package index, redis-server, memcached)
        drills flat [CONNECTIONS]    1,000 routes, 1,000 instances, idle connections: lookups and memory (10000)
        drills worker [KILLS]        the worker killed under load (20)
-       drills reload [RELOADS]      the configuration reloaded under load, in every way (300)
+       drills reload [RELOADS] [--peers]
+                                    the configuration reloaded under load, in every way (300); --peers: HAProxy and nginx
+                                    reloaded beside it
        drills overload [SECONDS]    twice the load that a service can carry (20)
        drills cookies               a million forged cookies
        drills differential [COUNT]  where requests end, beside llhttp and h11 (200000; needs node, python3 with h11)
@@ -47,7 +49,9 @@ const SAMPLE_OF_CASES: usize = 7;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let peers = words.first() == Some(&"reload") && words.contains(&"--peers");
+    words.retain(|word| !(peers && *word == "--peers"));
     let (name, number) = match words.as_slice() {
         ["record", path] => {
             let kept = differential::run(RECORDED, chance::seed(), Some(path));
@@ -69,7 +73,7 @@ fn main() -> ExitCode {
         "overload" => overload::run(number.unwrap_or(20)),
         "flat" => flat::run(number.unwrap_or(10_000)),
         "worker" => worker::run(number.unwrap_or(20)),
-        "reload" => reload::run(number.unwrap_or(300)),
+        "reload" => reload::run(number.unwrap_or(300), peers),
         "differential" => differential::run(number.unwrap_or(200_000), seed, None),
         _ => {
             eprintln!("{USAGE}");
@@ -85,6 +89,7 @@ fn sample(name: &str) -> ExitCode {
     println!("seed {seed:x}\n");
     let kept = match name {
         "faults" => faults::run(SAMPLE_SECONDS, seed, false),
+        "reload" => reload::sample(),
         "websocket" => websocket::run(&Python::system(), SAMPLE_OF_CASES),
         _ => {
             eprintln!("{USAGE}");

@@ -57,6 +57,9 @@ pub struct ListenerStatus {
     pub routes: usize,
     /// The service used when no route matches, if any.
     pub service: Option<String>,
+    /// Clients speak TLS to it.
+    #[serde(default)]
+    pub tls: bool,
 }
 
 /// One `[service.NAME]`.

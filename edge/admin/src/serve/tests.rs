@@ -112,6 +112,7 @@ pub(crate) fn status() -> Status {
             addresses: vec!["127.0.0.1:8080".into()],
             routes: 0,
             service: Some("shop".into()),
+            tls: false,
         }],
         services: vec![service],
     }

@@ -26,7 +26,7 @@ use crate::judge;
 use crate::local::Local;
 use crate::pool::Reuse;
 use crate::pump::{Pump, PumpEnd};
-use crate::relay::{self, Relay};
+use crate::relay::{self, Flows, Relay};
 use crate::service::Instance;
 use crate::splice::{BULK, Pipe, SPLICE_FROM};
 use crate::sticky;
@@ -583,14 +583,16 @@ impl Attempt<'_> {
         let shared = &self.instance.table.shared;
         shared.enter_tunnel();
         let _leave = relay::LeaveTunnel(shared);
-        let facts = self.client.facts();
+        let facts = Box::new(self.client.facts());
         let Client { stream, watch, .. } = &mut *self.client;
         let (local, ends) = (self.local, (&self.incoming.service, self.instance));
         let websocket = self.websocket.map(|frames| Box::new(WebSocket::new(local, watch, ends, frames)));
         let kind = if websocket.is_some() { Kind::Websocket } else { Kind::Tunnel };
         let (instance, to) = (&mut self.upstream, self.instance);
-        let relay = Relay { local, watch, client: stream, instance, facts, to, kind, idle, websocket };
-        match relay.run(to_instance).await {
+        let flows = Flows::new(to_instance, websocket.as_deref());
+        let mut relay =
+            Relay { local, watch, client: stream, instance, facts, to, kind, idle, websocket, flows };
+        match relay.run().await {
             relay::Ended::Over => Ended::Answered { keep: false },
             relay::Ended::Moved => Ended::Moved,
         }

@@ -2,6 +2,7 @@
 //! connections are passed on as such. A quiet relay is not ended by time (a database connection or a WebSocket may be
 //! quiet for hours); peers that vanish are noticed by TCP keep-alive. WebSockets are followed on their way (`websocket.rs`).
 
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::service::Instance;
 use crate::snapshot::{InstanceShared, InstanceTable};
 use crate::splice::{BULK, Pipe};
 use crate::stream::Stream;
-use crate::watch::Watched;
+use crate::watch::{Signal, Watched};
 use crate::websocket::{Track, WebSocket};
 
 /// Counts a tunnel out when it ends, however it ends.
@@ -59,39 +60,56 @@ pub(crate) struct Relay<'a> {
     pub(crate) watch: &'a Watched,
     pub(crate) client: &'a mut Stream,
     pub(crate) instance: &'a mut Stream,
-    pub(crate) facts: Facts,
+    /// Apart: nearly none will be asked.
+    pub(crate) facts: Box<Facts>,
     pub(crate) to: &'a Rc<Instance>,
     pub(crate) kind: Kind,
     /// When one direction has ended, the other may be quiet for so long at most.
     pub(crate) idle: Duration,
     /// It may be closed by us before its ends have.
     pub(crate) websocket: Option<Box<WebSocket<'a>>>,
+    pub(crate) flows: Flows,
+}
+
+/// Both directions of a relay.
+#[derive(Debug, Default)]
+pub(crate) struct Flows {
+    pub(crate) up: Flow,
+    pub(crate) down: Flow,
+}
+
+impl Flows {
+    /// Of a relay that begins; `to_instance` was read from the client already.
+    pub(crate) fn new(to_instance: Vec<u8>, websocket: Option<&WebSocket<'_>>) -> Self {
+        let (up_track, down_track) = websocket.map(|one| one.tracks(&to_instance)).unzip();
+        let up = Flow { track: up_track, unsent: to_instance, ..Flow::default() };
+        Self { up, down: Flow { track: down_track, ..Flow::default() } }
+    }
+
+    /// One of them has ended.
+    fn are_half_closed(&self) -> bool {
+        self.up.finished || self.down.finished
+    }
 }
 
 impl Relay<'_> {
-    /// Relays until both directions have ended or one side can no longer be read; `to_instance` was read from the client
-    /// already.
-    pub(crate) async fn run(self, to_instance: Vec<u8>) -> Ended {
-        let (to_instance_track, to_client_track) =
-            self.websocket.as_ref().map(|one| one.tracks(&to_instance)).unzip();
-        let up = Flow { track: to_instance_track, unsent: to_instance, ..Flow::default() };
-        let down = Flow { track: to_client_track, ..Flow::default() };
-        self.go_on(up, down, None).await
-    }
-
-    /// Goes on where another worker stopped. `left`: how long it may be quiet still, if one direction has ended.
-    pub(crate) async fn go_on(mut self, mut up: Flow, mut down: Flow, left: Option<Duration>) -> Ended {
-        if up.finished || down.finished {
+    /// For a relay that another worker has begun. `left`: how long it may be quiet still, if one direction has ended.
+    pub(crate) fn expect_end(&self, left: Option<Duration>) {
+        if self.flows.are_half_closed() {
             self.watch.set_deadline(Some(self.local.coarse_now() + left.unwrap_or(self.idle)));
         }
+    }
+
+    /// Relays until both directions have ended or one side can no longer be read.
+    pub(crate) async fn run(&mut self) -> Ended {
         self.watch.set_movable(true);
         let mut leaving = Leaving::default();
         let ended = loop {
-            let watch = self.watch;
-            match watch.wait(|cx| self.poll(cx, &mut leaving, &mut up, &mut down)).await {
+            match poll_fn(|cx| self.poll_wait(cx, &mut leaving)).await {
                 Ok(None) => break Ended::Over,
                 Ok(Some(turn)) => {
-                    if self.leave(turn, &mut up, &mut down).await == Left::Gone {
+                    // Room for this is needed once, if at all.
+                    if Box::pin(self.leave(turn)).await == Left::Gone {
                         break Ended::Moved;
                     }
                 }
@@ -108,15 +126,18 @@ impl Relay<'_> {
         ended
     }
 
-    /// Carries what can be carried now. Ready when it is over, or its turn to leave has come.
-    fn poll(
+    fn poll_wait(
         &mut self,
         cx: &mut Context<'_>,
         leaving: &mut Leaving,
-        up: &mut Flow,
-        down: &mut Flow,
-    ) -> Poll<Option<Box<Turn>>> {
-        let Self { local, watch, client, instance, websocket, .. } = self;
+    ) -> Poll<Result<Option<Box<Turn>>, Signal>> {
+        let polled = self.poll(cx, leaving);
+        self.watch.poll_wait(cx, polled)
+    }
+
+    /// Carries what can be carried now. Ready when it is over, or its turn to leave has come.
+    fn poll(&mut self, cx: &mut Context<'_>, leaving: &mut Leaving) -> Poll<Option<Box<Turn>>> {
+        let Self { local, watch, client, instance, websocket, flows: Flows { up, down }, .. } = self;
         let is_plain = client.is_plain() && instance.is_plain();
         // One that has said goodbye already ends here, and soon.
         if websocket.as_ref().is_some_and(|websocket| websocket.has_said()) {
@@ -152,12 +173,13 @@ impl Relay<'_> {
 
     /// Offers it to the other worker. Between two polls it is in one of its own states: of what was read, all that was not
     /// written is in the flows and below them in the engine.
-    async fn leave(&self, turn: Box<Turn>, up: &mut Flow, down: &mut Flow) -> Left {
+    async fn leave(&mut self, turn: Box<Turn>) -> Left {
         if !self.client.may_move() || !self.instance.may_move() {
             // It is about to end.
             leaving::stays(self.local, self.watch, self.kind);
             return Left::Stays;
         }
+        let Flows { up, down } = &mut self.flows;
         up.gather(self.client, self.instance, self.local);
         down.gather(self.instance, self.client, self.local);
         if up.has_stopped() || down.has_stopped() {
@@ -182,7 +204,7 @@ impl Relay<'_> {
         };
         let held = [&up.unsent[..], &down.unsent].concat();
         let streams = [&*self.client, &*self.instance];
-        turn.offer((self.local, self.watch), self.facts, (self.kind, what), held, &streams).await
+        turn.offer((self.local, self.watch), *self.facts, (self.kind, what), held, &streams).await
     }
 }
 

@@ -14,7 +14,7 @@ use crate::dial::{Dial, dial};
 use crate::local::{Local, RequestId};
 use crate::park::{self, WaitOver};
 use crate::queue;
-use crate::relay::{self, Relay};
+use crate::relay::{self, Flows, Relay};
 use crate::service::{InFlight, Picked, Service, Tried, wanted};
 use crate::sticky;
 use crate::stream::Stream;
@@ -74,11 +74,12 @@ async fn relay_to(
     let _leave = relay::LeaveTunnel(shared);
     client.watch.set_deadline(None);
     let read_already = std::mem::take(&mut client.carry);
-    let facts = client.facts();
+    let facts = Box::new(client.facts());
     let Client { stream, watch, .. } = client;
     let (instance, to, kind) = (&mut upstream, in_flight.instance(), Kind::Relay);
-    let relay = Relay { local, watch, client: stream, instance, facts, to, kind, idle, websocket: None };
-    match relay.run(read_already).await {
+    let (websocket, flows) = (None, Flows::new(read_already, None));
+    let mut relay = Relay { local, watch, client: stream, instance, facts, to, kind, idle, websocket, flows };
+    match relay.run().await {
         relay::Ended::Over => Relayed::Over,
         relay::Ended::Moved => Relayed::Moved,
     }

@@ -13,7 +13,7 @@ use super::taking::{Arrival, With};
 use crate::client::{self, Client};
 use crate::engine::Socket;
 use crate::local::Local;
-use crate::relay::{self, Ended, Flow};
+use crate::relay::{self, Ended, Flow, Flows};
 use crate::service::{InFlight, Instance, Service};
 use crate::stream::Stream;
 use crate::websocket::WebSocket;
@@ -95,15 +95,15 @@ impl Two {
         service.shared.in_custody.cell(local.thread).add(1);
         instance.table.shared.enter_tunnel();
         let leave = relay::LeaveTunnel(&instance.table.shared);
-        let (to_instance, to_client) = flows((to_instance, to_client), kind, held);
-        let facts = client.facts();
+        let flows = flows((to_instance, to_client), kind, held);
+        let facts = Box::new(client.facts());
         let Client { stream, watch, .. } = &mut client;
         let ends = (&service, &instance);
         let websocket = (kind == Kind::Websocket)
             .then(|| Box::new(WebSocket::new(local, watch, ends, Frames::default())));
         let idle = service.settings.timeout.idle;
         let (to, upstream_end) = (&instance, &mut upstream);
-        let relay = relay::Relay {
+        let mut relay = relay::Relay {
             local,
             watch,
             client: stream,
@@ -113,8 +113,11 @@ impl Two {
             kind,
             idle,
             websocket,
+            flows,
         };
-        let ended = relay.go_on(to_instance, to_client, left_ms.map(Duration::from_millis)).await;
+        relay.expect_end(left_ms.map(Duration::from_millis));
+        let ended = relay.run().await;
+        drop(relay);
         drop(leave);
         service.shared.in_custody.cell(local.thread).add(-1);
         drop((in_flight, upstream));
@@ -125,12 +128,12 @@ impl Two {
 }
 
 /// Both directions; what is held for the instance comes first.
-fn flows((to_instance, to_client): (Way, Way), kind: Kind, mut held: Vec<u8>) -> (Flow, Flow) {
+fn flows((to_instance, to_client): (Way, Way), kind: Kind, mut held: Vec<u8>) -> Flows {
     let first = usize::try_from(to_instance.bytes).unwrap_or(usize::MAX).min(held.len());
     let second = held.split_off(first);
     let flow = |way: Way, held| {
         let frames = way.frames.filter(|_| kind == Kind::Websocket);
         Flow::arrived(held, frames, way.ended, way.finished)
     };
-    (flow(to_instance, held), flow(to_client, second))
+    Flows { up: flow(to_instance, held), down: flow(to_client, second) }
 }

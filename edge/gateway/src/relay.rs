@@ -139,8 +139,9 @@ impl Relay<'_> {
     fn poll(&mut self, cx: &mut Context<'_>, leaving: &mut Leaving) -> Poll<Option<Box<Turn>>> {
         let Self { local, watch, client, instance, websocket, flows: Flows { up, down }, .. } = self;
         let is_plain = client.is_plain() && instance.is_plain();
-        // One that has said goodbye already ends here, and soon.
-        if websocket.as_ref().is_some_and(|websocket| websocket.has_said()) {
+        // One that has said goodbye already ends here, and soon; also if that was found only when it was about to leave.
+        let has_said = websocket.as_ref().is_some_and(|websocket| websocket.has_said());
+        if has_said || up.has_stopped() || down.has_stopped() {
             leaving.forget();
         } else if let Poll::Ready(turn) = leaving.poll(cx, local, watch, (self.kind, is_plain)) {
             return Poll::Ready(Some(turn));

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use everup_gateway::Availability::Draining;
 use everup_gateway::{HandOver, Kinds, Stage as At, TakeOver};
@@ -325,6 +326,30 @@ fn a_websocket_that_is_about_to_be_told_to_go_is_told_by_the_next_worker() {
     websockets::goes(&mut client);
     assert_eq!(heard.lock().unwrap().last(), Some(&websockets::going_away()));
     new.settles();
+}
+
+#[test]
+fn a_websocket_that_comes_to_its_end_when_it_would_leave_keeps_nobody_waiting() {
+    // It says more than anybody reads, in frames of two bytes: about every second connection is between two of them when its
+    // turn comes, with bytes that its client does not take.
+    let origin = Origin::start(|visit| {
+        visit.head().unwrap();
+        visit.wire.send(websockets::OPENED);
+        let pings = websockets::frame(0x89, b"", false).repeat(32 * 1024);
+        while visit.wire.try_send(&pings) {}
+    });
+    let lines = "drain = { time = \"4s\", websockets = \"close\" }";
+    let mut old = before([&origin]).service(lines).with_successors().start();
+    let clients: Vec<Wire> = (0..8).map(|_| websockets::opened(&old)).collect();
+    old.publish(&[Draining]);
+    // 2.5 s to 4 s after that they are to be told between any two messages, or frames.
+    thread::park_timeout(Duration::from_millis(2800));
+    let new = old.successor(|table| table.services[0].instances[0].state = Draining);
+    let _under_way = hand_over(&old, &new);
+    let seen = old.gateway().pulses()[0];
+    until("the thread comes by", || old.gateway().pulses()[0] > seen + 5);
+    drop(clients);
+    old.stop();
 }
 
 #[test]

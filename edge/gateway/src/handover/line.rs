@@ -66,6 +66,14 @@ pub(super) struct Came {
     pub(super) descriptors: Vec<OwnedFd>,
 }
 
+/// A message was not sent.
+#[derive(Debug)]
+pub(super) struct NotGiven {
+    pub(super) why: Ended,
+    /// The other side does not keep any of its bytes; else nothing more may be sent.
+    pub(super) is_forgotten: bool,
+}
+
 /// One end of the line. One thread may send and another receive.
 #[derive(Debug)]
 pub(crate) struct Line(OwnedFd);
@@ -123,25 +131,36 @@ impl Line {
         self.send(&datagram, &[])
     }
 
-    /// Sends a message with bytes and descriptors.
+    /// Sends a message with bytes and descriptors. If that fails, no descriptor went out.
     pub(super) fn give(
         &self,
         message: &Message,
         bytes: &[u8],
         descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), NotGiven> {
+        let (pieces, last) = bytes.split_at(bytes.len() - bytes.len() % PIECE_BYTES);
+        let given = self.give_in_pieces(pieces, message, last, descriptors);
+        given.map_err(|why| {
+            // What came of it must not become the beginning of the next one.
+            let is_forgotten = pieces.is_empty() || self.say(&Message::Forget).is_ok();
+            NotGiven { why, is_forgotten }
+        })
+    }
+
+    fn give_in_pieces(
+        &self,
+        pieces: &[u8],
+        message: &Message,
+        last: &[u8],
+        descriptors: &[BorrowedFd<'_>],
     ) -> Result<(), Ended> {
         let mut datagram = Vec::new();
-        let (pieces, last) = bytes.split_at(bytes.len() - bytes.len() % PIECE_BYTES);
         for piece in pieces.chunks(PIECE_BYTES) {
             handover::write(&mut datagram, &Message::Piece, piece)?;
             self.send(&datagram, &[])?;
         }
         handover::write(&mut datagram, message, last)?;
-        let sent = self.send(&datagram, descriptors);
-        if sent.is_err() && !pieces.is_empty() {
-            self.say(&Message::Forget)?;
-        }
-        sent
+        self.send(&datagram, descriptors)
     }
 
     fn send(&self, datagram: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Ended> {
@@ -198,5 +217,51 @@ fn rights(message: RecvAncillaryMessage<'_>) -> Vec<OwnedFd> {
         RecvAncillaryMessage::ScmRights(descriptors) => descriptors.collect(),
         // Foreign enum: nothing else was asked for, and the other kinds hold no descriptors.
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use everup_core::handover::{Connection, Idle, Relay, Way, What};
+    use everup_core::ids::InstanceId;
+    use rustix::net::{SocketFlags, socketpair};
+
+    use super::*;
+
+    fn connection(what: What) -> Message {
+        let address = "127.0.0.1:80".parse().unwrap();
+        Message::Connection(Box::new(Connection {
+            number: 1,
+            listener: address,
+            peer: address,
+            source: address,
+            destination: None,
+            what,
+        }))
+    }
+
+    #[test]
+    fn what_was_sent_of_a_connection_that_does_not_come_is_no_part_of_the_next_one() {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let (ours, theirs) = (Line::new(ours).unwrap(), Line::new(theirs).unwrap());
+        let held = vec![b'x'; PIECE_BYTES + 1];
+        let name = "n".repeat(handover::HEAD_BYTES);
+        let way = Way { bytes: u32::try_from(held.len()).unwrap(), ..Way::default() };
+        let too_large = What::Relay(Relay {
+            instance: InstanceId::new(name.as_str(), "1"),
+            address: "127.0.0.1:81".parse().unwrap(),
+            to_instance: way,
+            to_client: Way::default(),
+            left_ms: None,
+        });
+        let not_given = ours.give(&connection(too_large), &held, &[]).unwrap_err();
+        assert!(not_given.is_forgotten, "{not_given:?}");
+        let idle = connection(What::Idle(Idle { served: true, idle_ms: 1 }));
+        ours.give(&idle, b"GET", &[]).unwrap();
+        match theirs.hear(&mut Ear::default()).unwrap().told {
+            Told::Connection(_, held) => assert_eq!(held.escape_ascii().to_string(), "GET"),
+            told => panic!("{told:?}"),
+        }
     }
 }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use everup_core::handover::{Answer, Connection, Kind, Message, Told};
 use tokio::sync::{oneshot, watch as channel};
 
-use super::line::{Came, Ear, Ended, Line};
+use super::line::{Came, Ear, Ended, Line, NotGiven};
 use super::tally::Tally;
 use super::{Stage, spawn};
 use crate::Orders;
@@ -197,10 +197,17 @@ fn send_all(line: &Line, offered: &mpsc::Receiver<Offer>, pending: &Pending) {
         }
         connection.number = number;
         let descriptors: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
-        if let Err(error) = line.give(&Message::Connection(connection), &held, &descriptors) {
-            // No descriptor went out. Who is gone is noticed by the other thread.
-            tracing::debug!("a connection stays ({kind:?}): {error}");
+        if let Err(NotGiven { why, is_forgotten }) =
+            line.give(&Message::Connection(connection), &held, &descriptors)
+        {
+            // Who is gone is noticed by the other thread.
+            tracing::debug!("a connection stays ({kind:?}): {why}");
             pending.answer(number, Verdict::Ours);
+            if !is_forgotten && !matches!(why, Ended::Gone) {
+                // Its bytes would be taken for another one's.
+                pending.leave_to_them();
+                line.end();
+            }
         }
     }
     pending.ended_here.store(true, Ordering::Relaxed);

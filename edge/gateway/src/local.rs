@@ -324,6 +324,9 @@ impl Local {
         if let Some(departure) = self.departure() {
             departure
                 .look(self.shared.connections.load(Ordering::Relaxed), self.shared.staying.kinds().total());
+            if departure.resumes(now) {
+                self.watches.leaving();
+            }
         }
         self.watches.sweep(now, tls::is_full(self));
         let wall = SystemTime::now();

@@ -1,6 +1,7 @@
 //! The old worker's half on a data-plane thread: whose turn it is to leave, and offering a connection. What a connection
 //! holds when it leaves is known where it is served: `client/departing.rs`, `relay.rs`.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -35,6 +36,8 @@ pub(crate) struct Departure {
     /// How listeners are called there.
     listeners: HashMap<usize, SocketAddr>,
     turns: Arc<Semaphore>,
+    /// There were no descriptors left: until then all are served, and nobody has a turn.
+    pauses: Cell<Option<Duration>>,
 }
 
 /// Who a connection is.
@@ -86,7 +89,8 @@ impl Departure {
         since: Duration,
         listeners: HashMap<usize, SocketAddr>,
     ) -> Rc<Self> {
-        Rc::new(Self { parting, since, listeners, turns: Arc::new(Semaphore::new(OFFERED)) })
+        let (turns, pauses) = (Arc::new(Semaphore::new(OFFERED)), Cell::new(None));
+        Rc::new(Self { parting, since, listeners, turns, pauses })
     }
 
     /// It is the same one.
@@ -97,6 +101,19 @@ impl Departure {
     /// Nobody is there any more who could take anything.
     pub(crate) fn is_over(&self) -> bool {
         self.parting.is_over()
+    }
+
+    /// Whether a pause is over.
+    pub(crate) fn resumes(&self, now: Duration) -> bool {
+        let is_over = self.pauses.get().is_some_and(|end| end <= now);
+        if is_over {
+            self.pauses.set(None);
+        }
+        is_over
+    }
+
+    fn pauses(&self) -> bool {
+        self.pauses.get().is_some()
     }
 
     /// Looks whether all is done.
@@ -135,6 +152,10 @@ impl Leaving {
             return Poll::Pending;
         }
         let Some(departure) = local.departure() else { return Poll::Pending };
+        if departure.pauses() {
+            self.forget();
+            return Poll::Pending;
+        }
         let turn = self.0.get_or_insert_with(|| Box::new(Box::pin(departure.turn())));
         let turn = ready!(turn.as_mut().as_mut().poll(cx));
         self.0 = None;
@@ -153,7 +174,7 @@ pub(crate) fn stays(local: &Local, watch: &Watched, kind: Kind) {
 impl Turn {
     /// A turn that can be had without waiting.
     pub(crate) fn now(local: &Local) -> Option<Self> {
-        let departure = local.departure()?;
+        let departure = local.departure().filter(|departure| !departure.pauses())?;
         let place = Arc::clone(&departure.turns).try_acquire_owned().ok()?;
         Some(Self { departure, _place: place })
     }
@@ -167,13 +188,14 @@ impl Turn {
         held: Vec<u8>,
         streams: &[&Stream],
     ) -> Left {
+        let departure = Rc::clone(&self.departure);
         let offered = self.try_offer(facts, (kind, what), held, streams).await;
         if matches!(offered, Offered::Gone) {
             return Left::Gone;
         }
         streams.iter().for_each(|stream| stream.thaw());
         match offered {
-            Offered::NotNow => local.engine.sleep(NO_DESCRIPTORS_PAUSE).await,
+            Offered::NotNow => departure.pauses.set(Some(local.now() + NO_DESCRIPTORS_PAUSE)),
             Offered::Gone | Offered::Stays => stays(local, watch, kind),
         }
         Left::Stays

@@ -53,7 +53,22 @@ impl Client {
     /// Offers it to the other worker, with all that was read and nobody has looked at.
     pub(super) async fn leave(&mut self, local: &Local, turn: Box<Turn>) -> Left {
         // The last answer has to be out: what is left of it here is nothing that could be sent along.
-        self.settle(local).await;
+        self.stream.send_now();
+        let turn = if self.stream.is_flushed() {
+            turn
+        } else {
+            // Others need not wait for a client that takes its time.
+            drop(turn);
+            self.settle(local).await;
+            match self.turn_to_leave(local) {
+                Some(turn) => turn,
+                None if self.stream.is_flushed() => return Left::Stays,
+                None => {
+                    leaving::stays(local, &self.watch, Kind::Idle);
+                    return Left::Stays;
+                }
+            }
+        };
         if !self.stream.is_flushed() || !self.stream.may_move() {
             // It is about to end.
             leaving::stays(local, &self.watch, Kind::Idle);

@@ -18,9 +18,16 @@ use crate::service::{InFlight, Instance, Service};
 use crate::stream::Stream;
 use crate::websocket::WebSocket;
 
+/// Until there may be a newer table.
+const TABLE_PAUSE: Duration = Duration::from_millis(1);
+
 /// Goes on with whatever comes.
 pub(crate) async fn receive(local: Rc<Local>, mut arrivals: mpsc::UnboundedReceiver<Arrival>) {
     while let Some(arrival) = arrivals.recv().await {
+        while local.generation() < arrival.table {
+            // This thread will have that table in a moment.
+            local.engine.sleep(TABLE_PAUSE).await;
+        }
         if let Err(error) = go_on(&local, arrival) {
             tracing::warn!("a connection that was taken over is lost: {error}");
         }
@@ -28,7 +35,7 @@ pub(crate) async fn receive(local: Rc<Local>, mut arrivals: mpsc::UnboundedRecei
 }
 
 fn go_on(local: &Rc<Local>, arrival: Arrival) -> std::io::Result<()> {
-    let Arrival { listener, connection, held, sockets, place, instance } = arrival;
+    let Arrival { listener, table: _, connection, held, sockets, place, instance } = arrival;
     let Connection { number: _, listener: _, peer, source, destination, what } = *connection;
     let mut sockets = sockets.into_iter();
     let mut next = |sends_when_dropped| {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use everup_core::config::Protocol;
 use everup_core::handover::{Answer, Connection, Message, Refused, Relay, Told, What};
+use everup_core::ids::Generation;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use tokio::sync::{mpsc, watch as channel};
 
@@ -17,7 +18,7 @@ use super::line::{Came, Ear, Ended, Line};
 use super::tally::Tally;
 use super::{Stage, spawn};
 use crate::doors::Place;
-use crate::snapshot::{InstanceShared, ServiceShared};
+use crate::snapshot::{InstanceShared, ServiceShared, Snapshot};
 use crate::{Orders, Shared};
 
 /// What is spoken at which address, and for which listener.
@@ -42,6 +43,8 @@ impl Addresses {
 #[derive(Debug)]
 pub(crate) struct Arrival {
     pub(crate) listener: usize,
+    /// The table in which all of it was looked up.
+    pub(crate) table: Generation,
     pub(crate) connection: Box<Connection>,
     pub(crate) held: Vec<u8>,
     pub(crate) sockets: Vec<OwnedFd>,
@@ -68,6 +71,9 @@ impl With {
 impl Drop for With {
     fn drop(&mut self) {
         self.instance.leave();
+        // It was one more than there are for a moment; nobody may go on waiting for that.
+        let key = Arc::as_ptr(&self.instance).addr();
+        self.service.queue.call(|wanted| wanted.fits(key));
     }
 }
 
@@ -156,25 +162,25 @@ impl Taker {
         if sockets.len() != connection.descriptors() || !sockets.iter().all(is_tcp) {
             return Err(Refused::Descriptors);
         }
+        let snapshot = Arc::clone(&self.orders.borrow().snapshot);
         let (listener, protocol) = self.addresses.of(connection.listener).ok_or(Refused::Listener)?;
         if !wanted.contains(&protocol) {
             return Err(Refused::Listener);
         }
         let instance = match relay {
-            Some(relay) => Some(self.instance(relay).ok_or(Refused::Instance)?),
+            Some(relay) => Some(instance(&snapshot, relay).ok_or(Refused::Instance)?),
             None => None,
         };
         let place = Place::take(&self.shared);
-        Ok(Arrival { listener, connection, held, sockets, place, instance })
+        Ok(Arrival { listener, table: snapshot.generation, connection, held, sockets, place, instance })
     }
+}
 
-    fn instance(&self, relay: &Relay) -> Option<With> {
-        let snapshot = Arc::clone(&self.orders.borrow().snapshot);
-        let service = snapshot.services.iter().find(|service| service.name == relay.instance.service)?;
-        let is_it = |one: &&crate::InstanceTable| one.id == relay.instance && one.address == relay.address;
-        let instance = service.instances.iter().find(is_it)?;
-        Some(With::enter(&service.shared, &instance.shared))
-    }
+fn instance(snapshot: &Snapshot, relay: &Relay) -> Option<With> {
+    let service = snapshot.services.iter().find(|service| service.name == relay.instance.service)?;
+    let is_it = |one: &&crate::InstanceTable| one.id == relay.instance && one.address == relay.address;
+    let instance = service.instances.iter().find(is_it)?;
+    Some(With::enter(&service.shared, &instance.shared))
 }
 
 /// A TCP connection on which no call waits.

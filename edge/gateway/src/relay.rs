@@ -242,12 +242,12 @@ impl Flow {
         {
             local.pipes.give(pipe);
         }
+        let at = bytes.len();
+        from.take_received(&mut bytes);
         if self.finished {
             // The receiver takes nothing.
             bytes.clear();
         } else {
-            let at = bytes.len();
-            from.take_received(&mut bytes);
             let on = self.track.as_mut().map(|track| track.pass(&bytes[at..]));
             bytes.truncate(on.map_or(bytes.len(), |on| at + on));
         }

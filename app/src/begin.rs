@@ -22,6 +22,7 @@ use crate::controller::Controller;
 use crate::deployer::{Deployer, Founded};
 use crate::descriptors;
 use crate::error::AppError;
+use crate::hooks::Hooks;
 use crate::journal::Journal;
 use crate::keeper_line::KeeperLine;
 use crate::notes::Notes;
@@ -101,6 +102,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         noticed,
         commands,
         stored,
+        hooks: Hooks::new(),
     })
 }
 

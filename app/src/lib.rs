@@ -14,6 +14,7 @@ mod descriptors;
 mod drain;
 mod error;
 mod explain;
+mod hooks;
 mod journal;
 mod keeper_line;
 mod metrics;

@@ -30,6 +30,7 @@ use crate::controller::{Controller, DRAIN_LOOK, Input, Order, Output};
 use crate::deployer::{self, Deployer, LAST_WORDS};
 use crate::error::AppError;
 use crate::explain;
+use crate::hooks::{self, Hooks};
 use crate::journal::Journal;
 use crate::keeper_line::KeeperLine;
 use crate::metrics;
@@ -112,6 +113,7 @@ pub(crate) struct Worker {
     pub(crate) commands: mpsc::Receiver<Command>,
     /// Answers of the store.
     pub(crate) stored: mpsc::UnboundedReceiver<Done>,
+    pub(crate) hooks: Hooks,
 }
 
 /// What the loop waited for.
@@ -122,6 +124,7 @@ enum News {
     Keeper(Result<Option<(ToWorker, Vec<OwnedFd>)>, LinkError>),
     Command(Command),
     Stored(Done),
+    HookEnded(hooks::Ended),
     Tick,
 }
 
@@ -189,12 +192,13 @@ impl Worker {
         let wakeup = self.clock.instant(self.next_wakeup());
         let generation = self.controller.generation();
         let acknowledgement_is_due = !self.controller.is_acknowledged();
-        let Self { verdicts, noticed, commands, stored, line, gateway, .. } = self;
+        let Self { verdicts, noticed, commands, stored, hooks, line, gateway, .. } = self;
         tokio::select! {
             Some(change) = verdicts.recv() => News::Verdict(change),
             Some(event) = noticed.recv() => News::Noticed(event),
             Some(command) = commands.recv() => News::Command(command),
             Some(done) = stored.recv() => News::Stored(done),
+            Some(ended) = hooks.ended() => News::HookEnded(ended),
             message = of_keeper(line) => News::Keeper(message),
             () = acknowledged(gateway, generation), if acknowledgement_is_due => News::Acknowledged(generation),
             () = tokio::time::sleep_until(wakeup.into()) => News::Tick,
@@ -233,6 +237,7 @@ impl Worker {
                 self.look_at_reload(now);
             }
             News::Stored(done) => self.deployer.stored(now, done),
+            News::HookEnded(ended) => self.deployer.hook_ended(now, ended),
             News::Keeper(message) => self.on_keeper(now, message),
             News::Command(command) => self.on_command(now, command),
             News::Tick => self.on_tick(now),
@@ -337,7 +342,7 @@ impl Worker {
                         self.controller.handle(now, Input::Changed(change))
                     }
                 }
-            } else if let Some(output) = self.deployer.poll_output() {
+            } else if let Some(output) = self.deployer.poll_output(&self.controller) {
                 self.deploy(now, output);
             } else if self.deployer.observe(now, &self.controller) {
                 // It may want something.
@@ -353,8 +358,10 @@ impl Worker {
 
     fn deploy(&mut self, now: Now, output: deployer::Output) {
         use deployer::Output;
-        let Self { controller, supervisor, deployer, journal, .. } = self;
+        let Self { controller, supervisor, deployer, journal, hooks, .. } = self;
         match output {
+            Output::Hook(run) => hooks.run(run),
+            Output::EndHook(service) => hooks.end(&service),
             Output::Route { service, names } => controller.route(now, &service, &names),
             Output::Start { id, revision, takes } => {
                 if let Some(settings) = deployer.settings(&id.service) {

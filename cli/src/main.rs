@@ -81,6 +81,9 @@ enum Verb {
     /// The process that carries the traffic; started by `everup run` only
     #[command(hide = true)]
     Worker(verb::worker::Args),
+    /// Run a hook of a deployment; started by the worker only
+    #[command(hide = true)]
+    Hook(verb::hook::Args),
 }
 
 fn main() -> ExitCode {
@@ -108,6 +111,7 @@ fn main() -> ExitCode {
         Verb::Reference(args) => verb::reference::run(args),
         Verb::Completion(args) => verb::completion::run(args, CommandLine::command()),
         Verb::Worker(args) => verb::worker::run(args),
+        Verb::Hook(args) => verb::hook::run(args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("everup: {error:#}");

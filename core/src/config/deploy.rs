@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::kind::{choice, duration, integer, optional, percent};
+use super::health::argument;
+use super::kind::{choice, duration, flag, integer, list, optional, percent, text};
 use super::reading::{Reading, Table, Toml};
 use super::section::{Kind, Place, section};
 
@@ -49,8 +50,39 @@ section! {
         /// Whether `everup promote` must allow the first request to the new revision (`"manual"`).
         pub approve: Approve = choice(APPROVE, &[]), default "auto",
             because "whoever looks at it first says so";
+        /// A command that is run before anything is started: a migration that both revisions can live with, say. If it fails,
+        /// nothing was changed. Of all hooks: the program and its arguments, no shell; {revision} and {service} stand for what
+        /// they name; run by everup's worker as its own user, in the directory of the file, with EVERUP_HOOK, EVERUP_SERVICE,
+        /// EVERUP_DEPLOYMENT, EVERUP_REVISION, EVERUP_PREVIOUS, EVERUP_STRATEGY, EVERUP_BY, EVERUP_REASON, EVERUP_RUN,
+        /// EVERUP_INSTANCES and EVERUP_ADDRESSES in its environment. Exit code 0 passes.
+        pub before: Vec<String> = list(0..=256, text("string", "without NUL", argument)), default [],
+            because "most services need none";
+        /// A command that is run when new instances (EVERUP_INSTANCES, at EVERUP_ADDRESSES) have proved themselves, before they
+        /// get requests; rolling: of every batch. If it fails, the old revision gets everything back.
+        pub before_switch: Vec<String> = list(0..=256, text("string", "without NUL", argument)), default [],
+            because "most services need none";
+        /// Rolling: a command that is run when a batch serves, before the next one begins. If it fails, the old revision gets
+        /// everything back.
+        pub per_batch: Vec<String> = list(0..=256, text("string", "without NUL", argument)), default [],
+            because "most services need none";
+        /// A command that is run when only new instances get requests, before the revision is the service's own. If it fails, the
+        /// deployment is held: you decide.
+        pub after_switch: Vec<String> = list(0..=256, text("string", "without NUL", argument)), default [],
+            because "most services need none";
+        /// A command that is run when the revision is the service's own. That it failed is told and changes nothing.
+        pub after: Vec<String> = list(0..=256, text("string", "without NUL", argument)), default [],
+            because "most services need none";
+        /// A command that is run when the old revision has everything back. That it failed is told and changes nothing.
+        pub on_rollback: Vec<String> = list(0..=256, text("string", "without NUL", argument)), default [],
+            because "most services need none";
+        /// A hook that takes longer has failed, and is killed with everything that it started in its process group.
+        pub hook_timeout: Duration = duration(100..=86_400_000), default "5m",
+            because "a hook that hangs must not hold a deployment for ever";
+        /// Whether a hook may be run again when everup's worker ended while it ran, so that nobody knows how far it came.
+        pub hooks_repeatable: bool = flag(), default false,
+            because "what is run twice can do harm: unless told, the deployment is held and you decide";
     }
-    later { preview, before_switch, after_switch, bake }
+    later { preview, bake }
 }
 
 const STRATEGIES: &[(&str, DeployStrategy)] =

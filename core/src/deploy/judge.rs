@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use super::hooks::Hook;
 use super::machine::{Machine, Output, Place, Process};
 use super::record::{Deployment, Held};
 use super::slot::Slot;
@@ -72,7 +73,14 @@ impl Machine {
         match deployment.step()? {
             Step::Start { .. } => Some(deployment.since + recipe.start_timeout),
             Step::Verify => Some(deployment.since + recipe.start_timeout + recipe.min_healthy),
+            // A worker or a keeper that took over may have to start them again.
+            Step::Hook { hook: Hook::BeforeSwitch } => {
+                let since =
+                    [Some(deployment.since), place.ordered, self.began].into_iter().flatten().max()?;
+                Some(since + recipe.start_timeout)
+            }
             Step::Approve
+            | Step::Hook { .. }
             | Step::Shift { .. }
             | Step::Drain
             | Step::Rest { .. }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::hooks::{HookRun, Pending};
 use super::slot::Slot;
 use super::strategy::{Recipe, Step};
 use crate::config::{REPLICAS, is_revision};
@@ -74,6 +75,12 @@ pub struct Deployment {
     pub events: Vec<Event>,
     /// The last lines of the instance that failed.
     pub log: Vec<String>,
+    /// The hook that it is at.
+    #[serde(default)]
+    pub hook: Option<Pending>,
+    /// The hooks that were run, oldest first.
+    #[serde(default)]
+    pub hook_runs: Vec<HookRun>,
 }
 
 /// Where a deployment is on the whole.
@@ -112,6 +119,8 @@ pub enum Held {
     Environment(String),
     /// The new revision failed, and `on_fail` is `hold`.
     Failed(String),
+    /// A hook failed after which nobody but the operator can tell what is right, or nobody knows how far it came.
+    Hook(String),
     /// A data-plane thread does not acknowledge a table. It goes on as soon as it does.
     Unacknowledged,
     /// On the way back the old instances do not come up, and the new ones are needed. It goes on as soon as they do.
@@ -178,6 +187,7 @@ impl Deployment {
             Step::Shift { admitted, retired } => [*admitted, *retired],
             Step::Verify
             | Step::Approve
+            | Step::Hook { .. }
             | Step::Drain
             | Step::Rest { .. }
             | Step::Commit
@@ -219,12 +229,13 @@ impl Deployment {
 
     /// Takes the step: what it wants is wanted from now on.
     pub(super) fn enter(&mut self, now: Time, at: usize) {
-        (self.at, self.since, self.promoted) = (at, now, false);
+        (self.at, self.since, self.promoted, self.hook) = (at, now, false, None);
         match self.recipe.steps.get(at) {
             Some(Step::Start { target }) => self.target = *target,
             Some(Step::Shift { admitted, retired }) => {
                 (self.admitted, self.retired) = (*admitted, *retired);
             }
+            Some(Step::Hook { hook }) => self.begin_hook(now, *hook),
             Some(
                 Step::Verify
                 | Step::Approve
@@ -241,6 +252,7 @@ impl Deployment {
     /// Everything goes back: old instances take requests as soon as they are up, new ones as long as they are needed.
     pub(super) fn go_back(&mut self, now: Time, cause: impl Into<String>) {
         let cause = cause.into();
+        self.give_up_hook(now, "ended, because everything goes back");
         self.tell(now, format!("goes back to {}: {cause}", self.from));
         self.stage = Stage::Back(Back { cause, since: now });
         (self.target, self.retired) = (0, 0);

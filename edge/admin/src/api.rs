@@ -6,8 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use crate::deployment::{
-    DeployAnswer, DeployRequest, DeployWish, DeploymentEvent, DeploymentSide, DeploymentState,
-    DeploymentStatus, DeploymentStep, PlanAnswer, StepState,
+    DeployAnswer, DeployRequest, DeployWish, DeploymentEvent, DeploymentHook, DeploymentSide,
+    DeploymentState, DeploymentStatus, DeploymentStep, PlanAnswer, StepState,
 };
 pub use crate::event::{Event, EventKind, Events};
 pub use crate::explanation::{ExplainedEvent, ExplainedRequest, Explanation};

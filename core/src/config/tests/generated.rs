@@ -440,7 +440,13 @@ fn deploy() -> impl Strategy<Value = Deploy> {
     let portions = (portion(), portion(), option::of(portion()));
     let times =
         (ms(0..=86_400_000), ms(0..=3_600_000), ms(100..=86_400_000), option::of(ms(0..=604_800_000)));
-    (strategy, portions, times, on_fail, approve).prop_map(|(strategy, portions, times, on_fail, approve)| {
+    let command = || vec("[a-z {}.\"]{0,9}", 0..4);
+    let hooks = (command(), command(), command(), command(), command(), command());
+    let hooks = (hooks, ms(100..=86_400_000), any::<bool>());
+    let all = (strategy, portions, times, on_fail, approve, hooks);
+    all.prop_map(|(strategy, portions, times, on_fail, approve, hooks)| {
+        let (commands, hook_timeout, hooks_repeatable) = hooks;
+        let (before, before_switch, per_batch, after_switch, after, on_rollback) = commands;
         let (batch, max_unavailable, surge) = portions;
         let (pause_between, min_healthy, start_timeout, keep_previous) = times;
         Deploy {
@@ -454,6 +460,14 @@ fn deploy() -> impl Strategy<Value = Deploy> {
             keep_previous,
             on_fail,
             approve,
+            before,
+            before_switch,
+            per_batch,
+            after_switch,
+            after,
+            on_rollback,
+            hook_timeout,
+            hooks_repeatable,
         }
     })
 }

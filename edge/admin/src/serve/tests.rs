@@ -38,7 +38,7 @@ fn metrics() -> (std::net::SocketAddr, mpsc::Receiver<Command>) {
 }
 
 fn deployment() -> crate::api::DeploymentStatus {
-    use crate::api::{DeploymentEvent, DeploymentState, DeploymentStep, StepState};
+    use crate::api::{DeploymentEvent, DeploymentHook, DeploymentState, DeploymentStep, StepState};
     crate::api::DeploymentStatus {
         id: "01ARYZ6S41".into(),
         service: "shop".into(),
@@ -57,6 +57,15 @@ fn deployment() -> crate::api::DeploymentStatus {
         steps: vec![DeploymentStep { text: "start instance 1 of v2".into(), state: StepState::Now }],
         events: vec![DeploymentEvent { after_seconds: 0.0, text: "start instance 1 of v2".into() }],
         log: vec!["oh no".into()],
+        hooks: vec![DeploymentHook {
+            hook: "before".into(),
+            run: 1,
+            after_seconds: 0.0,
+            took_seconds: 1.0,
+            passed: true,
+            text: "exited with code 0".into(),
+            output: vec!["done".into()],
+        }],
     }
 }
 
@@ -289,6 +298,7 @@ fn the_status_is_described_field_by_field() {
         ("Deployment", &status["services"][0]["deployment"]),
         ("DeploymentSide", &status["services"][0]["deployment"]["old"]),
         ("DeploymentStep", &status["services"][0]["deployment"]["steps"][0]),
+        ("DeploymentHook", &status["services"][0]["deployment"]["hooks"][0]),
         ("DeploymentEvent", &status["services"][0]["deployment"]["events"][0]),
     ] {
         assert_eq!(fields(&schemas[schema]["properties"]), fields(value), "{schema}");

@@ -11,18 +11,22 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use everup_core::deploy::{HookOrder, HookResult};
+use everup_core::deploy::{HookOrder, HookResult, Task, WarmUp};
+use everup_health::{Watch, try_request};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 
 /// So much of the end of the output is kept.
 const OUTPUT_BYTES: usize = 2048;
 
 /// So many lines of it.
 const OUTPUT_LINES: usize = 20;
+
+/// So many instances are warmed up at the same time.
+const WARMED_AT_A_TIME: usize = 16;
 
 /// Children that the hook moved out of its group may hold its output open.
 const OUTPUT_GRACE: Duration = Duration::from_millis(100);
@@ -33,6 +37,8 @@ pub(crate) struct Run {
     pub(crate) service: Arc<str>,
     pub(crate) order: HookOrder,
     pub(crate) environment: Vec<(&'static str, String)>,
+    /// How the instances that it is about are reached.
+    pub(crate) watches: Vec<Watch>,
 }
 
 /// A hook is over.
@@ -68,7 +74,10 @@ impl Hooks {
         let service = Arc::clone(&run.service);
         let ended = self.teller.clone();
         let task = tokio::spawn(async move {
-            let result = carry_out(&run).await;
+            let result = match &run.order.task {
+                Task::Command { command, timeout } => carry_out(&run, command, *timeout).await,
+                Task::WarmUp(warm_up) => warm(&run, warm_up).await,
+            };
             let Run { service, order: HookOrder { deployment, run, .. }, .. } = run;
             let (passed, text, output) = result;
             // Without a worker nobody waits for it.
@@ -86,9 +95,8 @@ impl Hooks {
 }
 
 /// Whether it passed, how it ended in words, and the last of what it printed.
-async fn carry_out(run: &Run) -> (bool, String, Vec<String>) {
-    let limit = run.order.timeout;
-    let (mut child, mut output) = match start(run).await {
+async fn carry_out(run: &Run, command: &[String], limit: Duration) -> (bool, String, Vec<String>) {
+    let (mut child, mut output) = match start(run, command).await {
         Ok(started) => started,
         Err(error) => return (false, format!("cannot be run: {error}"), Vec::new()),
     };
@@ -112,14 +120,50 @@ async fn carry_out(run: &Run) -> (bool, String, Vec<String>) {
     (passed, text, tail.lines())
 }
 
+/// Sends every instance its requests; the first one that fails ends it.
+async fn warm(run: &Run, WarmUp { path, requests, timeout }: &WarmUp) -> (bool, String, Vec<String>) {
+    let (requests, timeout) = (*requests, *timeout);
+    let missing = run.order.slots.len() - run.watches.len();
+    if missing > 0 {
+        return (false, format!("{missing} of the instances cannot be reached"), Vec::new());
+    }
+    let mut waiting = run.watches.iter();
+    let mut busy = JoinSet::new();
+    loop {
+        while busy.len() < WARMED_AT_A_TIME
+            && let Some(watch) = waiting.next()
+        {
+            let (watch, path) = (watch.clone(), path.clone());
+            busy.spawn(async move {
+                for number in 1..=requests {
+                    let asked = try_request(&watch, &path, timeout).await;
+                    asked.map_err(|why| {
+                        let name = &watch.id.instance;
+                        format!("{name}, request {number} of {requests} for {path}: {why}")
+                    })?;
+                }
+                Ok(())
+            });
+        }
+        match busy.join_next().await {
+            None => break,
+            Some(Ok(Ok(()))) => {}
+            Some(Ok(Err(why))) => return (false, why, Vec::new()),
+            Some(Err(error)) => return (false, error.to_string(), Vec::new()),
+        }
+    }
+    let names: Vec<&str> = run.watches.iter().map(|watch| &*watch.id.instance).collect();
+    (true, format!("{requests} requests answered by {}", names.join(", ")), Vec::new())
+}
+
 /// On a thread for blocking work: `exec` from a disk that hangs must not stop the control loop.
-async fn start(run: &Run) -> io::Result<(Child, pipe::Receiver)> {
+async fn start(run: &Run, words: &[String]) -> io::Result<(Child, pipe::Receiver)> {
     let (reader, writer) = io::pipe()?;
     let mut command = Command::new("/proc/self/exe");
     command
         .arg0("everup")
         .args(["hook", "--"])
-        .args(&run.order.command)
+        .args(words)
         .envs(run.environment.iter().map(|(name, value)| (*name, value)))
         .stdin(Stdio::piped())
         .stdout(writer.try_clone()?)

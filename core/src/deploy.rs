@@ -30,7 +30,7 @@ mod strategy;
 mod tests;
 mod words;
 
-pub use hooks::{Hook, HookOrder, HookResult, HookRun, Hooks, Pending};
+pub use hooks::{Hook, HookOrder, HookResult, HookRun, Hooks, Pending, Task, WarmUp};
 pub use machine::{Given, Input, Machine, Output, Process, Seen};
 pub use operator::{Begin, Order};
 pub use record::{Back, Deployment, Event, Held, Outcome, Row, Stage};

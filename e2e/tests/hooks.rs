@@ -198,3 +198,20 @@ fn an_everup_that_ends_takes_a_hook_with_it_and_an_abort_does_too() {
         until("the hook is gone", || hook.iter().all(|process| !process.is_alive()));
     }
 }
+
+#[test]
+fn new_instances_are_warmed_up_before_they_get_requests_and_one_that_answers_badly_is_rolled_back() {
+    let good = stage("warm_up = \"/whoami\"\nwarm_up_requests = 3", &[("before_switch", NOTE)]);
+    let said = good.deploy(0);
+    assert!(said.out.contains("warm each of them up with 3 requests for /whoami"), "{said:?}");
+    assert!(said.out.contains("hook `warm_up`: 3 requests answered by shop-v2-2"), "{said:?}");
+    assert_eq!(good.lines("told"), ["before_switch 2: shop-v2-1", "before_switch 4: shop-v2-2"]);
+    let mut bad = stage("warm_up = \"/no-such-page\"", &[]);
+    let load = bad.everup.load("/whoami").mode(Mode::Mixed).rate(100.0).start().unwrap();
+    let said = bad.deploy(3);
+    let why = "hook `warm_up`: shop-v2-1, request 1 of 10 for /no-such-page: answered 404";
+    assert!(said.out.contains(why), "{said:?}");
+    let ledger = load.stop().unwrap();
+    assert_eq!(ledger.lost(), 0, "{ledger}");
+    assert!(ledger.who().into_keys().all(|name| !name.contains("v2")), "{ledger}");
+}

@@ -52,6 +52,7 @@ impl Fleet {
                 ("EVERUP_REASON", said(&deployment.reason)),
             ]);
         }
-        Run { service: Arc::clone(&self.service), order, environment }
+        let watches = ids.iter().filter_map(|id| controller.watch_of(id)).collect();
+        Run { service: Arc::clone(&self.service), order, environment, watches }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::health::argument;
+use super::health::{argument, request_path};
 use super::kind::{choice, duration, flag, integer, list, optional, percent, text};
 use super::reading::{Reading, Table, Toml};
 use super::section::{Kind, Place, section};
@@ -50,6 +50,16 @@ section! {
         /// Whether `everup promote` must allow the first request to the new revision (`"manual"`).
         pub approve: Approve = choice(APPROVE, &[]), default "auto",
             because "whoever looks at it first says so";
+        /// GET this path of every new instance that has proved itself, `warm_up_requests` times, before it gets requests. Every answer
+        /// must be 200 to 399; else the instance counts as one that failed at its start.
+        pub warm_up: Option<String> = optional(text("path", "begins with `/`", request_path)), default unset "off",
+            because "the first requests to a cold instance are slow: they need not be your users'";
+        /// How many warm-up requests every new instance gets, one after the other, each on a connection of its own.
+        pub warm_up_requests: u32 = integer(1..=10_000), default 10,
+            because "a few fill most caches and pools";
+        /// How long an answer to a warm-up request may take.
+        pub warm_up_timeout: Duration = duration(10..=3_600_000), default "10s",
+            because "the first answer may take much longer than the later ones";
         /// A command that is run before anything is started: a migration that both revisions can live with, say. If it fails,
         /// nothing was changed. Of all hooks: the program and its arguments, no shell; {revision} and {service} stand for what
         /// they name; run by everup's worker as its own user, in the directory of the file, with EVERUP_HOOK, EVERUP_SERVICE,

@@ -3,6 +3,7 @@
 //! | hook | is run | that fails |
 //! | --- | --- | --- |
 //! | before | before anything is started | goes back |
+//! | warm_up | the same; it is no command, but requests of ours | goes back |
 //! | before_switch | when new instances have proved themselves, before they get requests | goes back |
 //! | per_batch | when a batch serves, before the next one begins | goes back |
 //! | after_switch | when only new instances get requests, before the commit | is held |
@@ -38,6 +39,8 @@ const OUTPUTS: usize = 10;
 pub enum Hook {
     /// Before anything is started.
     Before,
+    /// Requests of ours to new instances that get none of others yet. No command.
+    WarmUp,
     /// Before new instances get requests.
     BeforeSwitch,
     /// When a batch serves.
@@ -55,6 +58,7 @@ impl Hook {
     pub fn word(self) -> &'static str {
         match self {
             Self::Before => "before",
+            Self::WarmUp => "warm_up",
             Self::BeforeSwitch => "before_switch",
             Self::PerBatch => "per_batch",
             Self::AfterSwitch => "after_switch",
@@ -63,10 +67,15 @@ impl Hook {
         }
     }
 
+    /// It is about new instances that get no requests yet.
+    pub(super) fn is_of_new_ones(self) -> bool {
+        matches!(self, Self::WarmUp | Self::BeforeSwitch)
+    }
+
     /// What follows from its failure.
     fn consequence(self) -> Consequence {
         match self {
-            Self::Before | Self::BeforeSwitch | Self::PerBatch => Consequence::GoBack,
+            Self::Before | Self::WarmUp | Self::BeforeSwitch | Self::PerBatch => Consequence::GoBack,
             Self::AfterSwitch => Consequence::Hold,
             Self::After | Self::OnRollback => Consequence::Tell,
         }
@@ -85,6 +94,19 @@ pub struct Hooks {
     commands: BTreeMap<Hook, Vec<String>>,
     timeout: Duration,
     repeatable: bool,
+    #[serde(default)]
+    warm_up: Option<WarmUp>,
+}
+
+/// Requests that new instances get from us.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WarmUp {
+    /// GET this.
+    pub path: String,
+    /// So many times of each.
+    pub requests: u32,
+    /// How long an answer may take.
+    pub timeout: Duration,
 }
 
 impl Hooks {
@@ -103,15 +125,40 @@ impl Hooks {
             commands: commands.map(|(hook, command)| (hook, command.clone())).collect(),
             timeout: settings.hook_timeout,
             repeatable: settings.hooks_repeatable,
+            warm_up: settings.warm_up.clone().map(|path| WarmUp {
+                path,
+                requests: settings.warm_up_requests,
+                timeout: settings.warm_up_timeout,
+            }),
         }
     }
 
-    /// The program and its arguments, if the operator wants this hook.
-    pub fn command(&self, hook: Hook) -> Option<&[String]> {
+    /// The program and its arguments, if there is a command for this hook.
+    fn command(&self, hook: Hook) -> Option<&[String]> {
         self.commands.get(&hook).map(Vec::as_slice)
     }
 
+    pub(super) fn has(&self, hook: Hook) -> bool {
+        match hook {
+            Hook::WarmUp => self.warm_up.is_some(),
+            Hook::Before
+            | Hook::BeforeSwitch
+            | Hook::PerBatch
+            | Hook::AfterSwitch
+            | Hook::After
+            | Hook::OnRollback => self.commands.contains_key(&hook),
+        }
+    }
+
+    /// Requests do no harm if they are sent twice.
+    fn repeats(&self, hook: Hook) -> bool {
+        self.repeatable || hook == Hook::WarmUp
+    }
+
     pub(super) fn in_words(&self, hook: Hook, to: &str) -> String {
+        if let (Hook::WarmUp, Some(WarmUp { path, requests, .. })) = (hook, &self.warm_up) {
+            return format!("warm each of them up with {requests} requests for {}", shortened(path));
+        }
         let command = self.command(hook).unwrap_or_default().join(" ").replace("{revision}", to);
         let limit = super::words::lasting(self.timeout);
         format!("run the hook `{}`, at most {limit}: {}", hook.word(), shortened(&command))
@@ -166,14 +213,26 @@ pub struct HookOrder {
     pub hook: Hook,
     /// Its number.
     pub run: u64,
-    /// The program and its arguments.
-    pub command: Vec<String>,
-    /// How long it may take.
-    pub timeout: Duration,
+    /// What is done.
+    pub task: Task,
     /// The instances that it is about.
     pub slots: Vec<Slot>,
     /// The deployment that it belongs to.
     pub deployment: String,
+}
+
+/// What a hook does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Runs this.
+    Command {
+        /// The program and its arguments.
+        command: Vec<String>,
+        /// How long it may take.
+        timeout: Duration,
+    },
+    /// Sends every instance these requests.
+    WarmUp(WarmUp),
 }
 
 /// How a hook ended.
@@ -249,7 +308,7 @@ impl Deployment {
         let all = self.recipe.replicas;
         match hook {
             Hook::Before => Vec::new(),
-            Hook::BeforeSwitch => some(&self.to, self.admitted, self.target),
+            Hook::WarmUp | Hook::BeforeSwitch => some(&self.to, self.admitted, self.target),
             Hook::PerBatch => {
                 let steps = self.recipe.steps.iter().take(self.at);
                 let admitted = steps.filter_map(|step| match step {
@@ -290,7 +349,7 @@ impl Machine {
         };
         let Some(Pending { hook, run, .. }) = deployment.hook else { return };
         // After another machine began it they may have to prove themselves again.
-        if hook == Hook::BeforeSwitch && !self.have_proved_themselves(deployment, now) {
+        if hook.is_of_new_ones() && !self.have_proved_themselves(deployment, now) {
             return;
         }
         let hooks = &deployment.recipe.hooks;
@@ -300,8 +359,13 @@ impl Machine {
         let order = HookOrder {
             hook,
             run,
-            command: hooks.command(hook).unwrap_or_default().iter().map(fill).collect(),
-            timeout: hooks.timeout,
+            task: match (hook, &hooks.warm_up) {
+                (Hook::WarmUp, Some(warm_up)) => Task::WarmUp(warm_up.clone()),
+                _ => Task::Command {
+                    command: hooks.command(hook).unwrap_or_default().iter().map(fill).collect(),
+                    timeout: hooks.timeout,
+                },
+            },
             slots: deployment.slots_of(hook),
             deployment: deployment.id.clone(),
         };
@@ -373,7 +437,7 @@ impl Machine {
         let (hook, word) = (pending.hook, pending.hook.word());
         let text = "may have run: everup's worker ended meanwhile";
         deployment.note_run(now, &pending, (false, text.to_owned()), Vec::new());
-        if deployment.recipe.hooks.repeatable {
+        if deployment.recipe.hooks.repeats(hook) {
             deployment.tell(now, format!("hook `{word}` {text}; it is run again"));
             deployment.begin_hook(now, hook);
             return true;
@@ -397,7 +461,7 @@ impl Machine {
         let Some(deployment) = &mut self.row.deployment else { return false };
         let Stage::Back(back) = &deployment.stage else { return false };
         let since = back.since;
-        let is_wanted = deployment.recipe.hooks.command(Hook::OnRollback).is_some();
+        let is_wanted = deployment.recipe.hooks.has(Hook::OnRollback);
         let mut runs = deployment.hook_runs.iter();
         if !is_wanted || runs.any(|run| run.hook == Hook::OnRollback && run.began >= since) {
             return false;

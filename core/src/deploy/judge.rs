@@ -74,7 +74,7 @@ impl Machine {
             Step::Start { .. } => Some(deployment.since + recipe.start_timeout),
             Step::Verify => Some(deployment.since + recipe.start_timeout + recipe.min_healthy),
             // A worker or a keeper that took over may have to start them again.
-            Step::Hook { hook: Hook::BeforeSwitch } => {
+            Step::Hook { hook: Hook::WarmUp | Hook::BeforeSwitch } => {
                 let since =
                     [Some(deployment.since), place.ordered, self.began].into_iter().flatten().max()?;
                 Some(since + recipe.start_timeout)

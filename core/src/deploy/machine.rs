@@ -485,7 +485,7 @@ impl Machine {
             Step::Verify => self.have_proved_themselves(deployment, now),
             Step::Approve => deployment.promoted && self.have_proved_themselves(deployment, now),
             // Who was up when it began may be on its way up again.
-            Step::Hook { hook: Hook::BeforeSwitch } => self.have_proved_themselves(deployment, now),
+            Step::Hook { hook } if hook.is_of_new_ones() => self.have_proved_themselves(deployment, now),
             Step::Hook { .. } => true,
             Step::Shift { .. } => self.routes_are_in_use(),
             Step::Drain => self.old_ones(deployment).all(|(slot, place)| {
@@ -712,7 +712,7 @@ impl Machine {
         times.extend(self.published.map(|(_, since)| since + ACKNOWLEDGEMENT));
         match (&deployment.stage, deployment.step()) {
             (Stage::Back(back), _) => times.push(back.since + recipe.start_timeout),
-            (_, Some(Step::Verify | Step::Hook { hook: Hook::BeforeSwitch })) => {
+            (_, Some(Step::Verify | Step::Hook { hook: Hook::WarmUp | Hook::BeforeSwitch })) => {
                 let ups =
                     self.new_ones(deployment, deployment.target).filter_map(|(_, place)| place.up_since);
                 times.extend(ups.map(|since| since + recipe.min_healthy));

@@ -91,7 +91,7 @@ struct Terms {
 impl Terms {
     /// The step of a hook, if there is one.
     fn hook(&self, hook: Hook) -> Option<Step> {
-        self.hooks.command(hook).map(|_| Step::Hook { hook })
+        self.hooks.has(hook).then_some(Step::Hook { hook })
     }
 }
 

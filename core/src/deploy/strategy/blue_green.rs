@@ -5,6 +5,7 @@ use super::{Hook, Step, Terms};
 pub(super) fn steps(terms: &Terms) -> Vec<Step> {
     let all = terms.replicas;
     let mut steps = vec![Step::Start { target: all }, Step::Verify];
+    steps.extend(terms.hook(Hook::WarmUp));
     steps.extend(terms.hook(Hook::BeforeSwitch));
     if terms.approve {
         steps.push(Step::Approve);

@@ -17,6 +17,7 @@ pub(super) fn steps(terms: &Terms) -> Vec<Step> {
         }
         steps.push(Step::Start { target: next });
         steps.push(Step::Verify);
+        steps.extend(terms.hook(Hook::WarmUp));
         steps.extend(terms.hook(Hook::BeforeSwitch));
         if approve && done == 0 {
             steps.push(Step::Approve);

@@ -152,3 +152,30 @@ fn a_hook_is_not_run_before_that_is_stored() {
     stage.settle();
     assert_eq!(stage.told(), ["hook 1 b"]);
 }
+
+#[test]
+fn new_instances_are_warmed_up_before_anything_else_meets_them_and_after_a_crash_again() {
+    let mut stage =
+        Play::deploying("warm_up = \"/warm\"\nbefore_switch = [\"bs\"]\nbatch = 2\nmin_healthy = \"1s\"");
+    stage.sees("v2", 1, up());
+    stage.sees("v2", 2, up());
+    stage.told();
+    stage.after(S);
+    assert_eq!(
+        (stage.told(), about(&stage)),
+        (vec!["warm up 1 /warm".into()], vec!["shop-v2-1".into(), "shop-v2-2".into()])
+    );
+    let mut next = taken_over(&stage);
+    next.sees("v2", 1, up());
+    next.sees("v2", 2, up());
+    next.after(S);
+    assert!(next.told().contains(&"warm up 2 /warm".to_owned()), "{}", next.at());
+    stage.hook_ends(true);
+    assert_eq!(stage.told(), ["hook 2 bs"]);
+    let mut cold = taken_over(&next);
+    cold.sees("v2", 1, up());
+    cold.sees("v2", 2, up());
+    cold.after(S);
+    cold.hook_ends(false);
+    assert_eq!(cold.at(), "goes back to v1: hook `warm_up`: exited with code 1");
+}

@@ -71,7 +71,10 @@ impl Play {
                 Output::Stop(slot) => self.told.push(format!("stop {}", self.machine.name(&slot))),
                 Output::Forget(slot) => self.told.push(format!("forget {}", self.machine.name(&slot))),
                 Output::Hook(order) => {
-                    self.told.push(format!("hook {} {}", order.run, order.command.join(" ")));
+                    self.told.push(match &order.task {
+                        Task::Command { command, .. } => format!("hook {} {}", order.run, command.join(" ")),
+                        Task::WarmUp(WarmUp { path, .. }) => format!("warm up {} {path}", order.run),
+                    });
                     self.hook = Some(*order);
                 }
                 Output::EndHook => self.told.push("end the hook".into()),

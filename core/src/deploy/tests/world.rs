@@ -147,8 +147,9 @@ impl World {
             false => String::new(),
         });
         let repeats = self.one_in(2);
+        let warm_up = if self.one_in(3) { "warm_up = \"/\"\n" } else { "" };
         let text = format!(
-            "{}hooks_repeatable = {repeats}\nstrategy = \"{strategy}\"\nbatch = {}\nmax_unavailable = \
+            "{}{warm_up}hooks_repeatable = {repeats}\nstrategy = \"{strategy}\"\nbatch = {}\nmax_unavailable = \
              {unavailable}\n{surge}{keep}min_healthy = \"{}s\"\nstart_timeout = \"20s\"\npause_between = \"{}s\"",
             hooks.concat(),
             1 + self.draw(3),
@@ -246,7 +247,7 @@ impl World {
         assert_eq!((&stored.id, pending.run), (&order.deployment, order.run));
         assert!(self.hook.is_none(), "two hooks at a time");
         assert!(self.hooks.insert((order.deployment.clone(), order.run)), "{order:?} is run twice");
-        if order.hook == Hook::BeforeSwitch {
+        if matches!(order.hook, Hook::WarmUp | Hook::BeforeSwitch) {
             assert!(order.slots.iter().all(|slot| self.proved.contains(slot)), "{order:?}");
             for thread in self.threads {
                 assert!(order.slots.iter().all(|slot| !self.tables[thread].contains(slot)), "{order:?}");

@@ -262,6 +262,9 @@ fn write_deploy(text: &mut String, name: &str, deploy: &Deploy) {
         keep_previous,
         on_fail,
         approve,
+        warm_up,
+        warm_up_requests,
+        warm_up_timeout,
         before,
         before_switch,
         per_batch,
@@ -292,6 +295,9 @@ fn write_deploy(text: &mut String, name: &str, deploy: &Deploy) {
     ] {
         set(text, key, list(command));
     }
+    set_if(text, "warm_up", warm_up.as_ref().map(quoted));
+    set(text, "warm_up_requests", warm_up_requests);
+    set(text, "warm_up_timeout", time(*warm_up_timeout));
     set(text, "hook_timeout", time(*hook_timeout));
     set(text, "hooks_repeatable", hooks_repeatable);
 }

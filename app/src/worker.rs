@@ -530,8 +530,8 @@ impl Worker {
             connections: self.connections(),
         };
         let last_lines = |id: &_| self.supervisor.last_lines(id, LOG_LINES);
-        let deployment = |service: &_| self.deployer.active(now, service);
-        status::status(&self.identity, moment, self.controller.services(), last_lines, deployment)
+        let deployed = |service: &_| (self.deployer.lock(service), self.deployer.active(now, service));
+        status::status(&self.identity, moment, self.controller.services(), last_lines, deployed)
     }
 
     fn explain(&self, id: String) -> Result<Explanation, Refusal> {

@@ -237,6 +237,7 @@ mod tests {
             p50_ms: None,
             p99_ms: Some(12.3),
             instances,
+            lock: None,
             deployment: None,
         };
         Status {

@@ -68,6 +68,10 @@ enum Verb {
     Abort(verb::order::Args),
     /// Go back to the revision before, during a deployment or after it
     Rollback(verb::order::Args),
+    /// Let no deployment of a service begin; going back stays possible
+    Lock(verb::lock::Args),
+    /// Let deployments of a service begin again
+    Unlock(verb::lock::UnlockArgs),
     /// Tell what was deployed when, by whom, and how it ended
     History(verb::history::Args),
     /// Put a running everup under load, kill an instance and count what was lost
@@ -105,6 +109,8 @@ fn main() -> ExitCode {
         Verb::Resume(args) => verb::order::run("resume", args),
         Verb::Abort(args) => verb::order::run("abort", args),
         Verb::Rollback(args) => verb::order::run("rollback", args),
+        Verb::Lock(args) => verb::lock::lock(args),
+        Verb::Unlock(args) => verb::lock::unlock(args),
         Verb::History(args) => verb::history::run(args),
         Verb::Drill(args) => verb::drill::run(args),
         Verb::SampleApp(args) => verb::sample_app::run(args),

@@ -21,6 +21,7 @@
 
 mod hooks;
 mod judge;
+mod lock;
 mod machine;
 mod operator;
 mod record;
@@ -31,6 +32,7 @@ mod tests;
 mod words;
 
 pub use hooks::{Hook, HookOrder, HookResult, HookRun, Hooks, Pending, Task, WarmUp};
+pub use lock::Lock;
 pub use machine::{Given, Input, Machine, Output, Process, Seen};
 pub use operator::{Begin, Order};
 pub use record::{Back, Deployment, Event, Held, Outcome, Row, Stage};

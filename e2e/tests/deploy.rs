@@ -263,6 +263,33 @@ fn an_operator_can_plan_approve_pause_resume_and_abort() {
 }
 
 #[test]
+fn a_locked_service_refuses_what_is_new_and_lets_what_was_before_come_back() {
+    let mut everup = shop(1, "batch = 1").start();
+    everup.wait_all_up();
+    deploy(&everup, "v2", 0);
+    let locked = everup.verb(&["lock", "shop", "--reason", "a big sale"]);
+    assert_eq!(locked.code, Some(0), "{locked:?}");
+    let again = everup.verb(&["lock", "shop"]);
+    assert!(again.code == Some(1) && again.err.contains("already"), "{again:?}");
+    let worker = Process::with_id(everup.status().worker_pid).unwrap();
+    worker.kill();
+    everup.wait_until("another worker serves", |status| status.ready && status.worker_restarts == 1);
+    let refused = everup.verb(&["deploy", "shop", "v3"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.err.contains("shop is locked by ") && refused.err.contains("Z: a big sale"),
+        "{refused:?}"
+    );
+    assert!(everup.verb(&["status"]).out.contains("Z: a big sale"));
+    let back = everup.verb(&["rollback", "shop", "--watch"]);
+    assert_eq!(back.code, Some(0), "{back:?}");
+    assert!(is_all(&everup, "v1", 1), "{:?}", everup.status());
+    assert_eq!(everup.verb(&["unlock", "shop"]).code, Some(0));
+    assert_eq!(everup.verb(&["unlock", "shop"]).code, Some(1));
+    deploy(&everup, "v3", 0);
+}
+
+#[test]
 fn the_quickstart_can_deploy_its_second_version() {
     let text = std::fs::read_to_string(repository().join("examples/quickstart.toml")).unwrap();
     let line = |line: &str| match line.trim_start().starts_with("bind") {

@@ -16,6 +16,12 @@ use crate::controller::Controller;
 use crate::service::Service;
 
 impl Deployer {
+    /// Who locked a service, since when and why, in words.
+    pub(crate) fn lock(&self, service: &Service) -> Option<String> {
+        let fleet = self.fleets.iter().find(|fleet| fleet.service == service.settings.name)?;
+        Some(fleet.machine.row().lock.as_ref()?.in_words())
+    }
+
     /// The deployment of a service that is under way, for the status.
     pub(crate) fn active(&self, now: Now, service: &Service) -> Option<DeploymentStatus> {
         let fleet = self.fleets.iter().find(|fleet| fleet.service == service.settings.name)?;

@@ -22,6 +22,8 @@ pub struct Begin {
     pub reason: String,
     /// How.
     pub settings: Deploy,
+    /// It brings back what was there before: no lock is in its way.
+    pub is_rollback: bool,
 }
 
 /// What can be ordered while a deployment is under way.
@@ -69,9 +71,12 @@ impl Machine {
         if self.row.stable == begin.to {
             return Err(format!("{service} runs {} already", begin.to));
         }
+        if let Some(refusal) = self.refusal_of_lock().filter(|_| !begin.is_rollback) {
+            return Err(refusal);
+        }
         self.end_retention(now);
         let recipe = Recipe::new(&begin.settings, self.given.replicas);
-        let Begin { id, to, by, reason, settings: _ } = begin;
+        let Begin { id, to, by, reason, .. } = begin;
         let mut deployment = Deployment {
             id: id.clone(),
             from: Arc::clone(&self.row.stable),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::hooks::{HookRun, Pending};
+use super::lock::Lock;
 use super::slot::Slot;
 use super::strategy::{Recipe, Step};
 use crate::config::{REPLICAS, is_revision};
@@ -28,6 +29,9 @@ pub struct Row {
     pub previous: Option<Arc<str>>,
     /// The last deployment, also if it has ended.
     pub deployment: Option<Deployment>,
+    /// No deployment may begin.
+    #[serde(default)]
+    pub lock: Option<Lock>,
 }
 
 /// One deployment.
@@ -140,7 +144,7 @@ impl Row {
     /// A service that begins with this revision.
     pub fn new(first: impl Into<Arc<str>>) -> Self {
         let first = first.into();
-        Self { version: 0, stable: Arc::clone(&first), first, previous: None, deployment: None }
+        Self { version: 0, stable: Arc::clone(&first), first, previous: None, deployment: None, lock: None }
     }
 
     /// Whether it can be gone by: it was read from a file, and files can be damaged.
@@ -148,7 +152,7 @@ impl Row {
     /// # Errors
     /// What is wrong with it.
     pub fn check(&self) -> Result<(), &'static str> {
-        let Self { version: _, first, stable, previous, deployment } = self;
+        let Self { version: _, first, stable, previous, deployment, lock: _ } = self;
         if ![first, stable].into_iter().chain(previous).all(|name| is_revision(name)) {
             return Err("something that is no revision");
         }

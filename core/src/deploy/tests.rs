@@ -1,6 +1,7 @@
 //! Recipes, the machine step by step, and whole deployments in random worlds.
 
 mod hooks;
+mod lock;
 mod steps;
 mod world;
 

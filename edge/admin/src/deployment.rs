@@ -42,6 +42,13 @@ pub enum DeployWish {
     Abort,
     /// Go back.
     Rollback,
+    /// Let no deployment begin.
+    Lock {
+        /// Why.
+        reason: String,
+    },
+    /// Let them begin again.
+    Unlock,
     /// Tell the last deployment.
     Show,
     /// Tell all of them.
@@ -59,6 +66,8 @@ impl DeployWish {
             Self::Resume => "resume",
             Self::Abort => "abort",
             Self::Rollback => "rollback",
+            Self::Lock { .. } => "lock",
+            Self::Unlock => "unlock",
             Self::Show => "show",
             Self::History => "history",
         }

@@ -144,7 +144,14 @@ fn a_hook_is_not_run_before_that_is_stored() {
     let mut stage = Play::new(Row::new("v1"));
     stage.answers = false;
     let settings = settings("before = [\"b\"]");
-    let begin = Begin { id: "d1".into(), to: "v2".into(), by: "ann".into(), reason: String::new(), settings };
+    let begin = Begin {
+        id: "d1".into(),
+        to: "v2".into(),
+        by: "ann".into(),
+        reason: String::new(),
+        settings,
+        is_rollback: false,
+    };
     stage.machine.begin(stage.now, begin).unwrap();
     stage.settle();
     assert_eq!(stage.told(), ["store"]);

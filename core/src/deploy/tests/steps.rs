@@ -33,6 +33,7 @@ impl Play {
             by: "ann".into(),
             reason: String::new(),
             settings: settings(deploy),
+            is_rollback: false,
         };
         stage.machine.begin(stage.now, begin).unwrap();
         stage.settle();
@@ -164,7 +165,14 @@ fn nothing_happens_before_it_is_stored_and_nothing_more_while_it_cannot_be() {
     let mut stage = Play::new(Row::new("v1"));
     stage.answers = false;
     let settings = settings(ROLLING);
-    let begin = Begin { id: "d1".into(), to: "v2".into(), by: "ann".into(), reason: String::new(), settings };
+    let begin = Begin {
+        id: "d1".into(),
+        to: "v2".into(),
+        by: "ann".into(),
+        reason: String::new(),
+        settings,
+        is_rollback: false,
+    };
     stage.machine.begin(stage.now, begin).unwrap();
     stage.settle();
     assert_eq!(stage.told(), ["store"]);
@@ -321,6 +329,7 @@ fn the_next_deployment_ends_the_retention_and_deploying_the_old_revision_is_a_ro
         by: "ann".into(),
         reason: String::new(),
         settings: settings(ROLLING),
+        is_rollback: false,
     };
     let mut stage = switched();
     let now = stage.now;
@@ -340,7 +349,14 @@ fn the_next_deployment_ends_the_retention_and_deploying_the_old_revision_is_a_ro
 fn a_second_deployment_is_refused_while_the_first_has_not_come_through() {
     let mut stage = Play::deploying(ROLLING);
     let settings = settings(ROLLING);
-    let begin = Begin { id: "d2".into(), to: "v3".into(), by: "bob".into(), reason: String::new(), settings };
+    let begin = Begin {
+        id: "d2".into(),
+        to: "v3".into(),
+        by: "bob".into(),
+        reason: String::new(),
+        settings,
+        is_rollback: false,
+    };
     let refused = stage.machine.begin(stage.now, begin).unwrap_err();
     assert!(refused.contains("is being deployed from v1 to v2"), "{refused}");
 }
@@ -380,7 +396,14 @@ fn without_a_store_everything_goes_on_and_nothing_is_deployed() {
     stage.after(1000 * S);
     assert_eq!(stage.told(), Vec::<String>::new());
     let settings = settings(ROLLING);
-    let begin = Begin { id: "d1".into(), to: "v2".into(), by: "ann".into(), reason: String::new(), settings };
+    let begin = Begin {
+        id: "d1".into(),
+        to: "v2".into(),
+        by: "ann".into(),
+        reason: String::new(),
+        settings,
+        is_rollback: false,
+    };
     assert!(stage.machine.begin(stage.now, begin).unwrap_err().contains("it is broken"));
 }
 

@@ -159,11 +159,18 @@ impl World {
         let settings = settings(&text);
         self.note(format!("deploy a {:?} version with {text:?}", self.nature));
         let fresh = format!("d{}", self.story.len());
-        let begin =
-            Begin { id: fresh.clone(), to: "v2".into(), by: "ann".into(), reason: String::new(), settings };
+        let begin = Begin {
+            id: fresh.clone(),
+            to: "v2".into(),
+            by: "ann".into(),
+            reason: String::new(),
+            settings,
+            is_rollback: false,
+        };
         // While the disk fails or another one is under way it is refused.
         let recipe = Recipe::new(&begin.settings, self.replicas);
         if self.machine.begin(self.now, begin).as_ref().is_ok_and(|id| *id == fresh) {
+            assert!(self.machine.row().lock.is_none(), "a locked service is deployed to");
             (self.unavailable, self.min_healthy) = (recipe.unavailable, recipe.min_healthy);
         }
         self.obey();
@@ -411,6 +418,15 @@ impl World {
         self.obey();
     }
 
+    fn lock(&mut self) {
+        let answer = match self.one_in(2) {
+            true => self.machine.lock(self.now, "ann", "a sale"),
+            false => self.machine.unlock(self.now),
+        };
+        self.note(format!("lock: {answer:?}"));
+        self.obey();
+    }
+
     fn disturb(&mut self) {
         match self.draw(60) {
             0 => self.crash(false),
@@ -425,6 +441,7 @@ impl World {
             }
             4 => self.order(),
             5 => self.begin(),
+            6 => self.lock(),
             _ => {}
         }
     }

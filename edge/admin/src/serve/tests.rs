@@ -101,6 +101,7 @@ pub(crate) fn status() -> Status {
         p50_ms: Some(1.0),
         p99_ms: None,
         instances: vec![instance],
+        lock: Some("locked by ann".into()),
         deployment: Some(deployment()),
     };
     Status {
@@ -495,6 +496,12 @@ async fn a_deployment_is_asked_for_with_everything_that_was_said_and_without_wha
     assert_eq!(request, DeployRequest { service: "shop".into(), by: "ann".into(), wish });
     reply.send(Ok(DeployAnswer::Done("01A".into()))).unwrap();
     assert_eq!(asked.await.unwrap().unwrap().message, "01A");
+    let client = Client::connect(&fixture.path).await.unwrap();
+    let asked = tokio::spawn(async move { client.lock("shop", "ann", Some("a\u{7} sale")).await });
+    let Some(Command::Deploy { request, reply }) = fixture.commands.recv().await else { panic!("not asked") };
+    assert_eq!(request.wish, DeployWish::Lock { reason: "a sale".into() });
+    reply.send(Ok(DeployAnswer::Done("locked".into()))).unwrap();
+    assert_eq!(asked.await.unwrap().unwrap().message, "locked");
 }
 
 #[tokio::test]
@@ -506,6 +513,7 @@ async fn every_order_about_a_deployment_reaches_the_controller_and_a_refusal_its
         ("resume", DeployWish::Resume),
         ("abort", DeployWish::Abort),
         ("rollback", DeployWish::Rollback),
+        ("unlock", DeployWish::Unlock),
     ];
     for (verb, wish) in verbs {
         let client = Client::connect(&fixture.path).await.unwrap();

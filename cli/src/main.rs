@@ -52,7 +52,7 @@ enum Verb {
     Drain(verb::drain::Args),
     /// Give a drained instance requests again
     Undrain(verb::undrain::Args),
-    /// Tell what happened to a request that failed, was retried or had to wait
+    /// Tell what happened to a request, or why a deployment did what it did
     Explain(verb::explain::Args),
     /// Give an instance another share of the requests, until everup is started anew
     Weight(verb::weight::Args),

@@ -19,6 +19,7 @@
 //!
 //! Nothing here starts a process, writes a file or knows an address.
 
+mod evidence;
 mod hooks;
 mod judge;
 mod lock;

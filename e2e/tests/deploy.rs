@@ -84,6 +84,13 @@ fn bad_versions_are_rolled_back_without_a_loss_and_never_get_a_request() {
     let said = deploy(&everup, "exits-1", 3);
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert!(said.contains("died 2 times: exited with code 7") && said.contains("| no data base"), "{said}");
+    let id = said.lines().next().and_then(|line| line.split_whitespace().last()).unwrap();
+    let told = everup.verb(&["explain", id]).out;
+    assert!(
+        told.contains("died 2 times in this (at most 1 are forgiven); 2 of 2 old instances are up"),
+        "{told}"
+    );
+    assert!(told.contains("  | no data base"), "{told}");
     let said = deploy(&everup, "never-1", 3);
     assert!(said.contains("was not up in time"), "{said}");
     assert!(is_all(&everup, "v1", 2), "{:?}", everup.status());

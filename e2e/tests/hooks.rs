@@ -108,6 +108,18 @@ fn every_hook_is_run_at_its_place_and_told_what_it_is_about() {
     let hooks = past[0]["hooks"].as_array().unwrap();
     assert_eq!(hooks.len(), 7);
     assert_eq!(hooks[6]["output"][0], "all is well");
+    let told = stage.everup.verb(&["explain", past[0]["id"].as_str().unwrap()]);
+    assert_eq!(told.code, Some(0), "{told:?}");
+    for wanted in [
+        "because: up without a break: shop-v2-1 for 0.",
+        "; 300 ms are needed",
+        "because: every thread uses table ",
+        "hook `after`, run 7 at +",
+        "  | all is well",
+        "verdict: done: v2 serves",
+    ] {
+        assert!(told.out.contains(wanted), "{wanted:?} in {told:?}");
+    }
 }
 
 #[test]

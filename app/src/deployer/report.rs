@@ -86,6 +86,7 @@ impl Fleet {
                 .map(|event| DeploymentEvent {
                     after_seconds: event.at.since(*began).as_secs_f64(),
                     text: event.text.clone(),
+                    because: event.because.clone(),
                 })
                 .collect(),
             log: log.clone(),

@@ -436,6 +436,7 @@ impl Machine {
 
     /// The step is done: takes the next one.
     fn go_on(&mut self, now: Time) {
+        let proof = self.row.active().map(|deployment| self.proof(deployment, now)).unwrap_or_default();
         let Row { stable, previous, deployment: Some(deployment), .. } = &mut self.row else { return };
         let next = deployment.at + 1;
         let words = deployment.recipe.in_words(next, &deployment.from, &deployment.to);
@@ -444,6 +445,7 @@ impl Machine {
             None => {
                 (deployment.stage, deployment.ended) = (Stage::Ended(Outcome::Done), now);
                 deployment.tell(now, format!("done: {} serves", deployment.to));
+                deployment.because(proof);
                 return;
             }
             Some(Step::Commit) => {
@@ -471,6 +473,7 @@ impl Machine {
             ) => {}
         }
         deployment.tell(now, words);
+        deployment.because(proof);
     }
 
     /// What the step waits for is there.
@@ -670,6 +673,11 @@ impl Machine {
         self.durable.version == self.row.version
             && self.routes == takers(&wanted)
             && self.published.is_some_and(|(generation, _)| self.acknowledged >= generation)
+    }
+
+    /// The newest table with other routes, and when it was published.
+    pub(super) fn published_since(&self) -> (u64, Option<Time>) {
+        self.published.map_or((0, None), |(generation, since)| (generation.0, Some(since)))
     }
 
     fn is_unacknowledged(&self, now: Time) -> bool {

@@ -138,6 +138,9 @@ pub struct Event {
     pub at: Time,
     /// What, in words.
     pub text: String,
+    /// The numbers that it rests on; empty if it was just ordered.
+    #[serde(default)]
+    pub because: String,
 }
 
 impl Row {
@@ -228,7 +231,7 @@ impl Deployment {
         if self.events.len() >= EVENTS {
             self.events.remove(1);
         }
-        self.events.push(Event { at, text: text.into() });
+        self.events.push(Event { at, text: text.into(), because: String::new() });
     }
 
     /// Takes the step: what it wants is wanted from now on.

@@ -236,4 +236,7 @@ pub struct DeploymentEvent {
     pub after_seconds: f64,
     /// What.
     pub text: String,
+    /// The numbers that it rests on, in words; empty if it was just ordered.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub because: String,
 }

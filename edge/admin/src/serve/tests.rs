@@ -55,7 +55,11 @@ fn deployment() -> crate::api::DeploymentStatus {
         old: Default::default(),
         new: Default::default(),
         steps: vec![DeploymentStep { text: "start instance 1 of v2".into(), state: StepState::Now }],
-        events: vec![DeploymentEvent { after_seconds: 0.0, text: "start instance 1 of v2".into() }],
+        events: vec![DeploymentEvent {
+            after_seconds: 0.0,
+            text: "start instance 1 of v2".into(),
+            because: "a hook passed".into(),
+        }],
         log: vec!["oh no".into()],
         hooks: vec![DeploymentHook {
             hook: "before".into(),

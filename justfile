@@ -27,9 +27,9 @@ e2e:
     cargo build --package everup
     cargo test --package everup-e2e
 
-# Minutes of faults under load: `just drills instances`, `just drills worker`.
-drills NAME:
-    cargo xtask drills {{NAME}}
+# Minutes of faults under load: `just drills crash`, `just drills reload --peers`.
+drills +WORDS:
+    cargo xtask drills {{WORDS}}
 
 # everup beside HAProxy and nginx.
 bench *ARGUMENTS:

@@ -29,6 +29,7 @@ use crate::service::{Instance, Service};
 use crate::status::balance_word;
 use crate::table;
 
+mod following;
 mod leaving;
 
 pub(crate) use leaving::Slot;
@@ -195,6 +196,8 @@ impl Controller {
                 self.on_connect_failed(id, address, reason);
             }
             Input::Noticed(GatewayEvent::Failing { id, address }) => self.on_failing(now, &id, address),
+            // The worker looks at its threads after every news.
+            Input::Noticed(GatewayEvent::ThreadEnded) => {}
             Input::Acknowledged(generation) => self.acknowledged = self.acknowledged.max(generation),
             Input::Order(Order::Drain { id, wait, reply }) => self.on_drain(now, id, wait, reply),
             Input::Order(Order::Undrain { id, reply }) => {
@@ -229,11 +232,6 @@ impl Controller {
             return Some(Output::Publish(self.next_table()));
         }
         std::mem::take(&mut self.notes_are_old).then(|| Output::Remember(self.notes().write()))
-    }
-
-    /// The newest table is acknowledged: nothing older is in use.
-    pub(crate) fn is_acknowledged(&self) -> bool {
-        self.acknowledged >= self.generation
     }
 
     /// When [`Input::Tick`] is due, beside [`DRAIN_LOOK`].
@@ -309,7 +307,7 @@ impl Controller {
                 let shared = &instance.shared;
                 let endless =
                     if is_relayed { 0 } else { shared.tunnels().saturating_sub(shared.websockets()) };
-                u64::from(shared.in_flight().saturating_sub(endless))
+                u64::from(shared.in_flight().saturating_sub(endless)) + instance.held.in_flight
             };
             service.shared.parked.total()
                 + service.shared.queued.total()
@@ -493,11 +491,8 @@ impl Controller {
     fn answer_drains(&mut self, now: Now) {
         let Self { drains, places, services, acknowledged, .. } = self;
         let left = |id: &InstanceId| {
-            let place = places.get(id).map(|&(s, i)| &services[s].instances[i].shared);
-            place.map_or_else(Left::default, |shared| Left {
-                in_flight: u64::from(shared.in_flight()),
-                tunnels: u64::from(shared.tunnels()),
-            })
+            let place = places.get(id).map(|&(s, i)| &services[s].instances[i]);
+            place.map_or_else(Left::default, Instance::left)
         };
         for (reply, outcome) in drain::finished(drains, now.time, *acknowledged, left) {
             let _ = reply.send(Ok(outcome));
@@ -551,6 +546,7 @@ impl TryFrom<Command> for Order {
             | Command::Deploy { .. }
             | Command::Plan { .. }
             | Command::Reload { .. }
+            | Command::Upgrade { .. }
             | Command::Ready { .. }) => Err(question),
         }
     }

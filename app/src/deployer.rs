@@ -19,6 +19,7 @@ use everup_core::ids::{Generation, InstanceId};
 use everup_core::instance::Phase;
 use everup_core::time::Time;
 use everup_store::{DEPLOYMENTS, Done, Known, Writer};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::clock::Now;
 use crate::controller::Controller;
@@ -64,6 +65,10 @@ pub(crate) enum Output {
 pub(crate) struct Deployer {
     fleets: Vec<Fleet>,
     store: Result<Writer, String>,
+    /// Where it answers.
+    done: UnboundedSender<Done>,
+    /// The store is another worker's, or nobody's, until [`Deployer::reopen`].
+    closed: bool,
     /// What to add to the worker's time, so that it counts from 1970 and never jumps.
     since_1970: Duration,
     outputs: VecDeque<Output>,
@@ -115,6 +120,18 @@ impl Deployer {
     pub(crate) fn wake(&mut self, now: Now) {
         let time = self.time(now);
         self.each(|fleet| fleet.machine.handle(time, Input::Wakeup));
+    }
+
+    /// The store can be used; else why not.
+    pub(crate) fn must_store(&self) -> Result<(), String> {
+        self.store.as_ref().map(drop).map_err(Clone::clone)
+    }
+
+    /// Writes down that somebody ordered something.
+    pub(crate) fn audit(&self, now: Now, what: &str) {
+        if let Ok(writer) = &self.store {
+            writer.audit(format!("{} admin: {what}", seconds(self.time(now))));
+        }
     }
 
     /// From now on instances end with the worker's order, and nothing is deployed.
@@ -345,7 +362,7 @@ fn seen(instance: &Instance) -> Seen {
         up,
         deaths: process.restarts + u32::from(process.phase == Phase::Backoff),
         // Only who gets no more requests is waited for.
-        busy: !instance.standby || instance.shared.in_flight() > 0,
+        busy: !instance.standby || instance.left().in_flight > 0,
         trouble: if up { String::new() } else { trouble(instance) },
     }
 }

@@ -34,6 +34,9 @@ pub enum AppError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The store cannot be used, and the worker before could use it.
+    #[error("what was deployed cannot be read: {0}")]
+    Store(String),
     /// The data plane cannot start.
     #[error(transparent)]
     Gateway(#[from] GatewayError),

@@ -86,6 +86,11 @@ impl Hooks {
         self.running.insert(service, task.abort_handle());
     }
 
+    /// Kills all of them: another worker decides what becomes of the deployments.
+    pub(crate) fn end_all(&mut self) {
+        std::mem::take(&mut self.running).into_values().for_each(|task| task.abort());
+    }
+
     /// Kills the one of this service.
     pub(crate) fn end(&mut self, service: &str) {
         if let Some(task) = self.running.remove(service) {

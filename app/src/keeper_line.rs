@@ -11,9 +11,10 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// The worker's end.
+#[derive(Debug)]
 pub(crate) struct KeeperLine {
     link: AsyncFd<Link>,
-    outbox: VecDeque<(ToKeeper, Option<OwnedFd>)>,
+    outbox: VecDeque<(ToKeeper, Vec<OwnedFd>)>,
 }
 
 impl KeeperLine {
@@ -24,12 +25,18 @@ impl KeeperLine {
         Ok(Self { link: AsyncFd::with_interest(link, interest)?, outbox: VecDeque::new() })
     }
 
-    /// Sends now or as soon as there is room. Of several notes that wait, only the newest is of use.
+    /// Sends now or as soon as there is room. Of several notes or signs of life that wait, only the newest is of use.
     pub(crate) fn send(&mut self, message: ToKeeper, descriptor: Option<OwnedFd>) {
-        if matches!(message, ToKeeper::Remember { .. }) {
-            self.outbox.retain(|(waiting, _)| !matches!(waiting, ToKeeper::Remember { .. }));
+        self.send_with(message, descriptor.into_iter().collect());
+    }
+
+    /// The same with any number of descriptors, up to the link's limit.
+    pub(crate) fn send_with(&mut self, message: ToKeeper, descriptors: Vec<OwnedFd>) {
+        if matches!(message, ToKeeper::Remember { .. } | ToKeeper::Alive { .. }) {
+            let kind = std::mem::discriminant(&message);
+            self.outbox.retain(|(waiting, _)| std::mem::discriminant(waiting) != kind);
         }
-        self.outbox.push_back((message, descriptor));
+        self.outbox.push_back((message, descriptors));
         // A keeper that is gone is told by `receive`.
         let _ = self.flush();
     }
@@ -60,8 +67,8 @@ impl KeeperLine {
     pub(crate) fn finish(self) -> Result<(), LinkError> {
         let Self { link, outbox } = self;
         let link = link.into_inner();
-        for (message, descriptor) in outbox {
-            let descriptors: Vec<_> = descriptor.iter().map(AsFd::as_fd).collect();
+        for (message, descriptors) in outbox {
+            let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
             link.send(&message, &descriptors)?;
         }
         Ok(())
@@ -73,9 +80,9 @@ impl KeeperLine {
 }
 
 /// False if something waits still.
-fn send_all(link: &Link, outbox: &mut VecDeque<(ToKeeper, Option<OwnedFd>)>) -> Result<bool, LinkError> {
-    while let Some((message, descriptor)) = outbox.front() {
-        let descriptors: Vec<_> = descriptor.iter().map(AsFd::as_fd).collect();
+fn send_all(link: &Link, outbox: &mut VecDeque<(ToKeeper, Vec<OwnedFd>)>) -> Result<bool, LinkError> {
+    while let Some((message, descriptors)) = outbox.front() {
+        let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
         if !link.try_send(message, &descriptors)? {
             return Ok(false);
         }

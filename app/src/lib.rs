@@ -7,20 +7,24 @@
 #![warn(missing_docs)]
 
 mod begin;
+mod bequest;
 mod clock;
 mod controller;
 mod deployer;
 mod descriptors;
 mod drain;
 mod error;
+mod estate;
 mod explain;
 mod hooks;
 mod journal;
 mod keeper_line;
+mod keeperless;
 mod metrics;
 mod notes;
 mod orphans;
 mod outliers;
+mod pulse;
 mod rates;
 mod reload;
 mod service;
@@ -28,6 +32,7 @@ mod shutdown;
 mod state_file;
 mod status;
 mod sticky_key;
+mod succession;
 mod table;
 mod tls_files;
 mod worker;

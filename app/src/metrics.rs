@@ -27,6 +27,7 @@ pub(crate) struct Process {
     pub(crate) turned_away: TurnedAway,
     pub(crate) generation: u64,
     pub(crate) worker_restarts: u32,
+    pub(crate) keeper_gone: bool,
     pub(crate) dropped_lines: u64,
     /// Since 1970.
     pub(crate) wall: Duration,
@@ -40,7 +41,8 @@ pub(crate) fn page(
     services: &[Service],
 ) -> String {
     let mut page = Page::new(format);
-    let Process { connections, turned_away, generation, worker_restarts, dropped_lines, wall } = process;
+    let Process { connections, turned_away, generation, worker_restarts, keeper_gone, dropped_lines, wall } =
+        process;
     page.family("everup_build_info", Kind::Gauge, "The version that runs; always 1.");
     page.sample("everup_build_info", &[("version", VERSION)], 1);
     page.family("everup_connections", Kind::Gauge, "Client connections open now.");
@@ -55,6 +57,8 @@ pub(crate) fn page(
     page.sample("everup_table_generation", &[], generation);
     page.family("everup_worker_restarts_total", Kind::Counter, "Workers that died and were replaced.");
     page.sample("everup_worker_restarts_total", &[], u64::from(worker_restarts));
+    page.family("everup_keeper_gone", Kind::Gauge, "1 while the worker serves without a keeper.");
+    page.sample("everup_keeper_gone", &[], u64::from(keeper_gone));
     let help = "Lines that the access log could not write in time, or at all.";
     page.family("everup_access_log_dropped_total", Kind::Counter, help);
     page.sample("everup_access_log_dropped_total", &[], dropped_lines);
@@ -185,7 +189,7 @@ fn per_instance(page: &mut Page, services: &[Service]) {
             "everup_requests_in_flight",
             Kind::Gauge,
             "Requests, tunnels and relays that are with the instance now.",
-            |i| u64::from(i.shared.in_flight()),
+            |i| i.left().in_flight,
         ),
         ("everup_instance_requests_total", Kind::Counter, "Attempts sent to the instance.", |i| {
             i.shared.requests.total()
@@ -237,6 +241,7 @@ mod tests {
             turned_away: TurnedAway::default(),
             generation: 7,
             worker_restarts: 1,
+            keeper_gone: false,
             dropped_lines: 2,
             wall: Duration::ZERO,
         };

@@ -27,11 +27,12 @@ use everup_gateway::{Acceptor, Assigned, ListenerSockets, Rearrangement, Setting
 use everup_link::Sockets;
 use tokio::sync::oneshot;
 
-use crate::begin::access_log;
+use crate::begin::{access_log, node_name};
 use crate::clock::Now;
 use crate::controller::{Controller, Input, listed};
 use crate::descriptors;
-use crate::status::listener_status;
+use crate::keeperless::GONE;
+use crate::status::{Identity, listener_status};
 use crate::worker::Worker;
 
 /// Whoever asked for a reload is told after this time that not every thread has acknowledged it yet.
@@ -57,8 +58,8 @@ pub(crate) struct Reloads {
     incoming: Incoming,
     asked: HashMap<u64, Asked>,
     last_ask: u64,
-    /// The number of what is being taken in; left behind when that fails inside.
-    taking_in: Option<u64>,
+    /// The number of what is being taken in, and who asked; left behind when that fails inside.
+    taking_in: Option<(u64, Option<u64>)>,
     under_way: Option<UnderWay>,
 }
 
@@ -93,6 +94,12 @@ pub(crate) struct Opened {
 }
 
 impl Reloads {
+    /// Nobody reads the file or commits any more. What the threads obey already, the next keeper is told.
+    pub(crate) fn keeper_gone(&mut self) {
+        (self.incoming, self.under_way) = (Incoming::default(), None);
+        self.asked.drain().for_each(|(_, asked)| asked.refuse(GONE.to_owned(), None));
+    }
+
     /// The keeper does not yet know that another configuration runs.
     pub(crate) fn is_under_way(&self) -> bool {
         self.under_way.as_ref().is_some_and(|under_way| !under_way.obeyed)
@@ -102,8 +109,11 @@ impl Reloads {
 impl Worker {
     /// Has the keeper read the file.
     pub(crate) fn ask_for_file(&mut self, asked: Asked) {
-        if self.line.is_none() || self.shutdown.is_under_way() {
+        if self.shutdown.is_under_way() {
             return asked.refuse("everup is stopping".to_owned(), None);
+        }
+        if self.line.is_none() {
+            return asked.refuse(GONE.to_owned(), None);
         }
         if self.reloads.asked.len() >= WAITING {
             return asked.refuse("too many wait for a reload already".to_owned(), None);
@@ -159,7 +169,7 @@ impl Worker {
     }
 
     fn take_in(&mut self, now: Now, number: u64, ask: Option<u64>, incoming: Incoming) {
-        self.reloads.taking_in = Some(number);
+        self.reloads.taking_in = Some((number, ask));
         let changes = incoming.changes.clone();
         let taken = self.change_to(now, incoming);
         self.reloads.taking_in = None;
@@ -185,6 +195,7 @@ impl Worker {
 
     /// Changes to a configuration, or says why not and has changed nothing. Returns the first table that goes by it.
     fn change_to(&mut self, now: Now, incoming: Incoming) -> Result<Generation, String> {
+        everup_failpoint::hit("reload");
         let Incoming { text, changes: _, kept, sockets } = incoming;
         let refuse = |mistakes: Vec<config::Diagnostic>| {
             let first = mistakes.into_iter().next().map(|mistake| mistake.message).unwrap_or_default();
@@ -200,6 +211,8 @@ impl Worker {
         let places = self.controller.places_of(&self.config, &new);
         let (of_listeners, of_metrics): (Vec<_>, Vec<_>) =
             sockets.into_iter().partition(|sockets| matches!(sockets.role, SocketRole::Listener { .. }));
+        let copies = self.estate.sockets.rearranged(&kept, of_listeners.iter().chain(&of_metrics));
+        let copies = copies.map_err(|error| format!("the new sockets cannot be used: {error}"))?;
         let opened = rearranged(&self.opened, &kept, of_listeners.iter().chain(&of_metrics));
         let config_path = Path::new(&self.identity.config);
         let files =
@@ -233,7 +246,7 @@ impl Worker {
             self.metrics_servers.drain(..).for_each(|server| server.abort());
         }
         self.metrics_servers.extend(metrics.into_iter().map(tokio::spawn));
-        self.opened = opened;
+        (self.opened, self.estate.sockets, self.estate.text) = (opened, copies, text);
         self.config = new;
         self.introduce_anew();
         Ok(generation)
@@ -242,9 +255,7 @@ impl Worker {
     /// What people are told of the node, and processes that a service found again.
     fn introduce_anew(&mut self) {
         let now = self.clock.now();
-        self.identity.node = crate::begin::node_name(&self.config);
-        self.identity.metrics = metrics_address(&self.opened);
-        self.identity.listeners = listener_statuses(&self.config, &self.controller, &self.opened);
+        describe(&mut self.identity, &self.config, &self.controller, &self.opened);
         for process in self.supervisor.instances().filter(|process| process.pid.is_some()) {
             if self.controller.has_no_process(&process.id) {
                 self.controller.handle(now, Input::Changed(process));
@@ -284,6 +295,7 @@ impl Worker {
         if self.reloads.under_way.as_ref().is_some_and(|under_way| under_way.number == number) {
             self.answer_reloaded(true);
             self.reloads.under_way = None;
+            self.identity.warnings.clear();
         }
     }
 
@@ -314,15 +326,16 @@ impl Worker {
     /// Something failed inside while a configuration was taken in.
     pub(crate) fn give_up_reload(&mut self) {
         self.reloads.incoming = Incoming::default();
-        if let Some(number) = self.reloads.taking_in.take() {
-            let refused = Some("the worker failed inside; its log says more".to_owned());
-            self.tell_keeper(ToKeeper::Reloaded { number, refused }, None);
+        if let Some((number, ask)) = self.reloads.taking_in.take() {
+            let why = "the worker failed inside; its log says more".to_owned();
+            self.tell_keeper(ToKeeper::Reloaded { number, refused: Some(why.clone()) }, None);
+            self.answer_refused(ask, why, None);
         }
     }
 }
 
 impl Asked {
-    fn refuse(self, line: String, file: Option<WrongFile>) {
+    pub(crate) fn refuse(self, line: String, file: Option<WrongFile>) {
         // Whoever asked may be gone.
         match self {
             Self::Plan(reply) => drop(reply.send(Err(NotReloaded { line, file }))),
@@ -397,17 +410,20 @@ fn closed(before: &[Opened], kept: &[(SocketRole, SocketRole)]) -> Vec<SocketAdd
     listeners.filter(goes).filter_map(|one| one.address.parse().ok()).collect()
 }
 
+/// What people are told of the node and its addresses.
+pub(crate) fn describe(identity: &mut Identity, config: &Config, controller: &Controller, opened: &[Opened]) {
+    identity.node = node_name(config);
+    identity.metrics = metrics_address(opened);
+    identity.listeners = listener_statuses(config, controller, opened);
+}
+
 /// The real address of the metrics.
-pub(crate) fn metrics_address(opened: &[Opened]) -> Option<String> {
+fn metrics_address(opened: &[Opened]) -> Option<String> {
     opened.iter().find(|one| one.role == SocketRole::Metrics).map(|one| one.address.clone())
 }
 
 /// What people are told of the configuration's listeners, with the addresses that they really have.
-pub(crate) fn listener_statuses(
-    config: &Config,
-    controller: &Controller,
-    opened: &[Opened],
-) -> Vec<ListenerStatus> {
+fn listener_statuses(config: &Config, controller: &Controller, opened: &[Opened]) -> Vec<ListenerStatus> {
     let addresses = |index: usize| {
         let mut found: Vec<(usize, String)> = Vec::new();
         for one in opened {

@@ -16,6 +16,7 @@ use everup_gateway::{Availability, Connector, InstanceShared, ServiceShared};
 use everup_instance::Change;
 
 use crate::clock::Now;
+use crate::drain::Left;
 use crate::notes::{Ejected, Note, Notes, Restored};
 use crate::rates::Rates;
 
@@ -86,7 +87,7 @@ pub(crate) struct Instance {
     /// When it came up, if it is to start slowly.
     pub(crate) warms_since: Option<Instant>,
     /// Where a fixed instance listens; None: everup runs it, and its process says where.
-    fixed: Option<SocketAddr>,
+    pub(crate) fixed: Option<SocketAddr>,
     /// What the supervisor says, if everup runs it.
     pub(crate) process: Option<Change>,
     pub(crate) verdict: Verdict,
@@ -107,6 +108,8 @@ pub(crate) struct Instance {
     /// When the state that people see began.
     pub(crate) since: SystemTime,
     pub(crate) shared: Arc<InstanceShared>,
+    /// What is in flight on it in workers that leave.
+    pub(crate) held: Left,
 }
 
 impl Service {
@@ -247,6 +250,15 @@ impl Instance {
             ejections_total: 0,
             since: since.unwrap_or(wall),
             shared: Arc::new(InstanceShared::new(threads)),
+            held: Left::default(),
+        }
+    }
+
+    /// What is in flight on it, in this worker and in those that leave.
+    pub(crate) fn left(&self) -> Left {
+        Left {
+            in_flight: u64::from(self.shared.in_flight()) + self.held.in_flight,
+            tunnels: u64::from(self.shared.tunnels()) + self.held.tunnels,
         }
     }
 
@@ -298,7 +310,7 @@ impl Instance {
     /// What people are told it is in.
     pub(crate) fn state(&self) -> InstanceState {
         match self.state_but_for_ejection() {
-            InstanceState::Up if self.standby && self.shared.in_flight() > 0 => InstanceState::Draining,
+            InstanceState::Up if self.standby && self.left().in_flight > 0 => InstanceState::Draining,
             InstanceState::Up if self.standby => InstanceState::Standby,
             InstanceState::Up if self.ejected.is_some() => InstanceState::Ejected,
             other => other,
@@ -307,12 +319,12 @@ impl Instance {
 
     fn state_but_for_ejection(&self) -> InstanceState {
         let Some(process) = &self.process else {
-            return answering_state(&self.verdict, self.is_drained(), self.shared.in_flight());
+            return answering_state(&self.verdict, self.is_drained(), self.left().in_flight);
         };
         match process.phase {
             Phase::Stopped | Phase::Stopping => InstanceState::Stopped,
             Phase::Running if self.seen_up || self.verdict == Verdict::Up => {
-                answering_state(&self.verdict, self.is_drained(), self.shared.in_flight())
+                answering_state(&self.verdict, self.is_drained(), self.left().in_flight)
             }
             Phase::Starting | Phase::Running | Phase::Backoff if process.crash_loop => {
                 InstanceState::CrashLooping
@@ -407,7 +419,7 @@ pub(crate) fn availability(verdict: &Verdict, draining: bool, process: Option<Ph
     }
 }
 
-fn answering_state(verdict: &Verdict, draining: bool, in_flight: u32) -> InstanceState {
+fn answering_state(verdict: &Verdict, draining: bool, in_flight: u64) -> InstanceState {
     match (verdict, draining) {
         (Verdict::Down(_), _) => InstanceState::Down,
         (Verdict::Unknown | Verdict::Up, true) if in_flight > 0 => InstanceState::Draining,
@@ -494,6 +506,7 @@ mod tests {
             ejections: 0,
             ejections_total: 0,
             since: SystemTime::UNIX_EPOCH,
+            held: Left::default(),
             shared: Arc::new(InstanceShared::new(1)),
         }
     }

@@ -4,7 +4,10 @@
 //! Serving ──Begin──▶ Finishing ──nothing in flight, time over, or hastened──▶ Stopping ──no process left──▶ Ended
 //! ```
 //!
-//! In Finishing the data plane finishes what it has and the instances still answer; only then are they stopped.
+//! In Finishing the node is not ready any more, the data plane finishes what it has, tells every client with its next answer that the
+//! connection ends, closes WebSockets by turns, and the instances still answer. Clients that are connected and ask nothing get
+//! [`SILENCE`] for a last request: closing at once would cross with one. In Stopping instances end, and who asks is told so (503);
+//! only at the very end nobody listens any more.
 
 use std::time::Duration;
 
@@ -12,6 +15,10 @@ use everup_core::time::Time;
 
 /// What instances may take after SIGTERM when the operator asked twice.
 const HASTY_GRACE: Duration = Duration::from_secs(1);
+
+/// How long connected clients may be silent before the end goes on without them. Those that keep connections for use are
+/// back within it; a browser's spare connection is not worth more.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// How far the end has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +30,8 @@ pub(crate) enum Shutdown {
     Finishing {
         /// No longer than this.
         until: Time,
+        /// And clients without a request no longer than this.
+        silent_until: Time,
     },
     /// Instances end.
     Stopping {
@@ -38,8 +47,13 @@ pub(crate) enum Shutdown {
 pub(crate) enum Step {
     /// Tell the data plane that the end has come.
     FinishRequests,
-    /// Stop the data plane and then the instances, giving each at most this after SIGTERM.
-    StopInstances(Duration),
+    /// Have the data plane refuse what comes, and stop the instances.
+    StopInstances {
+        /// What each may take after SIGTERM.
+        grace: Duration,
+        /// Requests are in flight, and are cut off.
+        cut: bool,
+    },
     /// Everything is stopped: exit.
     Exit,
 }
@@ -49,12 +63,12 @@ impl Shutdown {
     pub(crate) fn begin(&mut self, now: Time, patience: Duration, hasten: bool) -> Option<Step> {
         match (*self, hasten) {
             (Self::Serving, false) => {
-                *self = Self::Finishing { until: now + patience };
+                *self = Self::Finishing { until: now + patience, silent_until: now + SILENCE.min(patience) };
                 Some(Step::FinishRequests)
             }
             (Self::Serving | Self::Finishing { .. } | Self::Stopping { .. }, true) => {
                 *self = Self::Stopping { grace: HASTY_GRACE };
-                Some(Step::StopInstances(HASTY_GRACE))
+                Some(Step::StopInstances { grace: HASTY_GRACE, cut: true })
             }
             (Self::Finishing { .. } | Self::Stopping { .. } | Self::Ended, false) | (Self::Ended, true) => {
                 None
@@ -62,12 +76,20 @@ impl Shutdown {
         }
     }
 
-    /// Looks whether the next step has come.
-    pub(crate) fn look(&mut self, now: Time, in_flight: u64, all_stopped: bool) -> Option<Step> {
+    /// Looks whether the next step has come. `clients` are connected, with or without a request.
+    pub(crate) fn look(
+        &mut self,
+        now: Time,
+        in_flight: u64,
+        clients: u64,
+        all_stopped: bool,
+    ) -> Option<Step> {
         match *self {
-            Self::Finishing { until } if in_flight == 0 || now >= until => {
+            Self::Finishing { until, silent_until }
+                if in_flight == 0 && (clients == 0 || now >= silent_until) || now >= until =>
+            {
                 *self = Self::Stopping { grace: Duration::MAX };
-                Some(Step::StopInstances(Duration::MAX))
+                Some(Step::StopInstances { grace: Duration::MAX, cut: in_flight > 0 })
             }
             Self::Stopping { .. } if all_stopped => {
                 *self = Self::Ended;
@@ -102,6 +124,9 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
+    const STOP: Step = Step::StopInstances { grace: Duration::MAX, cut: false };
+    const CUT: Step = Step::StopInstances { grace: Duration::MAX, cut: true };
+
     fn at(seconds: u64) -> Time {
         Time::from_millis(seconds * 1000)
     }
@@ -109,13 +134,13 @@ mod tests {
     #[test]
     fn requests_finish_before_instances_are_stopped_and_instances_before_the_exit() {
         let mut shutdown = Shutdown::default();
-        assert_eq!(shutdown.look(at(0), 0, true), None);
+        assert_eq!(shutdown.look(at(0), 0, 0, true), None);
         assert_eq!(shutdown.begin(at(1), PATIENCE, false), Some(Step::FinishRequests));
-        assert_eq!(shutdown.look(at(2), 1, false), None);
-        assert_eq!(shutdown.look(at(3), 0, false), Some(Step::StopInstances(Duration::MAX)));
-        assert_eq!(shutdown.look(at(4), 0, false), None);
-        assert_eq!(shutdown.look(at(5), 0, true), Some(Step::Exit));
-        assert_eq!(shutdown.look(at(6), 0, true), None);
+        assert_eq!(shutdown.look(at(2), 1, 1, false), None);
+        assert_eq!(shutdown.look(at(3), 0, 0, false), Some(STOP));
+        assert_eq!(shutdown.look(at(4), 0, 0, false), None);
+        assert_eq!(shutdown.look(at(5), 0, 0, true), Some(Step::Exit));
+        assert_eq!(shutdown.look(at(6), 0, 0, true), None);
     }
 
     #[test]
@@ -132,8 +157,8 @@ mod tests {
     fn requests_are_waited_for_only_so_long() {
         let mut shutdown = Shutdown::default();
         shutdown.begin(at(0), PATIENCE, false);
-        assert_eq!(shutdown.look(at(29), 5, false), None);
-        assert_eq!(shutdown.look(at(30), 5, false), Some(Step::StopInstances(Duration::MAX)));
+        assert_eq!(shutdown.look(at(29), 5, 5, false), None);
+        assert_eq!(shutdown.look(at(30), 5, 5, false), Some(CUT));
     }
 
     #[test]
@@ -143,8 +168,11 @@ mod tests {
             if asked_before {
                 shutdown.begin(at(0), PATIENCE, false);
             }
-            assert_eq!(shutdown.begin(at(1), PATIENCE, true), Some(Step::StopInstances(HASTY_GRACE)));
-            assert_eq!(shutdown.look(at(1), 5, true), Some(Step::Exit));
+            assert_eq!(
+                shutdown.begin(at(1), PATIENCE, true),
+                Some(Step::StopInstances { grace: HASTY_GRACE, cut: true })
+            );
+            assert_eq!(shutdown.look(at(1), 5, 5, true), Some(Step::Exit));
         }
     }
 
@@ -153,6 +181,17 @@ mod tests {
         let mut shutdown = Shutdown::default();
         shutdown.begin(at(0), PATIENCE, false);
         assert_eq!(shutdown.begin(at(20), PATIENCE, false), None);
-        assert_eq!(shutdown, Shutdown::Finishing { until: at(30) });
+        assert_eq!(shutdown, Shutdown::Finishing { until: at(30), silent_until: at(2) });
+    }
+
+    #[test]
+    fn clients_without_a_request_are_waited_for_a_moment_and_not_longer_than_anything() {
+        let mut shutdown = Shutdown::default();
+        shutdown.begin(at(0), PATIENCE, false);
+        assert_eq!(shutdown.look(at(1), 0, 3, false), None);
+        assert_eq!(shutdown.look(at(2), 0, 3, false), Some(STOP));
+        let mut shutdown = Shutdown::default();
+        shutdown.begin(at(0), Duration::from_secs(1), false);
+        assert_eq!(shutdown.look(at(1), 0, 3, false), Some(STOP));
     }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use everup_core::keeper::NOTES_BYTES;
 use everup_core::time::Time;
+use everup_observe::contained;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Now;
@@ -93,7 +94,11 @@ impl StateFile {
         let write = move || {
             let mut failed = false;
             for text in to_write {
-                match write(&state, &text) {
+                let written = contained("the writer of what is known", || {
+                    everup_failpoint::hit("state-file");
+                    write(&state, &text)
+                });
+                match written.unwrap_or_else(|| Err(io::Error::other("the writer failed inside"))) {
                     Ok(()) => failed = false,
                     Err(error) if !std::mem::replace(&mut failed, true) => {
                         let path = path_in(&state);

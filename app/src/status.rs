@@ -14,7 +14,7 @@ use crate::clock::Now;
 use crate::service::{Instance, Service};
 
 /// What of the status does not change while the worker lives.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Identity {
     pub(crate) node: String,
     pub(crate) config: String,
@@ -22,6 +22,7 @@ pub(crate) struct Identity {
     pub(crate) worker_restarts: u32,
     pub(crate) metrics: Option<String>,
     pub(crate) listeners: Vec<ListenerStatus>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// What of it is known to the worker, beside services.
@@ -31,6 +32,7 @@ pub(crate) struct Moment {
     pub(crate) generation: u64,
     pub(crate) ready: bool,
     pub(crate) stopping: bool,
+    pub(crate) keeper_gone: bool,
     pub(crate) connections: u64,
 }
 
@@ -46,8 +48,9 @@ pub(crate) fn status(
     last_lines: impl Fn(&InstanceId) -> Vec<String>,
     deployed: impl Fn(&Service) -> (Option<String>, Option<DeploymentStatus>),
 ) -> Status {
-    let Identity { node, config, keeper_pid, worker_restarts, metrics, listeners } = identity.clone();
-    let Moment { now, generation, ready, stopping, connections } = moment;
+    let Identity { node, config, keeper_pid, worker_restarts, metrics, listeners, warnings } =
+        identity.clone();
+    let Moment { now, generation, ready, stopping, keeper_gone, connections } = moment;
     let services = services.iter().map(|one| {
         let (lock, deployment) = deployed(one);
         ServiceStatus { lock, deployment, ..service_status(one, now, &last_lines) }
@@ -58,15 +61,18 @@ pub(crate) fn status(
         config,
         worker_pid: std::process::id(),
         keeper_pid,
+        keeper_gone,
         worker_restarts,
         generation,
         uptime_seconds: now.time.as_micros() as f64 / 1e6,
         ready,
         stopping,
         connections,
+        warnings,
         metrics,
         listeners,
         services: services.collect(),
+        leaving: Vec::new(),
     }
 }
 
@@ -85,7 +91,8 @@ pub(crate) fn listener_status(
         Protocol::TlsPassthrough => "tls-passthrough",
     };
     let service = listener.service.map(|index| services[index].settings.name.to_string());
-    ListenerStatus { protocol: protocol.to_owned(), addresses, routes: listener.routes.len(), service }
+    let tls = !listener.tls.is_empty();
+    ListenerStatus { protocol: protocol.to_owned(), addresses, routes: listener.routes.len(), service, tls }
 }
 
 fn service_status(
@@ -96,7 +103,7 @@ fn service_status(
     let Service { settings, shared, instances, rates, leaves, .. } = service;
     let requests = shared.requests.total();
     let recent = rates.recent(&shared.latency.total());
-    let in_flight = instances.iter().map(|instance| u64::from(instance.shared.in_flight())).sum();
+    let in_flight = instances.iter().map(|instance| instance.left().in_flight).sum();
     ServiceStatus {
         name: settings.name.to_string(),
         balance: balance_word(settings.balance).to_owned(),
@@ -135,8 +142,8 @@ fn instance_status(
         weight: instance.weight(),
         backup: instance.backup,
         requests: instance.shared.requests.total(),
-        in_flight: u64::from(instance.shared.in_flight()),
-        tunnels: u64::from(instance.shared.tunnels()),
+        in_flight: instance.left().in_flight,
+        tunnels: instance.left().tunnels,
         pid: instance.pid(),
         revision: process.map(|process| process.revision.clone()),
         restarts: process.map_or(0, |process| u64::from(process.restarts)),

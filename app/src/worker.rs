@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use everup_admin::api::{EventKind, Explanation, InstanceState, Status};
+use everup_admin::api::{DeployRequest, DeployWish, EventKind, Explanation, InstanceState, Status};
 use everup_admin::{Command, Commands, Format, NotReady, Refusal};
 use everup_core::config::Config;
 use everup_core::deploy::Slot;
@@ -20,7 +20,9 @@ use everup_gateway::{Gateway, GatewayEvent};
 use everup_health::{HealthHandle, VerdictChange};
 use everup_instance::Supervisor;
 use everup_link::{Link, LinkError};
+use everup_observe::{contained, contained_future};
 use everup_store::Done;
+use tokio::signal::unix::Signal as Terminate;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -29,17 +31,21 @@ use crate::clock::{Clock, Now};
 use crate::controller::{Controller, DRAIN_LOOK, Input, Order, Output};
 use crate::deployer::{self, Deployer, LAST_WORDS};
 use crate::error::AppError;
+use crate::estate::Estate;
 use crate::explain;
 use crate::hooks::{self, Hooks};
 use crate::journal::Journal;
 use crate::keeper_line::KeeperLine;
+use crate::keeperless::{Keeperless, knock};
 use crate::metrics;
 use crate::notes::Notes;
 use crate::orphans::Orphans;
+use crate::pulse::Pulse;
 use crate::reload::{Asked, Opened, Reloads};
 use crate::shutdown::{Shutdown, Step};
 use crate::state_file::StateFile;
 use crate::status::{self, Identity, LOG_LINES, Moment};
+use crate::succession::{Charge, Heard, Predecessors, Upgrades, hear};
 use crate::tls_files::TlsFiles;
 
 /// What the operator at the terminal may be told.
@@ -51,6 +57,8 @@ pub enum Notice<'a> {
     Summary(&'a Status),
     /// Everything is stopped in order.
     Stopped,
+    /// Another worker talks to the operator from now on.
+    Succeeded,
 }
 
 /// Tells the operator. It must not block.
@@ -64,6 +72,9 @@ const SAMPLE: Duration = Duration::from_secs(1);
 
 /// News of one kind that are handed in together, so that one table covers them.
 const BATCH: usize = 1000;
+
+/// Before the loop waits again after that failed inside: it must not do so thousands of times a second.
+const BREATH: Duration = Duration::from_millis(100);
 
 /// Runs the worker until everything was stopped in order. `state` is the state directory; the link comes from
 /// [`Link::inherited`].
@@ -89,8 +100,14 @@ pub(crate) struct Worker {
     pub(crate) health: HealthHandle,
     /// None: the keeper is gone.
     pub(crate) line: Option<KeeperLine>,
-    /// The instances that a keeper left when it went.
+    /// What there is instead, while nothing ends.
+    pub(crate) keeperless: Option<Keeperless>,
+    /// And while everything ends: the instances that a keeper left when it went.
     pub(crate) orphans: Option<Orphans>,
+    /// For the next keeper.
+    pub(crate) estate: Estate,
+    /// SIGTERM.
+    pub(crate) terminate: Terminate,
     pub(crate) shutdown: Shutdown,
     pub(crate) reloads: Reloads,
     /// What is open where.
@@ -106,6 +123,7 @@ pub(crate) struct Worker {
     pub(crate) state_file: StateFile,
     pub(crate) presenter: Presenter,
     pub(crate) greeted: bool,
+    pub(crate) pulse: Pulse,
     pub(crate) next_sample: Time,
     pub(crate) tls_files: TlsFiles,
     pub(crate) verdicts: mpsc::UnboundedReceiver<VerdictChange>,
@@ -114,6 +132,11 @@ pub(crate) struct Worker {
     /// Answers of the store.
     pub(crate) stored: mpsc::UnboundedReceiver<Done>,
     pub(crate) hooks: Hooks,
+    /// Whether this worker is the one that acts.
+    pub(crate) charge: Charge,
+    /// Workers of before an upgrade, which finish what they have.
+    pub(crate) predecessors: Predecessors,
+    pub(crate) upgrades: Upgrades,
 }
 
 /// What the loop waited for.
@@ -125,6 +148,9 @@ enum News {
     Command(Command),
     Stored(Done),
     HookEnded(hooks::Ended),
+    Heard(Heard),
+    Knock(KeeperLine, ToWorker),
+    Terminate,
     Tick,
 }
 
@@ -132,7 +158,10 @@ impl Worker {
     async fn run(mut self) -> Result<(), AppError> {
         self.guarded(|worker| worker.apply());
         loop {
-            let news = self.news().await;
+            let Some(news) = contained_future("waiting for news", self.news()).await else {
+                tokio::time::sleep(BREATH).await;
+                continue;
+            };
             let ended = self.guarded(|worker| {
                 worker.handle(news);
                 worker.apply();
@@ -141,9 +170,19 @@ impl Worker {
             if ended == Some(true) {
                 return self.end();
             }
+            self.show_life();
             if self.gateway.as_ref().is_some_and(|gateway| !gateway.is_whole()) {
                 return Err(AppError::ThreadLost);
             }
+        }
+    }
+
+    /// The loop turns.
+    fn show_life(&mut self) {
+        let Self { pulse, gateway, clock, .. } = self;
+        let counts = || gateway.as_ref().map_or_else(Vec::new, Gateway::pulses);
+        if let Some(sign) = pulse.look(clock.now().time, counts) {
+            self.tell_keeper(sign, None);
         }
     }
 
@@ -189,10 +228,24 @@ impl Worker {
     }
 
     async fn news(&mut self) -> News {
+        everup_failpoint::hit("news");
         let wakeup = self.clock.instant(self.next_wakeup());
         let generation = self.controller.generation();
-        let acknowledgement_is_due = !self.controller.is_acknowledged();
-        let Self { verdicts, noticed, commands, stored, hooks, line, gateway, .. } = self;
+        let acknowledgement_is_due = self.predecessors.own_acknowledged() < generation;
+        let Self {
+            verdicts,
+            noticed,
+            commands,
+            stored,
+            hooks,
+            line,
+            keeperless,
+            terminate,
+            gateway,
+            charge,
+            predecessors,
+            ..
+        } = self;
         tokio::select! {
             Some(change) = verdicts.recv() => News::Verdict(change),
             Some(event) = noticed.recv() => News::Noticed(event),
@@ -200,6 +253,9 @@ impl Worker {
             Some(done) = stored.recv() => News::Stored(done),
             Some(ended) = hooks.ended() => News::HookEnded(ended),
             message = of_keeper(line) => News::Keeper(message),
+            heard = hear(charge, predecessors) => News::Heard(heard),
+            (line, message) = knock(keeperless) => News::Knock(line, message),
+            Some(()) = terminate.recv() => News::Terminate,
             () = acknowledged(gateway, generation), if acknowledgement_is_due => News::Acknowledged(generation),
             () = tokio::time::sleep_until(wakeup.into()) => News::Tick,
         }
@@ -207,7 +263,7 @@ impl Worker {
 
     fn next_wakeup(&self) -> Time {
         let drains = self.controller.is_draining() || self.deployer.is_draining();
-        let looks_often = drains || self.shutdown.is_under_way();
+        let looks_often = drains || self.shutdown.is_under_way() || self.charge.leaves();
         let look = if looks_often { self.clock.now().time + DRAIN_LOOK } else { self.next_sample };
         let supervisor = self.supervisor.next_wakeup().unwrap_or(look);
         let controller = self.controller.next_wakeup().unwrap_or(look);
@@ -231,45 +287,66 @@ impl Worker {
                     self.controller.handle(now, Input::Noticed(event));
                 }
             }
-            News::Acknowledged(generation) => {
-                self.controller.handle(now, Input::Acknowledged(generation));
-                self.deployer.acknowledged(now, generation, &self.controller);
-                self.look_at_reload(now);
-            }
+            News::Acknowledged(generation) => self.on_own_acknowledged(now, generation),
+            News::Heard(heard) => self.on_heard(now, heard),
             News::Stored(done) => self.deployer.stored(now, done),
             News::HookEnded(ended) => self.deployer.hook_ended(now, ended),
             News::Keeper(message) => self.on_keeper(now, message),
             News::Command(command) => self.on_command(now, command),
+            News::Knock(line, message) => self.on_knock(now, line, message),
+            News::Terminate => self.on_terminate(now),
             News::Tick => self.on_tick(now),
         }
     }
 
     fn on_keeper(&mut self, now: Now, message: Result<Option<(ToWorker, Vec<OwnedFd>)>, LinkError>) {
         match message {
-            Ok(Some((ToWorker::Shutdown { hasten }, _))) => self.begin_shutdown(now.time, hasten),
-            Ok(Some((message, descriptors))) => {
-                if let Some(message) = self.on_config(now, message, descriptors) {
-                    self.supervisor.handle(now.time, &message);
+            Ok(Some((ToWorker::Shutdown { hasten }, _))) if self.charge.leaves() => {
+                self.hasten_leaving(now.time, hasten);
+            }
+            Ok(Some((ToWorker::Shutdown { hasten }, _))) => {
+                self.twice("shutdown", |worker| worker.begin_shutdown(now.time, hasten));
+            }
+            Ok(Some((message, mut descriptors))) => {
+                let is_ours =
+                    matches!(message, ToWorker::Yield | ToWorker::Leave | ToWorker::Predecessor { .. });
+                let line = if is_ours { descriptors.pop() } else { None };
+                if let Some(message) = self.on_succession(now, message, line)
+                    && let Some(message) = self.on_config(now, message, descriptors)
+                {
+                    self.twice("supervisor.news", |worker| worker.supervisor.handle(now.time, &message));
                 }
             }
             Err(error @ (LinkError::Malformed(_) | LinkError::Truncated)) => {
                 tracing::error!(%error, "a message of the keeper was lost");
             }
-            Ok(None) | Err(_) => {
-                tracing::error!("the keeper is gone: everything is stopped in order");
-                self.line = None;
-                let mut orphans = Orphans::new(self.supervisor.instances());
-                if let Some(grace) = self.shutdown.grace() {
-                    // It may have gone before it passed the order on.
-                    orphans.stop(now.time, grace.min(self.controller.patience()));
-                }
-                self.orphans = Some(orphans);
-                self.begin_shutdown(now.time, false);
-            }
+            Ok(None) | Err(_) => self.lose_keeper(now),
+        }
+    }
+
+    /// The keeper ends everything in order, and is the one to be told. Without one, this process is.
+    fn on_terminate(&mut self, now: Now) {
+        if self.line.is_some() {
+            let keeper = self.identity.keeper_pid;
+            tracing::warn!(keeper, "SIGTERM is not for the worker: send it to the keeper");
+        } else {
+            self.begin_shutdown(now.time, self.shutdown.is_under_way());
+        }
+    }
+
+    /// The keeper says it only once: what fails inside is tried once more.
+    fn twice(&mut self, what: &str, mut work: impl FnMut(&mut Self)) {
+        let first = contained("heeding the keeper", || {
+            everup_failpoint::hit(what);
+            work(self);
+        });
+        if first.is_none() {
+            work(self);
         }
     }
 
     fn on_command(&mut self, now: Now, command: Command) {
+        let Some(command) = self.unless_yielded(command) else { return };
         // Whoever asked may be gone: then nobody needs the answer.
         match Order::try_from(command) {
             Ok(order) => self.controller.handle(now, Input::Order(order)),
@@ -278,9 +355,15 @@ impl Worker {
             Err(Command::Explain { id, reply }) => drop(reply.send(self.explain(id))),
             Err(Command::Plan { reply }) => self.ask_for_file(Asked::Plan(reply)),
             Err(Command::Reload { reply }) => self.ask_for_file(Asked::Reload(reply)),
+            Err(Command::Upgrade { path, reply }) => self.ask_for_upgrade(path, reply),
             Err(Command::Metrics { format, reply }) => drop(reply.send(self.metrics_page(format))),
             Err(Command::Ready { reply }) => drop(reply.send(self.ready())),
             Err(Command::Deploy { request, reply }) => {
+                if let Err(refusal) =
+                    self.needs_keeper().or_else(|no| reads_only(&request).then_some(()).ok_or(no))
+                {
+                    return drop(reply.send(Err(refusal)));
+                }
                 let Self { deployer, controller, .. } = self;
                 deployer.on_request(now, request, reply, controller);
             }
@@ -296,19 +379,29 @@ impl Worker {
     }
 
     fn on_tick(&mut self, now: Now) {
-        self.supervisor.wake(now.time);
+        self.look_after_processes(now);
+        if self.charge.is_ours() {
+            everup_failpoint::hit("supervisor");
+            self.supervisor.wake(now.time);
+            everup_failpoint::hit("deployer");
+            self.deployer.wake(now);
+        }
+        everup_failpoint::hit("controller");
         self.controller.handle(now, Input::Tick);
-        self.deployer.wake(now);
+        self.predecessors.flush();
         if now.time >= self.next_sample {
             self.next_sample = now.time + SAMPLE;
+            everup_failpoint::hit("tls-files");
             self.tls_files.look();
             self.controller.sample(now.time);
             self.look_at_reload(now);
-            if let Some(notes) = &self.remembered {
+            if let Some(notes) = self.remembered.as_ref().filter(|_| self.charge.is_ours()) {
                 self.state_file.offer(now, notes);
             }
-            let status = self.status(now);
-            (self.presenter)(Notice::Summary(&status));
+            if !self.charge.leaves() {
+                let status = self.status(now);
+                (self.presenter)(Notice::Summary(&status));
+            }
             if self.verdicts.is_closed() {
                 self.check_health_anew();
             }
@@ -334,17 +427,18 @@ impl Worker {
     /// everything that the others decided.
     fn apply(&mut self) {
         let now = self.clock.now();
+        let acts = self.charge.is_ours();
         loop {
-            if let Some(output) = self.supervisor.poll_output() {
+            if acts && let Some(output) = self.supervisor.poll_output() {
                 match output {
                     everup_instance::Output::Tell(message, log) => self.tell_keeper(message, log),
                     everup_instance::Output::Changed(change) => {
                         self.controller.handle(now, Input::Changed(change))
                     }
                 }
-            } else if let Some(output) = self.deployer.poll_output(&self.controller) {
+            } else if acts && let Some(output) = self.deployer.poll_output(&self.controller) {
                 self.deploy(now, output);
-            } else if self.deployer.observe(now, &self.controller) {
+            } else if acts && self.deployer.observe(now, &self.controller) {
                 // It may want something.
             } else if let Some(output) = self.controller.poll_output() {
                 self.carry_out(now, output);
@@ -352,6 +446,7 @@ impl Worker {
                 break;
             }
         }
+        everup_failpoint::hit("journal");
         self.journal.look(now.wall, self.controller.generation(), self.controller.services());
         self.greet(now);
     }
@@ -400,7 +495,10 @@ impl Worker {
                 if let Some(gateway) = &self.gateway {
                     gateway.publish(snapshot);
                 }
+                self.tell_takers();
             }
+            // The successor has them.
+            Output::Remember(_) if !self.charge.is_ours() => {}
             Output::Remember(notes) => {
                 if self.remembered.as_ref() != Some(&notes) {
                     self.remembered = Some(notes.clone());
@@ -417,8 +515,9 @@ impl Worker {
     }
 
     pub(crate) fn tell_keeper(&mut self, message: ToKeeper, descriptor: Option<OwnedFd>) {
-        if let Some(line) = &mut self.line {
-            line.send(message, descriptor);
+        match &mut self.line {
+            Some(line) => line.send(message, descriptor),
+            None => self.do_without_keeper(message),
         }
     }
 
@@ -446,13 +545,20 @@ impl Worker {
         if let Some(notes) = &self.remembered {
             self.state_file.freeze(self.clock.now(), notes);
         }
+        if self.line.is_none() && self.orphans.is_none() {
+            self.end_alone(self.clock.now());
+        }
         let step = self.shutdown.begin(now, self.controller.patience(), hasten);
         self.take_step(now, step);
     }
 
     /// Looks how far the end has come. True: the worker may exit.
     fn step(&mut self) -> bool {
-        let now = self.clock.now().time;
+        let now = self.clock.now();
+        if self.look_at_leaving(now) {
+            return true;
+        }
+        let now = now.time;
         if !self.shutdown.is_under_way() {
             return false;
         }
@@ -460,14 +566,15 @@ impl Worker {
             Some(orphans) => orphans.look(now),
             None => self.supervisor.all_stopped(),
         };
-        let step = self.shutdown.look(now, self.controller.to_be_finished(), all_stopped);
+        let step = self.shutdown.look(now, self.controller.to_be_finished(), self.connections(), all_stopped);
         self.take_step(now, step);
         self.shutdown.is_over()
     }
 
     fn take_step(&mut self, now: Time, step: Option<Step>) {
         match step {
-            None | Some(Step::Exit) => {}
+            None => {}
+            Some(Step::Exit) => self.stop_gateway(),
             Some(Step::FinishRequests) => {
                 let in_flight = self.controller.to_be_finished();
                 if in_flight > 0 {
@@ -482,13 +589,14 @@ impl Worker {
                     gateway.begin_shutdown();
                 }
             }
-            Some(Step::StopInstances(grace)) => {
+            Some(Step::StopInstances { grace, cut }) => {
                 let left = self.controller.to_be_finished();
                 if left > 0 {
                     tracing::warn!(in_flight = left, "stops without waiting for requests that are in flight");
                 }
-                if let Some(gateway) = self.gateway.take() {
-                    gateway.stop();
+                match &self.gateway {
+                    Some(gateway) if !cut => gateway.refuse(),
+                    _ => self.stop_gateway(),
                 }
                 match &mut self.orphans {
                     Some(orphans) => orphans.stop(now, grace.min(self.controller.patience())),
@@ -499,8 +607,17 @@ impl Worker {
         }
     }
 
+    /// Nobody listens any more, and every connection is closed.
+    fn stop_gateway(&mut self) {
+        if let Some(gateway) = self.gateway.take() {
+            gateway.stop();
+        }
+    }
+
     fn end(mut self) -> Result<(), AppError> {
-        (self.presenter)(Notice::Stopped);
+        if !self.charge.leaves() {
+            (self.presenter)(Notice::Stopped);
+        }
         self.state_file.finish();
         if let Some(mut line) = self.line.take() {
             line.send(ToKeeper::Finished, None);
@@ -517,21 +634,24 @@ impl Worker {
         }
     }
 
-    fn connections(&self) -> u64 {
+    pub(crate) fn connections(&self) -> u64 {
         self.gateway.as_ref().map_or(0, |gateway| gateway.connections() as u64)
     }
 
     fn status(&self, now: Now) -> Status {
+        everup_failpoint::hit("status");
         let moment = Moment {
             now,
             generation: self.controller.generation().0,
             ready: self.ready().is_ok(),
             stopping: self.shutdown.is_under_way(),
+            keeper_gone: self.line.is_none(),
             connections: self.connections(),
         };
         let last_lines = |id: &_| self.supervisor.last_lines(id, LOG_LINES);
         let deployed = |service: &_| (self.deployer.lock(service), self.deployer.active(now, service));
-        status::status(&self.identity, moment, self.controller.services(), last_lines, deployed)
+        let status = status::status(&self.identity, moment, self.controller.services(), last_lines, deployed);
+        Status { leaving: self.predecessors.statuses(), ..status }
     }
 
     fn explain(&self, id: String) -> Result<Explanation, Refusal> {
@@ -540,12 +660,14 @@ impl Worker {
     }
 
     fn metrics_page(&self, format: Format) -> String {
+        everup_failpoint::hit("metrics.page");
         let gateway = self.gateway.as_ref();
         let process = metrics::Process {
             connections: self.connections(),
             turned_away: self.gateway.as_ref().map(Gateway::turned_away).unwrap_or_default(),
             generation: self.controller.generation().0,
             worker_restarts: self.identity.worker_restarts,
+            keeper_gone: self.line.is_none(),
             dropped_lines: gateway.map_or(0, Gateway::dropped_lines),
             wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
         };
@@ -555,11 +677,18 @@ impl Worker {
 }
 
 /// Never ready when the keeper is gone.
-async fn of_keeper(line: &mut Option<KeeperLine>) -> Result<Option<(ToWorker, Vec<OwnedFd>)>, LinkError> {
+pub(crate) async fn of_keeper(
+    line: &mut Option<KeeperLine>,
+) -> Result<Option<(ToWorker, Vec<OwnedFd>)>, LinkError> {
     match line {
         Some(line) => line.receive().await,
         None => std::future::pending().await,
     }
+}
+
+/// What is asked of deployments changes nothing.
+fn reads_only(request: &DeployRequest) -> bool {
+    matches!(request.wish, DeployWish::Show | DeployWish::History | DeployWish::Plan { .. })
 }
 
 /// Never ready when there is no data plane.

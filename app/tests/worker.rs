@@ -13,6 +13,7 @@ use everup_admin::Client;
 use everup_admin::api::{InstanceState, Status};
 use everup_app::{AppError, Link, Notice, run_worker};
 use everup_core::keeper::{PROTOCOL, SocketRole, ToKeeper, ToWorker};
+use everup_link::knock;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -170,11 +171,50 @@ fn a_drained_instance_gets_nothing_until_undrain() {
 }
 
 #[test]
-fn a_worker_whose_keeper_is_gone_ends() {
-    let keeper = start(instance(), "1s", None, quiet);
-    keeper.status_with(up);
-    drop(keeper.link);
-    keeper.worker.join().unwrap().unwrap();
+fn a_worker_whose_keeper_is_gone_serves_on_and_gives_the_next_one_all_it_has() {
+    let Keeper { link, listener, admin, _state, worker } = start(instance(), "1s", None, quiet);
+    let door = _state.path().join("worker.sock");
+    drop(link);
+    let begun = Instant::now();
+    let link = loop {
+        match knock(&door).unwrap() {
+            Some((link, _)) => break link,
+            None => assert!(begun.elapsed() < PATIENCE, "nobody opens"),
+        }
+    };
+    let keeper = Keeper { link, listener, admin, _state, worker };
+    assert!(keeper.status_with(up).keeper_gone);
+    assert!(keeper.get().starts_with("HTTP/1.1 200"));
+    let hello = |protocol| ToWorker::Hello {
+        protocol,
+        config_path: "/other/everup.toml".into(),
+        keeper_pid: std::process::id(),
+        restarts: 0,
+    };
+    // One of another version is told so and not let in.
+    let (stranger, _) = knock(&door).unwrap().unwrap();
+    stranger.send(&hello(PROTOCOL + 1), &[]).unwrap();
+    let (said, _) = stranger.receive::<ToKeeper>().unwrap().unwrap();
+    assert_eq!(said, ToKeeper::Orphan { protocol: PROTOCOL, restarts: 0 });
+    assert!(stranger.receive::<ToKeeper>().unwrap().is_none());
+    let (link, _) = knock(&door).unwrap().unwrap();
+    let keeper = Keeper { link, ..keeper };
+    keeper.link.send(&hello(PROTOCOL), &[]).unwrap();
+    let (mut said, mut text, mut sockets) = (Vec::new(), String::new(), 0);
+    while said.last() != Some(&ToKeeper::Ready) {
+        let (message, descriptors) = keeper.link.receive::<ToKeeper>().unwrap().unwrap();
+        sockets += descriptors.len();
+        if let ToKeeper::Runs { piece } = &message {
+            text += piece;
+        }
+        said.push(message);
+    }
+    assert!(text.contains("[service.shop.health]"), "{text}");
+    assert_eq!((said[0].clone(), sockets), (ToKeeper::Orphan { protocol: PROTOCOL, restarts: 0 }, 2));
+    let status = keeper.status();
+    assert_eq!((status.keeper_gone, &*status.config), (false, "/other/everup.toml"));
+    assert!(!door.exists());
+    assert_eq!(keeper.shutdown().last(), Some(&ToKeeper::Finished));
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub(crate) fn colour(kind: EventKind) -> Colour {
         | EventKind::Backoff
         | EventKind::CrashLooping
         | EventKind::WorkerReplaced
+        | EventKind::KeeperGone
+        | EventKind::FellBack
         | EventKind::ControllerReplaced => Colour::Red,
         EventKind::Ejected | EventKind::Unknown | EventKind::Restarted | EventKind::Draining => {
             Colour::Yellow
@@ -41,6 +43,8 @@ pub(crate) fn colour(kind: EventKind) -> Colour {
         EventKind::Deployment => Colour::Yellow,
         EventKind::WorkerStarted
         | EventKind::Reloaded
+        | EventKind::Upgraded
+        | EventKind::KeeperBack
         | EventKind::Stopping
         | EventKind::Drained
         | EventKind::Weighed

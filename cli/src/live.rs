@@ -62,6 +62,11 @@ impl Screen {
         self.show("");
     }
 
+    /// From now on the live line is another process's: nothing is drawn any more.
+    pub(crate) fn retire(&self) {
+        self.state().live = false;
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -250,6 +255,8 @@ mod tests {
             generation: 1,
             uptime_seconds: 0.0,
             ready: true,
+            keeper_gone: false,
+            warnings: Vec::new(),
             stopping: false,
             connections: 0,
             metrics: None,
@@ -258,8 +265,10 @@ mod tests {
                 addresses: vec!["127.0.0.1:8080".into()],
                 routes: 0,
                 service: Some("shop".into()),
+                tls: false,
             }],
             services: vec![service],
+            leaving: Vec::new(),
         }
     }
 

@@ -41,6 +41,8 @@ enum Verb {
     Check(verb::check::Args),
     /// Change to what the configuration file says now, without losing a request
     Reload(verb::reload::Args),
+    /// Go on as another binary: no request is lost, and instances run on
+    Upgrade(verb::upgrade::Args),
     /// Tell what a reload or a deployment would do, and which connections that touches
     Plan(verb::plan::Args),
     /// Show listeners, services and instances, their states and the load
@@ -74,8 +76,8 @@ enum Verb {
     Unlock(verb::lock::UnlockArgs),
     /// Tell what was deployed when, by whom, and how it ended
     History(verb::history::Args),
-    /// Put a running everup under load, kill an instance and count what was lost
-    Drill(verb::drill::Args),
+    /// Put everup, or any other proxy, under load, break something, count what is lost
+    Drill(Box<verb::drill::Args>),
     /// Be the small application that the quickstart runs
     SampleApp(verb::sample_app::Args),
     /// Print every setting with its type, default, range and reason
@@ -95,6 +97,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => verb::run::run(args),
         Verb::Check(args) => verb::check::run(args),
         Verb::Reload(args) => verb::reload::run(args),
+        Verb::Upgrade(args) => verb::upgrade::run(args),
         Verb::Plan(args) => verb::plan::run(args),
         Verb::Status(args) => verb::status::run(args),
         #[cfg(feature = "top")]
@@ -112,7 +115,7 @@ fn main() -> ExitCode {
         Verb::Lock(args) => verb::lock::lock(args),
         Verb::Unlock(args) => verb::lock::unlock(args),
         Verb::History(args) => verb::history::run(args),
-        Verb::Drill(args) => verb::drill::run(args),
+        Verb::Drill(args) => verb::drill::run(*args),
         Verb::SampleApp(args) => verb::sample_app::run(args),
         Verb::Reference(args) => verb::reference::run(args),
         Verb::Completion(args) => verb::completion::run(args, CommandLine::command()),

@@ -7,6 +7,12 @@ use everup_admin::api::{
     StepState,
 };
 
+use crate::verb::upgrade;
+
+/// What follows from that the keeper is gone.
+const KEEPER_GONE: &str = "the keeper is gone: traffic goes on, but no process is started, and nothing is reloaded or deployed, until \
+                           `everup run` is started again with the same configuration file; it takes over without a gap";
+
 /// The whole status, with a line break at its end. Without `coloured` it holds no escape sequence.
 pub(crate) fn render(status: &Status, coloured: bool) -> String {
     let mut text = String::new();
@@ -64,6 +70,10 @@ fn head(text: &mut String, status: &Status, coloured: bool) {
         (false, true) => paint("ready", Colour::Green, coloured),
         (false, false) => paint("not ready", Colour::Red, coloured),
     };
+    let keeper = match status.keeper_gone {
+        true => paint("keeper: gone", Colour::Red, coloured),
+        false => format!("keeper {keeper_pid}"),
+    };
     let replaced = match worker_restarts {
         0 => String::new(),
         n => format!(", replaced {}", times(u64::from(*n))),
@@ -71,19 +81,35 @@ fn head(text: &mut String, status: &Status, coloured: bool) {
     put(
         text,
         &format!(
-            "{node}: {state} for {}, everup {version}, keeper {keeper_pid}, worker {worker_pid}{replaced}, \
+            "{node}: {state} for {}, everup {version}, {keeper}, worker {worker_pid}{replaced}, \
              table {generation}, {}",
             lasting(status.uptime_seconds),
             counted(*connections, "connection"),
         ),
     );
+    if status.keeper_gone {
+        put(text, &format!("{} {KEEPER_GONE}", paint("WARNING", Colour::Red, coloured)));
+    }
+    for warning in &status.warnings {
+        put(text, &format!("{} {}", paint("WARNING", Colour::Red, coloured), printable(warning)));
+    }
     if let Some(metrics) = &status.metrics {
         put(text, &format!("metrics http://{metrics}/metrics"));
+    }
+    for worker in &status.leaving {
+        let what = upgrade::what_stays(worker).unwrap_or_else(|| "nothing".to_owned());
+        let (word, version) = (paint("leaves", Colour::Yellow, coloured), &worker.version);
+        let left = lasting(worker.ends_in_seconds);
+        put(
+            text,
+            &format!("worker {} of everup {version} {word}: has {what}, ends within {left}", worker.pid),
+        );
     }
 }
 
 fn listeners(text: &mut String, listeners: &[ListenerStatus]) {
-    for ListenerStatus { protocol, addresses, routes, service } in listeners {
+    for ListenerStatus { protocol, addresses, routes, service, tls } in listeners {
+        let protocol = if *tls && protocol == "http" { "https" } else { protocol };
         let default = service.as_ref().map(|service| format!(" -> {service}")).unwrap_or_default();
         let routes = match routes {
             0 => String::new(),

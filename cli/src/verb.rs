@@ -19,5 +19,6 @@ pub(crate) mod status;
 #[cfg(feature = "top")]
 pub(crate) mod top;
 pub(crate) mod undrain;
+pub(crate) mod upgrade;
 pub(crate) mod weight;
 pub(crate) mod worker;

@@ -13,7 +13,20 @@ use crate::ids::InstanceId;
 use crate::reload::Change;
 
 /// The number of this protocol. Raised when a message changes its meaning.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
+
+/// A piece of a text in one message, in bytes: far below the link's limit, also with every character escaped.
+pub const PIECE_BYTES: usize = 32 * 1024;
+
+/// A text in order, in pieces that fit into messages, cut at character borders.
+pub fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (piece, tail) = rest.split_at(rest.floor_char_boundary(PIECE_BYTES));
+        rest = tail;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
 
 /// From worker to keeper.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,8 +54,47 @@ pub enum ToKeeper {
     },
     /// The worker serves.
     Ready,
+    /// The control loop turns. Said at least once a second.
+    Alive {
+        /// The data-plane thread that has not moved for the longest time, and for how long; None: all move.
+        quiet: Option<Quiet>,
+    },
     /// Everything is stopped in order; the worker is about to exit with success.
     Finished,
+    /// The first word of a worker that has no keeper to one that takes it over. Then come [`ToKeeper::Runs`],
+    /// [`ToKeeper::Holds`], [`ToKeeper::Lock`], [`ToKeeper::Instance`], [`ToKeeper::Remember`], and [`ToKeeper::Ready`] as the
+    /// last: from then on it is like any other worker.
+    Orphan {
+        /// [`PROTOCOL`] of the worker.
+        protocol: u32,
+        /// How many workers were started before it.
+        restarts: u32,
+    },
+    /// A piece of the text of the configuration that it runs by, in order.
+    Runs {
+        /// To be appended to the text so far.
+        piece: String,
+    },
+    /// Listening sockets travel beside this message, as with [`ToWorker::Sockets`].
+    Holds {
+        /// What they are for.
+        role: SocketRole,
+        /// The address they are bound to.
+        address: String,
+    },
+    /// The lock of the state directory travels beside this message.
+    Lock,
+    /// An instance that runs.
+    Instance {
+        /// Which one.
+        id: InstanceId,
+        /// Its process id.
+        pid: u32,
+        /// The port it was given.
+        port: u16,
+        /// The revision it was started with.
+        revision: String,
+    },
     /// Read the configuration file anew and send what it says: see [`ToWorker::NewConfig`]. One at a time is answered,
     /// in the order of asking.
     Reload {
@@ -58,10 +110,34 @@ pub enum ToKeeper {
         /// Why it was not done, in one line.
         refused: Option<String>,
     },
+    /// Go on as another binary: see [`ToWorker::Upgraded`]. The keeper looks at the file itself.
+    Upgrade {
+        /// Comes back with the answer.
+        ask: u64,
+        /// Where it lies; None: where the running one was started from.
+        path: Option<String>,
+    },
+    /// A worker that got [`ToWorker::Prepare`] has read everything and could begin.
+    Prepared,
+    /// A worker that got [`ToWorker::Yield`] acts no more: instances and what is stored are nobody's until the keeper says
+    /// whose. Its last [`ToKeeper::Remember`] came before.
+    Yielded {
+        /// It could use the store, so its successor should be able to.
+        stores: bool,
+    },
 }
 
 /// The largest [`ToKeeper::Remember`] in bytes: one datagram must hold it, and 1,000 instances fit.
 pub const NOTES_BYTES: usize = 128 * 1024;
+
+/// A data-plane thread that does not move. Every one that can, does many times a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quiet {
+    /// Its number.
+    pub thread: usize,
+    /// Since when, as far as the control loop was there to see it.
+    pub for_ms: u64,
+}
 
 /// How an instance is told to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +151,8 @@ pub enum StopSignal {
 /// From keeper to worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToWorker {
-    /// The first message. Then [`ToWorker::Sockets`] messages follow, then [`ToWorker::Begin`].
+    /// The first message. To a worker that is born: then [`ToWorker::Sockets`] messages follow, then [`ToWorker::Begin`]. To
+    /// one that serves without a keeper: the question whether it may be taken over, answered with [`ToKeeper::Orphan`].
     Hello {
         /// [`PROTOCOL`] of the keeper.
         protocol: u32,
@@ -115,8 +192,50 @@ pub enum ToWorker {
         /// See [`ToKeeper::Remember`].
         notes: String,
     },
+    /// The lock of the state directory travels beside this message: it is held as long as one of both lives. Before
+    /// [`ToWorker::Begin`].
+    Lock,
+    /// What the operator must be told as long as this worker runs by this configuration. At most one, before
+    /// [`ToWorker::Begin`].
+    Warning {
+        /// In one line.
+        text: String,
+    },
     /// Everything was handed over: begin.
     Begin,
+    /// Instead of [`ToWorker::Begin`]: another worker serves still. Do all that can fail and that nobody notices, then say
+    /// [`ToKeeper::Prepared`] and wait: [`ToWorker::Adopt`], [`ToWorker::Notes`] and [`ToWorker::Predecessor`] come anew as they
+    /// are then, and [`ToWorker::Begin`].
+    Prepare,
+    /// A worker that has the same sockets finishes what it has. One descriptor travels along: a line to it (see
+    /// [`crate::succession`]). Before [`ToWorker::Begin`], or later.
+    Predecessor {
+        /// Its process id.
+        pid: u32,
+        /// The everup that it is.
+        everup: String,
+        /// It could use the store until it yielded; None: it yielded long ago.
+        stores: Option<bool>,
+    },
+    /// What became of an upgrade.
+    Upgraded {
+        /// Of the [`ToKeeper::Upgrade`] that asked for it.
+        ask: u64,
+        /// Why everything is as before, in one line.
+        refused: Option<String>,
+        /// The everup that the keeper is now.
+        everup: String,
+        /// The worker that serves now.
+        worker_pid: u32,
+    },
+    /// Stop acting, let go of what is stored, send notes, say [`ToKeeper::Yielded`]. Traffic goes on. One descriptor travels
+    /// along: a line to who is to take over.
+    Yield,
+    /// Act again, as if you had not been told [`ToWorker::Yield`].
+    TakeBack,
+    /// Another worker serves now. Accept nothing any more, finish what you have, exit. One descriptor may travel along: a line to
+    /// another successor, in the place of the one from before.
+    Leave,
     /// An instance was started.
     Started {
         /// Which one.
@@ -209,6 +328,8 @@ pub enum ExitStatus {
     Code(i32),
     /// This signal killed it.
     Signal(i32),
+    /// It was no child of the process that saw it end: only a parent is told how.
+    Unknown,
 }
 
 impl std::fmt::Display for ExitStatus {
@@ -216,6 +337,22 @@ impl std::fmt::Display for ExitStatus {
         match self {
             Self::Code(code) => write!(f, "exited with code {code}"),
             Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+            Self::Unknown => f.write_str("ended, and nobody was told how"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_into_pieces_between_characters_and_nothing_is_lost() {
+        let text = "x".to_owned() + &"ü".repeat(PIECE_BYTES);
+        let parts: Vec<_> = pieces(&text).collect();
+        assert_eq!(parts.len(), 3);
+        assert!(parts.iter().all(|piece| piece.len() <= PIECE_BYTES));
+        assert_eq!(parts.concat(), text);
+        assert_eq!(pieces("").count(), 0);
     }
 }

@@ -132,7 +132,8 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
 /// What runs after a reload: the new configuration, but for what waits for a restart.
 pub fn effective(old: &Config, new: &Config) -> Config {
     let mut effective = new.clone();
-    let Node { name: _, state, admin, metrics: _, threads, user, io_uring } = &mut effective.node;
+    let Node { name: _, state, admin, metrics: _, threads, user, io_uring, watchdog: _ } =
+        &mut effective.node;
     state.clone_from(&old.node.state);
     admin.clone_from(&old.node.admin);
     threads.clone_from(&old.node.threads);
@@ -178,10 +179,11 @@ impl<'a> Differs<'a> {
 }
 
 fn node(old: &Node, new: &Node, changes: &mut Vec<Change>) {
-    let Node { name, state, admin, metrics, threads, user, io_uring } = old;
+    let Node { name, state, admin, metrics, threads, user, io_uring, watchdog } = old;
     let mut now = Differs::new();
     now.look("name", name, &new.name);
     now.look("metrics", metrics, &new.metrics);
+    now.look("watchdog", watchdog, &new.watchdog);
     now.tell(Subject::Node, When::Now, "no client connection is touched", changes);
     let mut later = Differs::new();
     later.look("state", state, &new.state);

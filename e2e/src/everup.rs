@@ -24,6 +24,9 @@ use crate::until::{PATIENCE, until, until_some};
 /// How long a dropped everup may take to stop before it is told again, harder.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
+/// Where failpoints are armed, in an everup's directory.
+const FAILPOINTS: &str = "failpoints";
+
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct Start {
@@ -42,6 +45,10 @@ const AS_INIT: &str =
 #[derive(Debug)]
 pub struct Everup {
     keeper: Child,
+    /// Processes of keepers that were killed.
+    kept: Vec<Process>,
+    arguments: Vec<String>,
+    variables: Vec<(String, OsString)>,
     directory: TempDir,
     state: PathBuf,
     said: Arc<Mutex<String>>,
@@ -120,27 +127,44 @@ impl Start {
         let file = directory.path().join("everup.toml");
         let state = self.state.unwrap_or_else(|| directory.path().join("state"));
         std::fs::write(&file, with_node(&self.config, &state)).expect("the directory takes a file");
-        let mut command = match &self.given {
-            None => Command::new(everup_binary()),
-            Some(socket) => {
-                let socket = socket.try_clone().expect("there are descriptors left");
-                let mut init = Command::new("sh");
-                init.args(["-c", AS_INIT, "sh"]).arg(everup_binary()).stdin(OwnedFd::from(socket));
-                init
-            }
-        };
-        if self.given.is_none() {
-            command.stdin(Stdio::null());
-        }
-        command.arg("run").arg(&file).args(&self.arguments).envs(self.variables);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut keeper = command.spawn().expect("the binary under test can be run");
+        std::fs::create_dir(directory.path().join(FAILPOINTS)).expect("the directory takes another one");
         let said = Arc::new(Mutex::new(String::new()));
-        let out = keeper.stdout.take().expect("stdout is a pipe");
-        let err = keeper.stderr.take().expect("stderr is a pipe");
-        let ears = vec![listen(out, &said), listen(err, &said)];
-        Everup { keeper, directory, state, said, ears }
+        let Self { arguments, variables, given, .. } = self;
+        let (keeper, ears) = run(directory.path(), &arguments, &variables, given.as_deref(), &said);
+        let kept = Vec::new();
+        Everup { keeper, kept, arguments, variables, directory, state, said, ears }
     }
+}
+
+/// A keeper, and the threads that hear what it and its children say.
+fn run(
+    directory: &Path,
+    arguments: &[String],
+    variables: &[(String, OsString)],
+    given: Option<&TcpListener>,
+    said: &Arc<Mutex<String>>,
+) -> (Child, Vec<JoinHandle<()>>) {
+    let mut command = match given {
+        None => {
+            let mut command = Command::new(everup_binary());
+            command.stdin(Stdio::null());
+            command
+        }
+        Some(socket) => {
+            let socket = socket.try_clone().expect("there are descriptors left");
+            let mut init = Command::new("sh");
+            init.args(["-c", AS_INIT, "sh"]).arg(everup_binary()).stdin(OwnedFd::from(socket));
+            init
+        }
+    };
+    command.arg("run").arg(directory.join("everup.toml")).args(arguments);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env("EVERUP_FAILPOINTS", directory.join(FAILPOINTS));
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    let mut keeper = command.spawn().expect("the binary under test can be run");
+    let out = keeper.stdout.take().expect("stdout is a pipe");
+    let err = keeper.stderr.take().expect("stderr is a pipe");
+    (keeper, vec![listen(out, said), listen(err, said)])
 }
 
 /// Puts state directory, threads and metrics under the test's control, beside what the text says in `[node]`.
@@ -216,6 +240,23 @@ impl Everup {
         said
     }
 
+    /// Whoever of its processes comes first to this failpoint fails there, in this way: see `edge/failpoint`.
+    ///
+    /// # Panics
+    /// When the directory takes no file.
+    pub fn arm(&self, name: &str, action: &str) {
+        std::fs::write(self.failpoint(name), action).expect("the directory takes a file");
+    }
+
+    /// Nobody has come to this failpoint since it was armed.
+    pub fn is_armed(&self, name: &str) -> bool {
+        self.failpoint(name).exists()
+    }
+
+    fn failpoint(&self, name: &str) -> PathBuf {
+        self.directory.path().join(FAILPOINTS).join(name)
+    }
+
     /// Its admin socket.
     pub fn admin(&self) -> PathBuf {
         self.state.join("admin.sock")
@@ -229,6 +270,36 @@ impl Everup {
     /// The keeper's process.
     pub fn keeper(&self) -> Process {
         Process::with_id(self.keeper.id()).expect("the keeper runs until the test ends")
+    }
+
+    /// SIGKILL for the keeper, and nobody else. Everything below it is killed when the test lets go.
+    ///
+    /// # Panics
+    /// When it is dead already.
+    pub fn kill_keeper(&mut self) {
+        self.keep();
+        self.keeper().kill();
+        self.keeper_ended();
+    }
+
+    /// What is below the keeper now is killed when the test lets go, whatever becomes of the keeper.
+    pub fn keep(&mut self) {
+        self.kept.extend(descendants(self.keeper.id()));
+    }
+
+    /// Waits until the keeper has ended by itself. See [`Everup::keep`].
+    ///
+    /// # Panics
+    /// When it cannot be waited for.
+    pub fn keeper_ended(&mut self) {
+        self.keeper.wait().expect("a child can be waited for");
+    }
+
+    /// `everup run` once more, with the same file, after [`Everup::kill_keeper`].
+    pub fn run_again(&mut self) {
+        let (keeper, ears) = run(self.directory.path(), &self.arguments, &self.variables, None, &self.said);
+        self.keeper = keeper;
+        self.ears.extend(ears);
     }
 
     /// What it says of itself, if it answers.
@@ -386,6 +457,7 @@ impl Everup {
     #[track_caller]
     pub fn wait_for_end(mut self) -> Stopped {
         let mut below = descendants(self.keeper.id());
+        below.append(&mut self.kept);
         let status = until_some("everup ends", || {
             for process in descendants(self.keeper.id()) {
                 if !below.contains(&process) {
@@ -410,6 +482,7 @@ impl Drop for Everup {
             self.tell();
         }
         let mut below = descendants(self.keeper.id());
+        below.append(&mut self.kept);
         below.iter().filter(|process| process.is_frozen()).for_each(|process| process.signal(Signal::CONT));
         let start = Instant::now();
         let mut told = 0;

@@ -7,11 +7,13 @@
 //! do its work panics with what it saw: it is only ever called by a test.
 
 mod binary;
+mod certificate;
 pub mod chance;
 mod client;
 mod config;
 mod everup;
 mod origin;
+mod peer;
 mod process;
 pub mod reloads;
 mod sample;
@@ -22,13 +24,15 @@ mod websocket;
 mod wire;
 
 pub use binary::{Said, everup, everup_binary, repository};
+pub use certificate::Certificate;
 pub use client::{Connection, Response, get, request};
 pub use config::Config;
 pub use everup::{Everup, Start, Stopped};
 pub use everup_admin::api;
-pub use everup_drill::{Ledger, Load, Loss, Mode, Outcome};
+pub use everup_drill::{Entry, Ledger, Load, Loss, Mode, Outcome};
 pub use origin::{Behaviour, Origin, Recorded};
-pub use process::{Process, descendants};
+pub use peer::Peer;
+pub use process::{Process, descendants, private_memory};
 pub use sample::Sample;
 pub use tcp_origin::TcpOrigin;
 pub use terminal::Terminal;

@@ -4,25 +4,45 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use crate::certificate::Certificate;
+
 /// How many kinds of changes there are.
-pub const KINDS: u64 = 17;
+pub const KINDS: u64 = 18;
 
 /// The configuration after so many changes. `/fixed` is answered by one of the fixed instances, or by the service `shop`,
 /// of which everup runs the instances, like everything else.
 pub fn configuration(changes: u64, fixed: [SocketAddr; 2]) -> String {
+    with_tls(changes, fixed, None)
+}
+
+/// The same with an https listener after the first one, which always shows the first of two certificates.
+pub fn secured(changes: u64, fixed: [SocketAddr; 2], certificates: [&Certificate; 2]) -> String {
+    with_tls(changes, fixed, Some(certificates))
+}
+
+fn with_tls(changes: u64, fixed: [SocketAddr; 2], certificates: Option<[&Certificate; 2]>) -> String {
     let is = |kind: u64| (changes + KINDS - 1 - kind) / KINDS % 2 == 1;
     let either = |kind: u64, one: &'static str, other: &'static str| if is(kind) { other } else { one };
     let mut text = String::new();
     let mut line = |text_line: &str| writeln!(text, "{text_line}").expect("text takes text");
     line(either(0, "", "[trace]\nparent = \"make\""));
     line(either(1, "", "[access_log]\nto = \"access.log\""));
-    line(either(2, "", "[limits]\nhead_bytes = \"20KiB\"\nconnections_per_client = 5000"));
-    line("[[listener]]\nbind = [\"127.0.0.1:0\"]\nservice = \"shop\"");
+    line("[limits]");
+    line(either(2, "", "head_bytes = \"20KiB\"\nconnections_per_client = 5000"));
+    line(either(16, "", "handshakes = 1999"));
     // The last of each round takes the whole service away, the first of the next one brings it back.
     let has_fixed = changes == 0 || !changes.is_multiple_of(KINDS);
-    if has_fixed {
-        line("[[listener.route]]\npath = \"/fixed\"\nservice = \"fixed\"");
-        line(either(4, "", "set_headers = { x-reloaded = \"1\" }"));
+    let shown = certificates.map(|[first, second]| match is(16) {
+        false => format!("tls = [{}]", first.entry()),
+        true => format!("tls = [{}, {}]", first.entry(), second.entry()),
+    });
+    for tls in [Some(String::new()), shown].into_iter().flatten() {
+        line("[[listener]]\nbind = [\"127.0.0.1:0\"]\nservice = \"shop\"");
+        line(&tls);
+        if has_fixed {
+            line("[[listener.route]]\npath = \"/fixed\"\nservice = \"fixed\"");
+            line(either(4, "", "set_headers = { x-reloaded = \"1\" }"));
+        }
     }
     if is(5) {
         line("[[listener]]\nbind = [\"127.0.0.1:0\"]\nservice = \"shop\"");

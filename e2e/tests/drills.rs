@@ -21,6 +21,16 @@ fn whatever_instances_do_wrong_no_get_fails_and_no_post_runs_twice() {
 }
 
 #[test]
+fn whoever_of_everup_is_killed_only_requests_in_flight_in_a_killed_worker_fail() {
+    sample("crash");
+}
+
+#[test]
 fn websockets_through_everup_behave_as_direct_ones() {
     sample("websocket");
+}
+
+#[test]
+fn reloads_of_every_kind_lose_no_request_no_connection_and_no_message_also_over_tls() {
+    sample("reload");
 }

@@ -201,6 +201,12 @@ fn an_everup_that_ends_takes_a_hook_with_it_and_an_abort_does_too() {
         let hook = stage.processes("pids");
         assert!(!hook.is_empty());
         let Stage { everup, directory: _directory } = stage;
+        let upgrade = everup.verb(&["upgrade"]);
+        assert_eq!(upgrade.code, Some(1), "{upgrade:?}");
+        assert!(
+            upgrade.err.contains("the hook `before` of deployment "),
+            "it would be ended by that: {upgrade:?}"
+        );
         if aborts {
             assert_eq!(everup.verb(&["abort", "shop", "--watch"]).code, Some(0));
         } else {
@@ -218,7 +224,7 @@ fn new_instances_are_warmed_up_before_they_get_requests_and_one_that_answers_bad
     assert!(said.out.contains("warm each of them up with 3 requests for /whoami"), "{said:?}");
     assert!(said.out.contains("hook `warm_up`: 3 requests answered by shop-v2-2"), "{said:?}");
     assert_eq!(good.lines("told"), ["before_switch 2: shop-v2-1", "before_switch 4: shop-v2-2"]);
-    let mut bad = stage("warm_up = \"/no-such-page\"", &[]);
+    let bad = stage("warm_up = \"/no-such-page\"", &[]);
     let load = bad.everup.load("/whoami").mode(Mode::Mixed).rate(100.0).start().unwrap();
     let said = bad.deploy(3);
     let why = "hook `warm_up`: shop-v2-1, request 1 of 10 for /no-such-page: answered 404";

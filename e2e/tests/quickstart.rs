@@ -48,7 +48,7 @@ fn nothing_is_lost_when_an_instance_of_the_quickstart_is_killed_under_load() {
 #[test]
 fn the_drill_verb_prints_that_nothing_was_lost() {
     let everup = quickstart().start();
-    let drill = everup.verb(&["drill", "--rate", "100", "--seconds", "3"]);
+    let drill = everup.verb(&["drill", "--yes", "--rate", "100", "--every", "2"]);
     assert_eq!(drill.code, Some(0), "{drill:?}");
     assert!(drill.out.contains("\nlost: 0\n") && drill.out.contains("longest gap"), "{}", drill.out);
 }
@@ -56,11 +56,12 @@ fn the_drill_verb_prints_that_nothing_was_lost() {
 #[test]
 fn the_drill_verb_prints_its_books_as_json() {
     let everup = quickstart().start();
-    let drill = everup.verb(&["drill", "--rate", "100", "--seconds", "2", "--json"]);
+    let drill = everup.verb(&["drill", "--yes", "--rate", "100", "--every", "2", "--json"]);
     assert_eq!(drill.code, Some(0), "{drill:?}");
     let report: serde_json::Value = serde_json::from_str(&drill.out).unwrap();
     assert_eq!(report["lost"], 0, "{report}");
-    assert!(report["sent"].as_u64() >= Some(200) && report["pid"].is_u64(), "{report}");
+    assert!(report["sent"].as_u64() >= Some(300), "{report}");
+    assert_eq!(report["events"][1]["event"], "kill-instance", "{report}");
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn by_turns(told: &[Told]) {
     assert!(spread > Duration::from_millis(500) && spread < DRAIN, "within {spread:?}");
     let times: Vec<_> = told.iter().map(|one| one.after).collect();
     let at_once =
-        times.iter().map(|from| times.iter().filter(|at| (*from..*from + spread / 4).contains(at)).count());
+        times.iter().map(|from| times.iter().filter(|at| (*from..*from + spread / 4).contains(*at)).count());
     assert!(at_once.max() < Some(told.len() * 3 / 4), "{times:?}");
 }
 

@@ -9,6 +9,7 @@
 use std::env;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use listenfd::ListenFd;
 use socket2::Socket;
@@ -58,6 +59,25 @@ impl Given {
             given.add(name.clone(), listener.into()).map_err(refuse)?;
         }
         Ok(given)
+    }
+
+    /// What another binary must know of them, beside the descriptors in the same order.
+    pub(crate) fn to_state(&self) -> Vec<(String, SocketAddr)> {
+        self.sockets.iter().map(|one| (one.name.clone(), one.address)).collect()
+    }
+
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.sockets.iter().map(|one| one.socket.as_fd())
+    }
+
+    /// Those that another binary had.
+    pub(crate) fn taken(known: &[(String, SocketAddr)], descriptors: impl Iterator<Item = OwnedFd>) -> Self {
+        let one = |((name, address), socket): (&(String, SocketAddr), OwnedFd)| One {
+            name: name.clone(),
+            address: *address,
+            socket: socket.into(),
+        };
+        Self { sockets: known.iter().zip(descriptors).map(one).collect() }
     }
 
     fn add(&mut self, name: String, socket: Socket) -> Result<(), String> {

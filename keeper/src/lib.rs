@@ -7,11 +7,16 @@
 //!
 //! One thread, one poll loop, small enough to read in one sitting: `lock.rs` (one keeper per state directory),
 //! `ownership.rs` (whose that is), `sockets.rs` (everything that is bound), `users.rs` (whose rights children get),
-//! `spawn.rs` (how they are started), `order.rs` (what the worker may ask for), `worker.rs` (what it is told),
-//! `reload.rs` (another configuration), `notify.rs` and `activation.rs` (what the init system is told, and gives us),
-//! `signals.rs`, `keeper.rs` (the loop).
+//! `adopt.rs` (a worker from before this keeper), `spawn.rs` (how they are started), `order.rs` (what the worker may ask for),
+//! `worker.rs` (what it is told), `reload.rs` (another configuration), `fallback.rs` (and back), `watchdog.rs` (whether a
+//! worker hangs), `upgrade.rs` (another binary; with `candidate.rs`, whether it may be executed, and `state.rs`, what goes
+//! through the exec), `notify.rs` and `activation.rs` (what the init system is told, and gives us), `signals.rs`, `keeper.rs`
+//! (the loop).
 
 mod activation;
+mod adopt;
+mod candidate;
+mod fallback;
 mod keeper;
 mod lock;
 mod notify;
@@ -21,19 +26,23 @@ mod reload;
 mod signals;
 mod sockets;
 mod spawn;
+mod state;
+mod upgrade;
 mod users;
+mod watchdog;
 mod worker;
 
 #[cfg(test)]
 mod tests;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use everup_core::config::Config;
 use everup_core::keeper::ExitStatus;
+use everup_core::upgrade::Proof;
 use everup_link::LinkError;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -41,6 +50,9 @@ use crate::keeper::Keeper;
 use crate::lock::StateLock;
 use crate::signals::Signals;
 use crate::sockets::Held;
+
+/// The version of this everup.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What the keeper works with. The configuration is valid; paths are absolute.
 #[derive(Debug)]
@@ -68,7 +80,7 @@ pub struct Options {
     pub watch: bool,
 }
 
-/// Why the keeper could not begin or did not end in order. All but the last three are the operator's to repair, and
+/// Why the keeper could not begin or did not end in order. All but the last four are the operator's to repair, and
 /// are found before any process was started.
 #[derive(Debug, thiserror::Error)]
 pub enum KeeperError {
@@ -79,6 +91,16 @@ pub enum KeeperError {
         path: PathBuf,
         /// The other keeper; `unknown` if it did not say.
         pid: String,
+    },
+    /// A worker without a keeper serves in the state directory, and this one cannot be its keeper.
+    #[error(
+        "a worker (process {pid}) serves without a keeper and cannot be taken over: {why}; `kill {pid}` ends it and its instances in order, then start everup again"
+    )]
+    Adoption {
+        /// The worker.
+        pid: u32,
+        /// Why not.
+        why: String,
     },
     /// The state directory cannot be used.
     #[error("the state directory {} cannot be used: {source}; set `node.state` to a directory of your own", path.display())]
@@ -140,6 +162,9 @@ pub enum KeeperError {
     /// The first worker ended before it served, so nothing was ever promised.
     #[error("the worker {0} before it was ready; its own words stand above")]
     NeverReady(ExitStatus),
+    /// This process was to go on with what another binary had, and cannot. Its workers see that it is gone.
+    #[error("cannot go on after an upgrade: {0}")]
+    Resume(String),
     /// Not everything ended within the time for an orderly end, or the operator asked three times.
     #[error("the end was not orderly: {0}")]
     Disorderly(String),
@@ -151,11 +176,41 @@ pub fn run(options: Options) -> Result<(), KeeperError> {
     let given = activation::Given::from_environment()?;
     let users = users::Users::choose(&options.config)?;
     users.warn(&options.config);
-    let _lock = StateLock::take(&options.state, users.worker())?;
-    let held = Held::bind(&options, given)?;
-    let signals = Signals::catch()?;
-    spawn::adopt_orphans()?;
-    Keeper::new(options, users, held, signals).run()
+    match StateLock::take(&options.state, users.worker()) {
+        Ok(lock) => {
+            let held = Held::bind(&options, given)?;
+            let signals = Signals::catch()?;
+            spawn::adopt_orphans()?;
+            Keeper::new(options, users, held, lock, signals).run()
+        }
+        Err(locked @ KeeperError::Locked { .. }) => {
+            let mut options = options;
+            let file = options.config_text.clone();
+            let adopted = adopt::adopt(&mut options, &users, given)?.ok_or(locked)?;
+            let signals = Signals::catch()?;
+            spawn::adopt_orphans()?;
+            Keeper::adopting(options, users, adopted, file, signals).run()
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Goes on where another binary left off that was this process until it executed this one: `everup run FILE --upgraded`.
+pub fn resume() -> Result<(), KeeperError> {
+    upgrade::resume()
+}
+
+/// Says whether this binary could go on from a keeper's state: `everup run FILE --upgraded --prove`, with the state as
+/// `input`. `understands`: whether a worker of this binary takes these arguments.
+pub fn prove(input: impl Read, understands: impl FnOnce(&[OsString]) -> Result<(), String>) -> Proof {
+    let read = || {
+        let mut text = String::new();
+        input.take(state::TEXT_BYTES).read_to_string(&mut text).map_err(|error| error.to_string())?;
+        let (_, options) = state::State::read(&text)?;
+        everup_failpoint::check("upgrade.prove").map_err(|error| error.to_string())?;
+        understands(&options.worker_arguments)
+    };
+    Proof::ours(VERSION, read().err())
 }
 
 /// The keeper's words, one line each, on standard error. A terminal that is gone is no reason to die (`eprintln!`

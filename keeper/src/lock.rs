@@ -1,12 +1,15 @@
-//! One keeper per state directory: a lock on `keeper.lock` in it, which the kernel drops when its holder dies.
+//! One keeper per state directory: a lock on `keeper.lock` in it, which the kernel drops when the last of its holders dies. The
+//! worker holds it, too: as long as it serves, nobody else begins anew.
 //!
 //! The file stays when the keeper ends; its content (the holder's process id) only serves error messages. Whose the
 //! directory is, and what of its content a new owner gets, stands in `ownership.rs`.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::rc::Rc;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
@@ -14,10 +17,18 @@ use rustix::io::Errno;
 use crate::users::User;
 use crate::{KeeperError, ownership};
 
-/// Held as long as the keeper lives.
-#[derive(Debug)]
+const NAME: &str = "keeper.lock";
+
+/// Held as long as any copy of the descriptor is open: by the keeper, and by its worker, which may outlive it.
+#[derive(Clone, Debug)]
 pub(crate) struct StateLock {
-    _file: File,
+    file: Rc<File>,
+}
+
+impl AsFd for StateLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
 }
 
 impl StateLock {
@@ -26,7 +37,7 @@ impl StateLock {
         let failed = |source| KeeperError::State { path: state.to_owned(), source };
         prepare(state).map_err(failed)?;
         ownership::admit(state, owner).map_err(failed)?;
-        let mut file = open(&state.join("keeper.lock")).map_err(failed)?;
+        let mut file = open(&state.join(NAME)).map_err(failed)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
@@ -36,7 +47,25 @@ impl StateLock {
         }
         sign(&mut file).map_err(failed)?;
         ownership::hand_over(state, owner).map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { file: Rc::new(file) })
+    }
+
+    /// One that another binary took in this process: it lasts as long as anybody has the file open.
+    pub(crate) fn taken(file: OwnedFd) -> Self {
+        Self { file: Rc::new(file.into()) }
+    }
+
+    /// The lock that a worker has kept since its keeper died. The error says why it is none.
+    pub(crate) fn kept(state: &Path, descriptor: OwnedFd) -> io::Result<Self> {
+        let mut file = File::from(descriptor);
+        let (kept, there) = (file.metadata()?, fs::symlink_metadata(state.join(NAME))?);
+        if (kept.dev(), kept.ino()) != (there.dev(), there.ino()) {
+            return Err(io::Error::other("what the worker holds is not the lock of the state directory"));
+        }
+        // Held by this very descriptor, so it is no question of waiting.
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        sign(&mut file)?;
+        Ok(Self { file: Rc::new(file) })
     }
 }
 

@@ -113,6 +113,38 @@ impl Reloads {
         Self { waiting: VecDeque::new(), prepared: None, last_number: 0, asked: 0, watched }
     }
 
+    /// The worker is changing, or somebody waits for that or for a look at the file.
+    pub(crate) fn has_any(&self) -> bool {
+        self.prepared.is_some() || !self.waiting.is_empty()
+    }
+
+    /// The number of the last proposal, and whether the operator waits for one: what goes on in another binary.
+    pub(crate) fn to_state(&self) -> (u64, bool) {
+        (self.last_number, self.waiting.iter().any(|ask| matches!(ask.by, Asker::Signal | Asker::File)))
+    }
+
+    /// Goes on from what another binary had.
+    pub(crate) fn restore(&mut self, last_number: u64, waits: bool) {
+        self.last_number = last_number;
+        if waits {
+            self.ask(Asker::Signal, false);
+        }
+    }
+
+    /// Tells whoever asked the worker for a look at the file why there is none now.
+    pub(crate) fn refuse(&mut self, ask: u64, dry: bool, why: &str, worker: &mut Worker) {
+        self.last_number += 1;
+        worker.propose(Proposal {
+            number: self.last_number,
+            ask: Some(ask),
+            dry,
+            text: "",
+            changes: Vec::new(),
+            groups: &[],
+            refused: Some(why.to_owned()),
+        });
+    }
+
     /// Somebody wants the file read. Signals that come before the first one's turn are one.
     pub(crate) fn ask(&mut self, by: Asker, dry: bool) {
         self.asked += u64::from(!dry);

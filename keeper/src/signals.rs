@@ -13,6 +13,9 @@ use signal_hook::{flag, low_level::pipe};
 
 use crate::KeeperError;
 
+/// Everything that is caught.
+pub(crate) const HEEDED: [i32; 4] = [SIGINT, SIGTERM, SIGHUP, SIGCHLD];
+
 /// Caught signals. Readable when one came.
 #[derive(Debug)]
 pub(crate) struct Signals {
@@ -43,10 +46,15 @@ impl Signals {
         flag::register(SIGINT, Arc::clone(&end))?;
         flag::register(SIGTERM, Arc::clone(&end))?;
         flag::register(SIGHUP, Arc::clone(&reload))?;
-        for signal in [SIGINT, SIGTERM, SIGHUP, SIGCHLD] {
+        for signal in HEEDED {
             pipe::register(signal, write.try_clone()?)?;
         }
         Ok(Self { wake, end, reload })
+    }
+
+    /// Something came that [`Signals::take`] would tell.
+    pub(crate) fn has_any(&self) -> bool {
+        self.end.load(Ordering::SeqCst) || self.reload.load(Ordering::SeqCst)
     }
 
     pub(crate) fn take(&self) -> Came {

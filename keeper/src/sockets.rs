@@ -5,6 +5,7 @@
 //!
 //! Nothing is accepted here, ever.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -21,7 +22,8 @@ use rustix::fs::{Mode, fchmod};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::activation::Given;
-use crate::{KeeperError, Options};
+use crate::state::SocketGroup;
+use crate::{KeeperError, Options, log};
 
 /// Connections that may wait to be accepted, per socket: enough for a second of a busy site while a worker is
 /// replaced. The kernel takes less if `net.core.somaxconn` is lower.
@@ -36,7 +38,8 @@ pub(crate) struct Held {
     groups: Vec<Group>,
     /// What need not be bound, now or by a reload.
     given: Given,
-    admin: PathBuf,
+    /// The admin socket's file, if it is ours to remove.
+    admin: Option<PathBuf>,
     /// Ports that were given up, and when: the worker may still empty their queues.
     given_up: Vec<(u16, Instant)>,
 }
@@ -78,7 +81,31 @@ impl Held {
             asked: None,
             sockets: Rc::new([admin]),
         });
-        Ok(Self { groups, given, admin: options.admin.clone(), given_up: Vec::new() })
+        Ok(Self { groups, given, admin: Some(options.admin.clone()), given_up: Vec::new() })
+    }
+
+    /// What a worker holds that runs by `config` and is taken over. An address that it does not name is not kept.
+    pub(crate) fn adopted(
+        config: &Config,
+        admin: &Path,
+        given: Given,
+        sockets: Vec<(SocketRole, String, Vec<OwnedFd>)>,
+    ) -> Self {
+        let asked: HashMap<_, _> = wanted(config).collect();
+        let group = |(role, address, sockets): (SocketRole, String, Vec<OwnedFd>)| {
+            let asked = match role {
+                SocketRole::Admin => None,
+                SocketRole::Listener { .. } | SocketRole::Metrics => Some(*asked.get(&role)?),
+            };
+            Some(Group { role, address, asked, sockets: sockets.into() })
+        };
+        let groups: Vec<_> = sockets.into_iter().filter_map(group).collect();
+        let is_ours = |group: &Group| group.role == SocketRole::Admin && Path::new(&group.address) == admin;
+        let admin = groups.iter().any(is_ours).then(|| admin.to_owned());
+        if admin.is_none() {
+            log("the admin socket stays where it was: another one waits until everup has been stopped");
+        }
+        Self { groups, given, admin, given_up: Vec::new() }
     }
 
     /// The sockets of another configuration: those that there are already, and new ones for the other addresses.
@@ -126,12 +153,60 @@ impl Held {
     pub(crate) fn groups(&self) -> &[Group] {
         &self.groups
     }
+
+    /// Every descriptor, for another binary: of the groups, then what was given to us.
+    pub(crate) fn all_descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.groups.iter().flat_map(Group::descriptors).chain(self.given.descriptors())
+    }
+
+    pub(crate) fn given(&self) -> &Given {
+        &self.given
+    }
+
+    /// What of them goes on in another binary, beside the descriptors in the same order; ports that were given up; whether the
+    /// admin socket's path is deleted at the end.
+    pub(crate) fn to_state(&self) -> (Vec<SocketGroup>, Vec<u16>, bool) {
+        let group = |Group { role, address, asked, sockets }: &Group| SocketGroup {
+            role: *role,
+            address: address.clone(),
+            asked: *asked,
+            sockets: sockets.len(),
+        };
+        let lately = self.given_up.iter().filter(|(_, since)| since.elapsed() < GIVEN_UP);
+        (
+            self.groups.iter().map(group).collect(),
+            lately.map(|(port, _)| *port).collect(),
+            self.admin.is_some(),
+        )
+    }
+
+    /// Those that another binary had. As many descriptors as the groups count.
+    pub(crate) fn taken(
+        groups: &[SocketGroup],
+        (given, given_up): (&[(String, SocketAddr)], &[u16]),
+        mut descriptors: impl Iterator<Item = OwnedFd>,
+        admin: Option<PathBuf>,
+    ) -> Self {
+        let mut group = |one: &SocketGroup| Group {
+            role: one.role,
+            address: one.address.clone(),
+            asked: one.asked,
+            sockets: descriptors.by_ref().take(one.sockets).collect(),
+        };
+        let groups = groups.iter().map(&mut group).collect();
+        let given = Given::taken(given, descriptors);
+        let now = Instant::now();
+        let given_up = given_up.iter().map(|port| (*port, now)).collect();
+        Self { groups, given, admin, given_up }
+    }
 }
 
 impl Drop for Held {
     /// A later everup would find the socket stale and remove it too; this is tidier.
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.admin);
+        if let Some(admin) = &self.admin {
+            let _ = fs::remove_file(admin);
+        }
     }
 }
 

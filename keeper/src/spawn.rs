@@ -1,20 +1,20 @@
 //! How children are started: the worker and the instances. Each is in its own session (Ctrl-C reaches the keeper
 //! alone) and thereby its own process group, has default signal handling, an empty signal mask and no descriptor but
-//! 0, 1 and 2.
+//! 0, 1 and 2. And how the keeper itself becomes another binary.
 //!
 //! It only starts; who is started when stands in `keeper.rs`. The crate's `unsafe` is all here.
 
-use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
+use std::ffi::{CStr, CString};
+use std::io::{self, ErrorKind, PipeWriter};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use everup_core::config::Run;
 use everup_core::ids::InstanceId;
-use rustix::process::{
-    Gid, Signal, Uid, getpid, set_child_subreaper, set_parent_process_death_signal, setsid,
-};
+use rustix::process::{Gid, Uid, getpid, set_child_subreaper, setsid};
 use rustix::thread::{clear_ambient_capability_set, set_thread_gid, set_thread_groups, set_thread_uid};
 
 use crate::users::User;
@@ -53,6 +53,74 @@ pub(crate) fn worker(options: &Options, user: Option<&User>, link: OwnedFd) -> i
     start(command)
 }
 
+/// Has a binary prove that it could take over: it gets the keeper's state as standard input, and says what it says to
+/// `output`.
+pub(crate) fn proof(
+    options: &Options,
+    user: Option<&User>,
+    binary: BorrowedFd<'_>,
+    state: OwnedFd,
+    output: PipeWriter,
+) -> io::Result<u32> {
+    // What was opened, whatever its path names by now. The child has a copy of our descriptors until it executes it.
+    let mut command = child(Path::new(&format!("/proc/self/fd/{}", binary.as_raw_fd())), user);
+    command.arg0("everup").arg("run").arg(&options.config_path).args(["--upgraded", "--prove"]);
+    command.stdin(Stdio::from(state)).stdout(output.try_clone()?).stderr(output).current_dir(base(options));
+    start(command)
+}
+
+/// The signals that the keeper heeds wait, from now on, over an exec, until they are told to wait no more.
+#[expect(unsafe_code, reason = "neither std nor rustix can change the signal mask")]
+pub(crate) fn hold_signals(hold: bool) {
+    let how = if hold { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set, which is ours; the others read it and change nothing but this thread's
+    // mask. None can fail with these arguments.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in crate::signals::HEEDED {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        libc::pthread_sigmask(how, set.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+/// This process goes on as this binary, with our environment. Returns only if it does not.
+pub(crate) fn become_binary(binary: BorrowedFd<'_>, arguments: &[CString]) -> io::Error {
+    let variable = |(mut name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        name.push("=");
+        name.push(value);
+        // One with a NUL cannot have come from an environment.
+        CString::new(name.into_vec()).ok()
+    };
+    let environment: Vec<CString> = std::env::vars_os().filter_map(variable).collect();
+    execute(binary, arguments, &environment)
+}
+
+#[expect(
+    unsafe_code,
+    reason = "std resets the signal mask before it executes, and knows binaries by paths only"
+)]
+fn execute(binary: BorrowedFd<'_>, arguments: &[CString], environment: &[CString]) -> io::Error {
+    let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
+        texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (argv, envp) = (pointers(arguments), pointers(environment));
+    let nowhere: &CStr = c"";
+    // SAFETY: both lists end with a null pointer, and what they point to lives until the call returns, if it does.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            binary.as_raw_fd(),
+            nowhere.as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        );
+    }
+    io::Error::last_os_error()
+}
+
 /// An instance to be started.
 pub(crate) struct Launch<'a> {
     pub(crate) options: &'a Options,
@@ -61,8 +129,6 @@ pub(crate) struct Launch<'a> {
     pub(crate) port: u16,
     pub(crate) revision: &'a str,
     pub(crate) user: Option<&'a User>,
-    /// Nobody but the keeper may signal it: it is told to end when the keeper is gone.
-    pub(crate) ends_with_us: bool,
 }
 
 impl Launch<'_> {
@@ -85,9 +151,6 @@ impl Launch<'_> {
             .env("EVERUP_SERVICE", &*self.id.service)
             .env("EVERUP_INSTANCE", &*self.id.instance)
             .env("EVERUP_REVISION", self.revision);
-        if self.ends_with_us {
-            end_with_us(&mut command);
-        }
         start(command).map_err(|error| explain(&program, &error))
     }
 
@@ -219,15 +282,6 @@ fn become_user(command: &mut Command, user: &User) {
     unsafe { command.pre_exec(become_it) };
 }
 
-/// The process gets SIGTERM when the keeper dies. To be said after [`become_user`], for a change of user cancels it. It
-/// is lost where the program is set-user-id or starts others and ends.
-#[expect(unsafe_code, reason = "std cannot set the signal of a parent's death")]
-fn end_with_us(command: &mut Command) {
-    let end = || Ok(set_parent_process_death_signal(Some(Signal::TERM))?);
-    // SAFETY: between fork and exec the closure makes one system call without memory.
-    unsafe { command.pre_exec(end) };
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,8 +292,7 @@ mod tests {
         options.everup = "/usr/bin/everup".into();
         let id = InstanceId::new("shop", "shop-1");
         let run = options.config.services[0].run.as_ref().unwrap();
-        Launch { options: &options, run, id: &id, port: 20_001, revision, user: None, ends_with_us: false }
-            .render(template)
+        Launch { options: &options, run, id: &id, port: 20_001, revision, user: None }.render(template)
     }
 
     #[test]
@@ -269,15 +322,7 @@ mod tests {
             let options = options_in(home.path(), command);
             let run = options.config.services[0].run.as_ref().unwrap();
             let id = InstanceId::new("shop", "shop-1");
-            let launch = Launch {
-                options: &options,
-                run,
-                id: &id,
-                port: 20_001,
-                revision: "v1",
-                user: None,
-                ends_with_us: false,
-            };
+            let launch = Launch { options: &options, run, id: &id, port: 20_001, revision: "v1", user: None };
             let log = std::fs::File::create(home.path().join("log")).unwrap();
             let reason = launch.start(log.into()).unwrap_err();
             assert!(reason.contains(&path) && reason.contains(words), "{reason}");
@@ -300,15 +345,8 @@ mod tests {
             groups: vec![4322, 4323],
             home: "/srv/shop".into(),
         };
-        let launch = Launch {
-            options: &options,
-            run,
-            id: &id,
-            port: 20_001,
-            revision: "v1",
-            user: Some(&user),
-            ends_with_us: false,
-        };
+        let launch =
+            Launch { options: &options, run, id: &id, port: 20_001, revision: "v1", user: Some(&user) };
         let log = std::fs::File::create(home.path().join("log")).unwrap();
         std::fs::set_permissions(home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let pid = launch.start(log.into()).unwrap();

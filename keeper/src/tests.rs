@@ -23,6 +23,9 @@ pub(crate) fn config_of(command: &[&str]) -> Config {
     // Rust quotes the words of these tests as TOML does.
     let text = format!(
         r#"
+        [node]
+        watchdog = "off" # Scripted workers show no life.
+
         [[listener]]
         bind = ["127.0.0.1:0"]
         service = "shop"
@@ -209,15 +212,20 @@ fn as_root_the_worker_and_its_instances_have_the_rights_of_the_nodes_user() {
 }
 
 #[test]
-fn an_instance_that_the_worker_may_not_signal_ends_with_the_keeper() {
-    if !rustix::process::getuid().is_root() {
-        return; // Only root can start it as somebody else.
+fn instances_outlive_the_keeper_also_those_of_another_user() {
+    for users in [[None; 2], [Some("nobody"), Some("root")]] {
+        if users[0].is_some() && !rustix::process::getuid().is_root() {
+            continue; // Only root can start it as somebody else.
+        }
+        let mut stage = Stage::with_users(FOREVER, users);
+        let mut worker = stage.worker();
+        let pid = started(&mut stage, &mut worker);
+        stage.signal_keeper(libc::SIGKILL);
+        assert_eq!(stage.end(), None);
+        // The scripted worker ends with its keeper.
+        wait_for_end(worker.born.pid);
+        assert!(Path::new(&format!("/proc/{pid}")).exists());
     }
-    let mut stage = Stage::with_users(FOREVER, [Some("nobody"), Some("root")]);
-    let mut worker = stage.worker();
-    let pid = started(&mut stage, &mut worker);
-    stage.signal_keeper(libc::SIGKILL);
-    wait_for_end(pid);
 }
 
 #[test]

@@ -84,16 +84,6 @@ impl Users {
     pub(crate) fn instances_of(&self, service: &str) -> Option<&User> {
         self.services.get(service).unwrap_or(&self.worker).as_ref()
     }
-
-    /// The worker can end this service's instances if we are gone: it is root or has the same user (kill(2)).
-    pub(crate) fn worker_may_signal(&self, service: &str) -> bool {
-        let uid = |user: Option<&User>| user.map(|user| user.uid);
-        match uid(self.worker()) {
-            // It is what we are: root, or without the right to be anybody else.
-            None => true,
-            worker => worker == uid(self.instances_of(service)),
-        }
-    }
 }
 
 impl Host {
@@ -170,14 +160,6 @@ mod tests {
         assert_eq!(names(0, None, Some("shop")), [everup.clone(), shop]);
         assert_eq!(names(0, None, Some("root")), [everup, None]);
         assert_eq!(names(0, Some("root"), None), [None, None]);
-    }
-
-    #[test]
-    fn a_worker_with_rights_of_its_own_may_signal_no_instance_of_another_user() {
-        let may = |own_uid, node, shop| choose(own_uid, node, shop).unwrap().worker_may_signal("shop");
-        assert!(may(0, Some("everup"), None) && may(0, Some("shop"), Some("shop")));
-        assert!(may(0, Some("root"), Some("shop")) && may(1000, None, None));
-        assert!(!may(0, Some("everup"), Some("shop")) && !may(0, Some("everup"), Some("root")));
     }
 
     #[test]

@@ -5,29 +5,34 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use everup_core::config::Service;
-use everup_core::keeper::{PROTOCOL, ToWorker};
+use everup_core::keeper::{PROTOCOL, ToWorker, pieces};
 use everup_core::reload::Change;
 use everup_link::{DESCRIPTORS, Link, LinkError};
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::lock::StateLock;
 use crate::sockets::{Group, Held, Place};
+use crate::state::{self, Serving};
 use crate::users::User;
-use crate::{KeeperError, Options, spawn};
+use crate::watchdog::Watchdog;
+use crate::{KeeperError, Options, log, spawn};
 
 /// A worker that leaves so many messages unread hangs: a start with 1,000 instances takes about 1,100.
 const UNREAD_MESSAGES: usize = 10_000;
 
-/// A piece of the configuration's text, in bytes: far below the link's limit, also with every character escaped.
-const PIECE_BYTES: usize = 32 * 1024;
-
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) pid: u32,
+    /// The version that it is.
+    pub(crate) everup: String,
     pub(crate) link: Link,
+    /// Of one that is no child of ours: its pidfd.
+    pub(crate) stranger: Option<OwnedFd>,
     pub(crate) started: Instant,
     /// It serves.
     pub(crate) ready: bool,
@@ -35,6 +40,9 @@ pub(crate) struct Worker {
     pub(crate) finished: bool,
     /// When it closed the link, or was found to be beyond repair.
     pub(crate) lost: Option<Instant>,
+    pub(crate) watchdog: Watchdog,
+    /// The keeper killed it.
+    pub(crate) condemned: bool,
     unread: VecDeque<Unread>,
 }
 
@@ -53,8 +61,28 @@ pub(crate) struct Proposal<'a> {
 #[derive(Debug)]
 struct Unread {
     message: ToWorker,
-    /// Which sockets of which group travel along.
-    sockets: Option<(Group, Range<usize>)>,
+    along: Along,
+}
+
+/// What travels beside a message.
+#[derive(Debug)]
+enum Along {
+    Nothing,
+    /// These sockets of a group.
+    Sockets(Group, Range<usize>),
+    Lock(StateLock),
+    One(OwnedFd),
+}
+
+impl Along {
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            Self::Nothing => Vec::new(),
+            Self::Sockets(group, range) => group.descriptors()[range.clone()].to_vec(),
+            Self::Lock(lock) => vec![lock.as_fd()],
+            Self::One(descriptor) => vec![descriptor.as_fd()],
+        }
+    }
 }
 
 impl Worker {
@@ -63,12 +91,50 @@ impl Worker {
         let (link, theirs) = Link::pair()?;
         let pid = spawn::worker(options, user, theirs)
             .map_err(|source| KeeperError::System { what: "starting the worker", source })?;
-        let started = Instant::now();
-        Ok(Self { pid, link, started, ready: false, finished: false, lost: None, unread: VecDeque::new() })
+        Ok(Self::new(pid, link, None))
+    }
+
+    /// `stranger`: it is no child of this keeper, and this becomes readable when it ends.
+    pub(crate) fn new(pid: u32, link: Link, stranger: Option<OwnedFd>) -> Self {
+        Self {
+            pid,
+            everup: crate::VERSION.to_owned(),
+            link,
+            stranger,
+            started: Instant::now(),
+            ready: false,
+            finished: false,
+            lost: None,
+            watchdog: Watchdog::new(),
+            condemned: false,
+            unread: VecDeque::new(),
+        }
+    }
+
+    /// One that another binary had, and that serves.
+    pub(crate) fn taken(
+        Serving { pid, everup, lived_ms, .. }: &Serving,
+        link: OwnedFd,
+        stranger: Option<OwnedFd>,
+    ) -> Result<Self, LinkError> {
+        let (link, started) = (Link::from_descriptor(link)?, state::began(*lived_ms));
+        let everup = everup.clone();
+        Ok(Self { everup, started, ready: true, ..Self::new(*pid, link, stranger) })
+    }
+
+    /// What another binary must know of it, beside its descriptors.
+    pub(crate) fn to_state(&self, left: Duration) -> Serving {
+        Serving {
+            pid: self.pid,
+            everup: self.everup.clone(),
+            lived_ms: state::milliseconds(self.started.elapsed()),
+            left_ms: state::milliseconds(left),
+            stranger: self.stranger.is_some(),
+        }
     }
 
     /// The beginning of what a worker is told: who we are, the configuration, the sockets.
-    pub(crate) fn introduce(&mut self, options: &Options, held: &Held, restarts: u32) {
+    pub(crate) fn introduce(&mut self, options: &Options, held: &Held, lock: &StateLock, restarts: u32) {
         self.tell(ToWorker::Hello {
             protocol: PROTOCOL,
             config_path: options.config_path.display().to_string(),
@@ -84,6 +150,7 @@ impl Worker {
             }
         }
         held.groups().iter().for_each(|group| self.hand_over(group));
+        self.unread.push_back(Unread { message: ToWorker::Lock, along: Along::Lock(lock.clone()) });
     }
 
     /// Sends the sockets of one address.
@@ -91,8 +158,8 @@ impl Worker {
         let count = group.descriptors().len();
         for first in (0..count).step_by(DESCRIPTORS) {
             let message = ToWorker::Sockets { role: group.role, address: group.address.clone() };
-            let sockets = Some((group.clone(), first..count.min(first + DESCRIPTORS)));
-            self.unread.push_back(Unread { message, sockets });
+            let along = Along::Sockets(group.clone(), first..count.min(first + DESCRIPTORS));
+            self.unread.push_back(Unread { message, along });
         }
     }
 
@@ -111,7 +178,12 @@ impl Worker {
     }
 
     pub(crate) fn tell(&mut self, message: ToWorker) {
-        self.unread.push_back(Unread { message, sockets: None });
+        self.unread.push_back(Unread { message, along: Along::Nothing });
+    }
+
+    /// A message with a descriptor.
+    pub(crate) fn tell_with(&mut self, message: ToWorker, descriptor: OwnedFd) {
+        self.unread.push_back(Unread { message, along: Along::One(descriptor) });
     }
 
     pub(crate) fn has_unread(&self) -> bool {
@@ -120,11 +192,8 @@ impl Worker {
 
     /// Sends what fits. The error means that the worker is lost.
     pub(crate) fn flush(&mut self) -> Result<(), LinkError> {
-        while let Some(Unread { message, sockets }) = self.unread.front() {
-            let descriptors = sockets
-                .as_ref()
-                .map_or_else(Vec::new, |(group, range)| group.descriptors()[range.clone()].to_vec());
-            if !self.link.try_send(message, &descriptors)? {
+        while let Some(Unread { message, along }) = self.unread.front() {
+            if !self.link.try_send(message, &along.descriptors())? {
                 break;
             }
             self.unread.pop_front();
@@ -136,6 +205,13 @@ impl Worker {
         self.unread.len() > UNREAD_MESSAGES
     }
 
+    /// It does not do what a worker must. It is gone when it is reaped.
+    pub(crate) fn condemn(&mut self, why: &str) {
+        log(&format!("worker {} is killed: {why}", self.pid));
+        self.condemned = true;
+        self.signal(Signal::KILL);
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         signal_group(self.pid, signal);
     }
@@ -145,30 +221,5 @@ impl Worker {
 pub(crate) fn signal_group(pid: u32, signal: Signal) {
     if let Some(group) = Pid::from_raw(pid.cast_signed()) {
         let _ = kill_process_group(group, signal);
-    }
-}
-
-/// The text in order, cut at character borders.
-fn pieces(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        let (piece, tail) = rest.split_at(rest.floor_char_boundary(PIECE_BYTES));
-        rest = tail;
-        (!piece.is_empty()).then_some(piece)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_text_is_cut_into_pieces_between_characters_and_nothing_is_lost() {
-        let text = "x".to_owned() + &"ü".repeat(PIECE_BYTES);
-        let parts: Vec<_> = pieces(&text).collect();
-        assert_eq!(parts.len(), 3);
-        assert!(parts.iter().all(|piece| piece.len() <= PIECE_BYTES));
-        assert_eq!(parts.concat(), text);
-        assert_eq!(pieces("").count(), 0);
     }
 }

@@ -48,6 +48,13 @@ impl Slot {
         all.any(|index| index == service)
     }
 
+    /// Each answer is its connection's last.
+    pub(super) fn leave(&mut self) {
+        if self.stay == Stay::Stays {
+            self.stay = Stay::Leaves;
+        }
+    }
+
     /// Nothing leads anywhere from here any more.
     fn close(&mut self) {
         (self.stay, self.gone_at) = (Stay::Gone, None);
@@ -206,7 +213,7 @@ impl Controller {
                 }
                 Some(Leaving::Finishes { since, until })
                     if self.acknowledged >= since
-                        && (instance.shared.in_flight() == 0 || now.time >= until) =>
+                        && (instance.left().in_flight == 0 || now.time >= until) =>
                 {
                     out.push(instance.id.clone());
                 }
@@ -230,7 +237,12 @@ impl Controller {
         let is_reached = |s: usize| slots.iter().any(|slot| slot.stay == Stay::Leaves && slot.is_of(s));
         let is_over = |(s, service): (usize, &Service)| {
             service.leaves.is_some_and(|(since, until)| {
-                let is_idle = || service.shared.in_custody.total() == 0 && !is_reached(s);
+                let holds = |instance: &Instance| instance.held.in_flight > 0;
+                let is_idle = || {
+                    service.shared.in_custody.total() == 0
+                        && !service.instances.iter().any(holds)
+                        && !is_reached(s)
+                };
                 self.acknowledged >= since && (now.time >= until || is_idle())
             })
         };

@@ -38,7 +38,7 @@ impl Deployer {
         controller: &mut Controller,
     ) -> Self {
         let Founded { state, services, notes, adopted, done } = founded;
-        let (store, mut known) = match open(state, done, adopted.is_empty()) {
+        let (store, mut known) = match open(state, done.clone(), adopted.is_empty()) {
             Ok((writer, known)) => (Ok(writer), known),
             Err(why) => {
                 tracing::error!("{why}: nothing can be deployed, and what runs goes on as it is");
@@ -54,6 +54,8 @@ impl Deployer {
             gone: known,
             reloading: false,
             store,
+            done,
+            closed: false,
             since_1970,
             outputs: VecDeque::new(),
             waiting: Vec::new(),
@@ -102,6 +104,32 @@ impl Deployer {
             controller.route(now, &fleet.service, &names);
             controller.note_revisions(&fleet.service, fleet.revisions());
         }
+    }
+
+    /// Writes what was ordered and lets go of the store. Whether it could be used.
+    pub(crate) fn close(&mut self) -> bool {
+        if self.store.is_ok() {
+            self.store = Err("everup is being upgraded".to_owned());
+            self.closed = true;
+        }
+        self.closed
+    }
+
+    /// Takes up the store again, after [`Deployer::close`], and begins anew with what is seen.
+    pub(crate) fn reopen(&mut self, now: Now, state: &Path, controller: &mut Controller) {
+        if std::mem::take(&mut self.closed) {
+            match open(state, self.done.clone(), true) {
+                // What is in it, the machines know.
+                Ok((writer, _)) => self.store = Ok(writer),
+                Err(why) => {
+                    tracing::error!("{why}: nothing can be deployed, and what runs goes on as it is");
+                    self.fleets.iter_mut().for_each(|fleet| fleet.machine.freeze(why.clone()));
+                    self.store = Err(why);
+                }
+            }
+        }
+        let floor = Generation(controller.generation().0 + 1);
+        self.recover(now, controller, floor);
     }
 
     /// Has the machines see the processes that were adopted. Before anything else is told to them.

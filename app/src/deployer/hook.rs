@@ -11,6 +11,15 @@ use crate::controller::Controller;
 use crate::hooks::{Ended, Run};
 
 impl Deployer {
+    /// The hook that is being run, in words: whoever ends this worker now ends it, too.
+    pub(crate) fn hook_under_way(&self) -> Option<String> {
+        self.fleets.iter().find_map(|fleet| {
+            let deployment = fleet.machine.row().active().filter(|one| one.held.is_none())?;
+            let hook = deployment.hook_under_way()?;
+            Some(format!("the hook `{}` of deployment {} is being run", hook.word(), deployment.id))
+        })
+    }
+
     /// A hook is over.
     pub(crate) fn hook_ended(&mut self, now: Now, Ended { service, result }: Ended) {
         let time = self.time(now);

@@ -48,6 +48,13 @@ impl Deployer {
         }
     }
 
+    /// Nobody here learns any more what is stored.
+    pub(crate) fn give_up_waiting(&mut self, why: &str) {
+        for one in self.waiting.drain(..) {
+            drop(one.reply.send(Err(Refusal::Conflict(why.to_owned()))));
+        }
+    }
+
     /// Answers what is stored now, or is not.
     pub(super) fn answer(&mut self, service: &str, version: u64, trouble: Option<&str>) {
         for one in self.waiting.extract_if(.., |one| one.service == service && one.version <= version) {

@@ -54,6 +54,8 @@ fn status() -> Status {
         generation: 4,
         uptime_seconds: 3700.0,
         ready: true,
+        keeper_gone: false,
+        warnings: Vec::new(),
         stopping: false,
         connections: 1,
         metrics: None,
@@ -62,8 +64,10 @@ fn status() -> Status {
             addresses: vec!["127.0.0.1:8080".into(), "[::1]:8080".into()],
             routes: 2,
             service: Some("shop".into()),
+            tls: false,
         }],
         services: vec![service],
+        leaving: Vec::new(),
     }
 }
 
@@ -80,6 +84,15 @@ shop  least-connections  12.3 requests/s  3 in flight  0 parked  1 error  2 retr
       log: cannot open \u{fffd}[2Jdata base
 ";
     assert_eq!(render(&status(), false), expected);
+}
+
+#[test]
+fn a_keeper_that_is_gone_and_warnings_stand_on_top() {
+    let text = render(&Status { keeper_gone: true, warnings: vec!["mend it".into()], ..status() }, false);
+    let lines: Vec<_> = text.lines().take(3).collect();
+    assert!(lines[0].contains(", keeper: gone, worker 2"), "{text}");
+    assert!(lines[1].starts_with("WARNING the keeper is gone: traffic goes on"), "{text}");
+    assert_eq!(lines[2], "WARNING mend it");
 }
 
 #[test]

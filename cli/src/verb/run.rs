@@ -30,11 +30,24 @@ pub(crate) struct Args {
     /// Be the everup that `run --drill` drills: no live line, and end with this parent process
     #[arg(long, hide = true, value_name = "PID")]
     drilled_by: Option<u32>,
+    /// Go on where another binary left off that was this process
+    #[arg(long, hide = true)]
+    upgraded: bool,
+    /// Say whether that would work, for the keeper's state that is standard input
+    #[arg(long, hide = true, requires = "upgraded")]
+    prove: bool,
 }
 
 /// Exit 0 when everything was stopped in order.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { file, drill, watch, drilled_by } = args;
+    let Args { file, drill, watch, drilled_by, upgraded, prove } = args;
+    if prove {
+        return say_proof();
+    }
+    if upgraded {
+        everup_keeper::resume()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     let config = match config::parse(&text) {
         Ok(config) => config,
@@ -53,6 +66,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let options = options(&file, path, text, config, place, drilled_by.is_none())?;
     everup_keeper::run(everup_keeper::Options { watch, ..options })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn say_proof() -> anyhow::Result<ExitCode> {
+    let proof = everup_keeper::prove(std::io::stdin().lock(), worker::understands);
+    println!("{}", serde_json::to_string(&proof)?);
     Ok(ExitCode::SUCCESS)
 }
 

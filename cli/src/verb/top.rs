@@ -102,8 +102,9 @@ impl Top {
             return;
         }
         let (client, after) = (self.client.clone(), self.state.last_event());
-        self.answers
-            .spawn(async move { Input::Looked(look(&client, after).await.map_err(|e| e.to_string())) });
+        self.answers.spawn(async move {
+            Input::Looked(Box::new(look(&client, after).await.map_err(|e| e.to_string())))
+        });
     }
 
     fn drain(&mut self, id: InstanceId) {

@@ -47,6 +47,24 @@ impl Args {
     }
 }
 
+/// Whether a worker takes this command line, which an everup of another version may have written.
+pub(crate) fn understands(line: &[OsString]) -> Result<(), String> {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        _args: Args,
+    }
+    let line = std::iter::once("worker".into()).chain(line.iter().cloned());
+    let understood = <Line as clap::Parser>::try_parse_from(line);
+    understood.map(drop).map_err(|error| {
+        let words = error.to_string();
+        format!(
+            "its worker does not understand how it is called: {}",
+            words.lines().next().unwrap_or_default()
+        )
+    })
+}
+
 /// Returns when everything was stopped in order.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { live, greet, called, file, state } = args;
@@ -61,6 +79,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             Notice::Serving(status) if greet => shown.say(&live::greeting(status, &called, &file)),
             Notice::Serving(_) => {}
             Notice::Summary(status) => shown.show(&live::summary(status)),
+            Notice::Succeeded => shown.retire(),
             Notice::Stopped => {
                 shown.clear();
                 if greet {

@@ -73,6 +73,11 @@ impl Homes {
         self.old.remove(&user);
     }
 
+    /// Everybody with the instance where they belong; those not seen for longer come first.
+    pub fn all(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.old.iter().chain(&self.young).map(|(user, home)| (*user, home.identity))
+    }
+
     /// How many users are remembered, idle ones included: at most the capacity.
     pub fn len(&self) -> usize {
         self.young.len() + self.old.len()
@@ -104,6 +109,17 @@ mod tests {
         assert_eq!(homes.home(NOW + almost + almost, 1, Some(IDLE)), Some(77), "each visit counts anew");
         assert_eq!(homes.home(NOW + almost + almost + IDLE, 1, Some(IDLE)), None);
         assert!(homes.is_empty());
+    }
+
+    #[test]
+    fn everybody_can_be_told_and_those_seen_last_come_last() {
+        let mut homes = Homes::new(4);
+        (1..=4).for_each(|user| homes.remember(NOW, user, user * 10));
+        homes.home(NOW, 1, None);
+        let mut again = Homes::new(4);
+        homes.all().for_each(|(user, identity)| again.remember(NOW, user, identity));
+        assert_eq!(again.home(NOW, 1, None), Some(10));
+        assert_eq!(homes.all().last(), Some((1, 10)));
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use super::kind::{flag, integer, optional, or_word, own_address, path, text, word};
+use super::kind::{duration, flag, integer, optional, or_word, own_address, path, text, word};
 use super::reading::Refusal;
 use super::section::section;
 
@@ -36,6 +37,10 @@ section! {
         pub user: Option<String> = optional(text("name of a user", "1 to 32 of A-Z a-z 0-9 . _ -", user_name)),
             default unset "as root: `everup` if that user exists, else root; otherwise whoever starts everup",
             because "what reads from the internet needs no privileges";
+        /// How long the worker, or one of its threads, may show no life before the keeper kills it and starts another one. Time
+        /// in which the keeper itself did not run does not count.
+        pub watchdog: Option<Duration> = or_word("off", duration(2_000..=3_600_000)),
+            default "10s", because "no work of a worker takes a second; what hangs for ten will not come back";
     }
     later { store = "embedded" }
 }

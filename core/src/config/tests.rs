@@ -133,6 +133,7 @@ fn what_is_not_written_has_the_documented_default() {
         metrics: None,
         threads: None,
         io_uring: true,
+        watchdog: Some(seconds(10)),
         user: None,
     };
     let limits = Limits {
@@ -178,9 +179,8 @@ fn what_is_not_written_has_the_documented_default() {
         run: None,
         deploy: usual_deploy(),
     };
-    let bind = vec!["127.0.0.1:8080".parse().unwrap()];
     let listener = Listener {
-        bind,
+        bind: vec!["127.0.0.1:8080".parse().unwrap()],
         protocol: Protocol::Http,
         accept_proxy: Vec::new(),
         service: Some(0),

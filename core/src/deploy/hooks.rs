@@ -252,7 +252,7 @@ pub struct HookResult {
 
 impl Deployment {
     /// The hook that is to be run and has no result.
-    pub(super) fn hook_under_way(&self) -> Option<Hook> {
+    pub fn hook_under_way(&self) -> Option<Hook> {
         self.hook.as_ref().filter(|pending| pending.passed.is_none()).map(|pending| pending.hook)
     }
 

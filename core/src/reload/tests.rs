@@ -207,7 +207,7 @@ fn service<'a>(config: &'a Config, name: &str) -> &'a Service {
 
 fn take_node(old: &Node, new: &Node, named: impl Fn(&str) -> bool) -> Node {
     let mut node = old.clone();
-    let Node { name, state, admin, metrics, threads, user, io_uring } = new.clone();
+    let Node { name, state, admin, metrics, threads, user, io_uring, watchdog } = new.clone();
     named("name").then(|| node.name = name);
     named("state").then(|| node.state = state);
     named("admin").then(|| node.admin = admin);
@@ -215,6 +215,7 @@ fn take_node(old: &Node, new: &Node, named: impl Fn(&str) -> bool) -> Node {
     named("threads").then(|| node.threads = threads);
     named("user").then(|| node.user = user);
     named("io_uring").then(|| node.io_uring = io_uring);
+    named("watchdog").then(|| node.watchdog = watchdog);
     node
 }
 

@@ -8,6 +8,8 @@
 //! Bytes that are no WebSocket at all make it believe anything, which is why whoever asks must be able to live without an
 //! answer.
 
+use serde::{Deserialize, Serialize};
+
 /// FIN (section 5.2).
 const FIN: u8 = 0x80;
 /// MASK (section 5.2).
@@ -36,7 +38,7 @@ pub enum Stop {
 }
 
 /// What comes next.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 enum Next {
     /// The first byte of a frame.
     #[default]
@@ -49,8 +51,10 @@ enum Next {
     Inside { left: u64 },
 }
 
-/// Follows one direction, from the first byte after the opening handshake on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Follows one direction, from the first byte after the opening handshake on. Another process can go on where this one
+/// was: it is written down as it is, and read only where it makes sense.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Noted")]
 pub struct Frames {
     next: Next,
     /// The message of the last data frame goes on in another frame.
@@ -158,6 +162,28 @@ impl Frames {
         }
         self.closed |= opcode(byte) == CLOSE;
         self.next = Next::Length;
+    }
+}
+
+/// [`Frames`] as others have written them.
+#[derive(Deserialize)]
+struct Noted {
+    next: Next,
+    unfinished: bool,
+    closed: bool,
+}
+
+impl TryFrom<Noted> for Frames {
+    type Error = &'static str;
+
+    fn try_from(Noted { next, unfinished, closed }: Noted) -> Result<Self, Self::Error> {
+        let is_possible = match next {
+            Next::Between | Next::Length => true,
+            Next::Extended { missing, .. } => (1..=8).contains(&missing),
+            Next::Inside { left } => left > 0,
+        };
+        let frames = Self { next, unfinished, closed };
+        if is_possible { Ok(frames) } else { Err("no frame of a WebSocket is in this state") }
     }
 }
 

@@ -7,6 +7,7 @@ use everup_core::affinity::Ticket;
 use everup_core::certificate;
 use everup_core::client_hello::{self, HELLO_BYTES, Parsed as Greeted};
 use everup_core::config;
+use everup_core::handover;
 use everup_core::http::chunked::ChunkScanner;
 use everup_core::http::{Framing, Malformed, Parsed, Storage, Version, forward, request, response};
 use everup_core::keeper::{ToKeeper, ToWorker};
@@ -17,11 +18,12 @@ use everup_core::websocket::{Frames, Stop};
 pub(crate) type Decoder = fn(&[u8]);
 
 /// The decoders, by the name of their fuzz target and corpus.
-pub(crate) const ALL: [(&str, Decoder); 10] = [
+pub(crate) const ALL: [(&str, Decoder); 11] = [
     ("certificate", certificate_der),
     ("chunked", chunked),
     ("client_hello", client_hello),
     ("config", config_text),
+    ("handover", handover),
     ("http_request", http_request),
     ("http_response", http_response),
     ("link", link),
@@ -205,6 +207,26 @@ fn link(bytes: &[u8]) {
     if let Ok(message) = serde_json::from_slice::<ToWorker>(bytes) {
         let again = serde_json::to_vec(&message).expect("a message can be written");
         assert_eq!(serde_json::from_slice::<ToWorker>(&again).expect("what we wrote"), message);
+    }
+}
+
+/// What was understood is said again as it was understood, and what is put together holds no more than it may. Datagrams
+/// are separated by a byte that is in no text.
+fn handover(bytes: &[u8]) {
+    let mut assembly = handover::Assembly::default();
+    for datagram in bytes.split(|byte| *byte == 0x1e) {
+        if let Ok((message, held)) = handover::read(datagram) {
+            let mut again = Vec::new();
+            handover::write(&mut again, &message, held).expect("what fits once fits again");
+            assert_eq!(handover::read(&again).expect("what we wrote"), (message, held));
+        }
+        match assembly.handle(datagram) {
+            Ok(Some(handover::Told::Connection(connection, held))) => {
+                assert!(held.len() <= handover::HELD_BYTES && connection.descriptors() <= 2);
+            }
+            Ok(_) => {}
+            Err(_) => return,
+        }
     }
 }
 

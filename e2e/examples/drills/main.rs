@@ -10,6 +10,7 @@ use everup_e2e::chance;
 use python::Python;
 
 mod clients;
+mod crash;
 mod differential;
 mod faults;
 mod flat;
@@ -19,8 +20,8 @@ mod overload;
 mod promise;
 mod python;
 mod reload;
+mod upgrade;
 mod websocket;
-mod worker;
 
 const USAGE: &str = "\
 usage: drills instances [SECONDS]   instances killed, stopped, frozen and started again (120)
@@ -29,8 +30,11 @@ usage: drills instances [SECONDS]   instances killed, stopped, frozen and starte
        drills clients               the tests of requests, redis-py and pymemcache, directly and through everup (needs
                                     python3 and its package index, redis-server, memcached)
        drills flat [CONNECTIONS]    1,000 routes, 1,000 instances, idle connections: lookups and memory (10000)
-       drills worker [KILLS]        the worker killed under load (20)
-       drills reload [RELOADS]      the configuration reloaded under load, in every way (300)
+       drills crash [KILLS]         the worker killed under load (50), then the keeper, two times for each five of these
+       drills upgrade [UPGRADES]    everup goes on as another binary under load (50)
+       drills reload [RELOADS] [--peers]
+                                    the configuration reloaded under load, in every way (300); --peers: HAProxy and nginx
+                                    reloaded beside it
        drills overload [SECONDS]    twice the load that a service can carry (20)
        drills cookies               a million forged cookies
        drills differential [COUNT]  where requests end, beside llhttp and h11 (200000; needs node, python3 with h11)
@@ -40,6 +44,8 @@ The seed is printed; EVERUP_SEED repeats a run.";
 /// Byte strings of which a sample is recorded.
 const RECORDED: u64 = 100_000;
 
+/// How often a sample kills the worker.
+const SAMPLE_KILLS: u64 = 5;
 /// How long a sample drills.
 const SAMPLE_SECONDS: u64 = 20;
 /// One case out of so many: a number that the lists of cases have no rhythm of.
@@ -47,7 +53,9 @@ const SAMPLE_OF_CASES: usize = 7;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let peers = words.first() == Some(&"reload") && words.contains(&"--peers");
+    words.retain(|word| !(peers && *word == "--peers"));
     let (name, number) = match words.as_slice() {
         ["record", path] => {
             let kept = differential::run(RECORDED, chance::seed(), Some(path));
@@ -68,8 +76,9 @@ fn main() -> ExitCode {
         "clients" => clients::run(),
         "overload" => overload::run(number.unwrap_or(20)),
         "flat" => flat::run(number.unwrap_or(10_000)),
-        "worker" => worker::run(number.unwrap_or(20)),
-        "reload" => reload::run(number.unwrap_or(300)),
+        "crash" => crash::run(number.unwrap_or(50), seed, true),
+        "reload" => reload::run(number.unwrap_or(300), peers),
+        "upgrade" => upgrade::run(number.unwrap_or(50)),
         "differential" => differential::run(number.unwrap_or(200_000), seed, None),
         _ => {
             eprintln!("{USAGE}");
@@ -84,7 +93,9 @@ fn sample(name: &str) -> ExitCode {
     let seed = chance::seed();
     println!("seed {seed:x}\n");
     let kept = match name {
+        "crash" => crash::run(SAMPLE_KILLS, seed, false),
         "faults" => faults::run(SAMPLE_SECONDS, seed, false),
+        "reload" => reload::sample(),
         "websocket" => websocket::run(&Python::system(), SAMPLE_OF_CASES),
         _ => {
             eprintln!("{USAGE}");

@@ -12,6 +12,7 @@ pub use crate::deployment::{
 pub use crate::event::{Event, EventKind, Events};
 pub use crate::explanation::{ExplainedEvent, ExplainedRequest, Explanation};
 pub use crate::reloading::{Mistake, Plan, Reloaded, WrongFile};
+pub use crate::upgrade::{LeavingWorker, Moved, Upgraded};
 
 /// Everything an operator may want to see at once: `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ pub struct Status {
     pub worker_pid: u32,
     /// Process id of the keeper, which keeps sockets and instances: the one to signal.
     pub keeper_pid: u32,
+    /// That process is gone: the worker serves on, and takes what needs a keeper when there is one again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeper_gone: bool,
     /// How many workers this keeper started before this one; more than 0 means that one died.
     pub worker_restarts: u32,
     /// Number of the routing table in force; it only grows.
@@ -36,6 +40,9 @@ pub struct Status {
     pub ready: bool,
     /// everup was told to stop and finishes what is in flight.
     pub stopping: bool,
+    /// What the operator must know, a line each: that the configuration is not the newest one, for example.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Client connections open now.
     pub connections: u64,
     /// Real address of the metrics listener, if there is one (a configured port 0 is resolved).
@@ -44,6 +51,9 @@ pub struct Status {
     pub listeners: Vec<ListenerStatus>,
     /// What they reach, in the order of the configuration.
     pub services: Vec<ServiceStatus>,
+    /// Workers of before an upgrade, which finish what they have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<LeavingWorker>,
 }
 
 /// One `[[listener]]`.
@@ -57,6 +67,9 @@ pub struct ListenerStatus {
     pub routes: usize,
     /// The service used when no route matches, if any.
     pub service: Option<String>,
+    /// Clients speak TLS to it.
+    #[serde(default)]
+    pub tls: bool,
 }
 
 /// One `[service.NAME]`.

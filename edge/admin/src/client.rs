@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 
 use crate::api::{
     DeploymentStatus, Done, DrainAnswer, ErrorAnswer, Events, Explanation, Plan, PlanAnswer, Reloaded,
-    Status, WrongFile,
+    Status, Upgraded, WrongFile,
 };
 
 /// How long an answer may take that does not wait for anything.
@@ -23,6 +23,9 @@ const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// How long a reload may take: others may come first, and threads that do not acknowledge are waited for.
 const RELOAD_TIME: Duration = Duration::from_secs(120);
+
+/// How long an upgrade may take: every step of it has its own limit, which are shorter together.
+const UPGRADE_TIME: Duration = Duration::from_secs(120);
 
 /// The largest answer read: a status of some ten thousand instances.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
@@ -130,6 +133,15 @@ impl Client {
     /// See [`ClientError`]; when it is refused nothing was changed. [`ClientError::Broken`] leaves open whether it was.
     pub async fn reload(&self) -> Result<Reloaded, ClientError> {
         self.ask(Method::POST, "/v1/reload", RELOAD_TIME).await
+    }
+
+    /// Has everup go on as the binary at `path`, an absolute one; None: what lies now where it was started from.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; when it is refused nothing was changed. [`ClientError::Broken`] leaves open whether it was.
+    pub async fn upgrade(&self, path: Option<&str>) -> Result<Upgraded, ClientError> {
+        let query = path.map_or_else(String::new, |path| format!("?path={}", percent_encoded(path)));
+        self.ask(Method::POST, &format!("/v1/upgrade{query}"), UPGRADE_TIME).await
     }
 
     /// What happened lately: events with numbers above `after`; 0: all that are remembered.

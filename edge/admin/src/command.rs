@@ -7,7 +7,9 @@ use std::time::Duration;
 use everup_core::ids::InstanceId;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{DeployAnswer, DeployRequest, DrainAnswer, Events, Explanation, Plan, Reloaded, Status};
+use crate::api::{
+    DeployAnswer, DeployRequest, DrainAnswer, Events, Explanation, Plan, Reloaded, Status, Upgraded,
+};
 use crate::reloading::NotReloaded;
 
 /// Where the API sends its commands. Bounded: a flood of questions waits here and not in the controller's memory.
@@ -79,6 +81,13 @@ pub enum Command {
     Reload {
         /// For the answer.
         reply: oneshot::Sender<Result<Reloaded, NotReloaded>>,
+    },
+    /// Go on as another binary.
+    Upgrade {
+        /// Where it lies; None: where the running one was started from.
+        path: Option<String>,
+        /// For the answer.
+        reply: oneshot::Sender<Result<Upgraded, Refusal>>,
     },
     /// Tell what happened lately.
     Events {

@@ -42,6 +42,14 @@ pub enum EventKind {
     ControllerReplaced,
     /// everup goes by another configuration.
     Reloaded,
+    /// everup goes on as another binary.
+    Upgraded,
+    /// Workers died with a new configuration: everup goes by the one before.
+    FellBack,
+    /// The keeper has died; the worker serves on.
+    KeeperGone,
+    /// There is a keeper again.
+    KeeperBack,
     /// everup was told to stop.
     Stopping,
     /// An instance takes requests (again).

@@ -16,6 +16,7 @@ mod explanation;
 mod reloading;
 mod router;
 mod serve;
+mod upgrade;
 
 pub use accept::Format;
 pub use client::{Client, ClientError};

@@ -27,6 +27,7 @@ pub const ADMIN_ROUTES: &[(&str, &str)] = &[
     ("get", "/v1/requests/{id}"),
     ("get", "/v1/plan"),
     ("post", "/v1/reload"),
+    ("post", "/v1/upgrade"),
     ("get", "/v1/services/{service}/plan"),
     ("get", "/v1/services/{service}/deployment"),
     ("get", "/v1/services/{service}/deployments"),
@@ -85,6 +86,7 @@ fn admin_handler(path: &str) -> MethodRouter<Commands> {
         Some("{id}") => get(explain),
         Some("plan") if path == "/v1/plan" => get(plan),
         Some("reload") => post(reload),
+        Some("upgrade") => post(upgrade),
         Some("drain") => post(drain),
         Some("undrain") => post(undrain),
         Some("weight") => post(weigh),
@@ -143,6 +145,26 @@ async fn plan(State(commands): State<Commands>) -> Response {
 
 async fn reload(State(commands): State<Commands>) -> Response {
     changes(ask(&commands, |reply| Command::Reload { reply }).await)
+}
+
+#[derive(Deserialize)]
+struct UpgradeQuery {
+    /// An absolute path.
+    path: Option<String>,
+}
+
+async fn upgrade(
+    State(commands): State<Commands>,
+    query: Result<Query<UpgradeQuery>, QueryRejection>,
+) -> Response {
+    let Ok(Query(UpgradeQuery { path })) = query else {
+        return error(StatusCode::BAD_REQUEST, "path must be the path of a binary");
+    };
+    match ask(&commands, |reply| Command::Upgrade { path, reply }).await {
+        Ok(Ok(upgraded)) => Json(upgraded).into_response(),
+        Ok(Err(refusal)) => refused(&refusal),
+        Err(gone) => gone,
+    }
 }
 
 fn changes<T: Serialize>(answer: Result<Result<T, NotReloaded>, Response>) -> Response {

@@ -1,19 +1,21 @@
 //! The two servers: accept on an inherited socket, speak HTTP/1.1 within limits, hand each request to the router.
 //!
-//! They run on the caller's runtime and end with it. A handler that panics costs its caller a 500 and nobody else
+//! They run on the caller's runtime and end with it, or when nobody takes commands any more: then no further request is
+//! taken, and connections end with the answer that they wait for. A handler that panics costs its caller a 500 and nobody else
 //! anything.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::Response;
+use everup_observe::contained_future;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -61,13 +63,13 @@ pub fn serve_admin(listener: OwnedFd, commands: Commands) -> Result<impl Future<
         .set_nonblocking(true)
         .and_then(|()| UnixListener::from_std(listener))
         .map_err(|source| AdminError::Socket { what: "admin", source })?;
-    let router = router::admin(commands);
+    let router = router::admin(commands.clone());
     Ok(async move {
         let accept = || {
             let listener = &listener;
             async move { listener.accept().await.map(|(stream, _)| stream) }
         };
-        serve(accept, router).await;
+        serve("admin", accept, router, commands).await;
     })
 }
 
@@ -81,17 +83,17 @@ pub fn serve_metrics(listener: OwnedFd, commands: Commands) -> Result<impl Futur
         .set_nonblocking(true)
         .and_then(|()| TcpListener::from_std(listener))
         .map_err(|source| AdminError::Socket { what: "metrics", source })?;
-    let router = router::metrics(commands);
+    let router = router::metrics(commands.clone());
     Ok(async move {
         let accept = || {
             let listener = &listener;
             async move { listener.accept().await.map(|(stream, _)| stream) }
         };
-        serve(accept, router).await;
+        serve("metrics", accept, router, commands).await;
     })
 }
 
-async fn serve<S, A, F>(accept: A, router: Router)
+async fn serve<S, A, F>(what: &str, accept: A, router: Router, commands: Commands)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Fn() -> F,
@@ -100,16 +102,25 @@ where
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match accept().await {
+        let accepted = async {
+            everup_failpoint::hit(what);
+            accept().await
+        };
+        let accepted = tokio::select! {
+            () = commands.closed() => return,
+            accepted = contained_future("a server", accepted) => accepted,
+        };
+        let failed_inside = || Err(io::Error::other("the server failed inside"));
+        match accepted.unwrap_or_else(failed_inside) {
             Ok(stream) => {
-                let router = router.clone();
+                let (router, commands) = (router.clone(), commands.clone());
                 tokio::spawn(async move {
-                    converse(stream, router).await;
+                    converse(stream, router, commands).await;
                     drop(place);
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept an admin connection");
+                tracing::warn!(%error, what, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -117,18 +128,26 @@ where
 }
 
 /// One connection. Whatever goes wrong on it is the client's: it ends here.
-async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, router: Router) {
+async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    router: Router,
+    commands: Commands,
+) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let answer = router.call(request);
         guarded(Box::pin(answer))
     });
-    let ended = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
-        .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_BYTES);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = commands.closed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
     if let Err(error) = ended {
         tracing::debug!(%error, "admin connection ended");
     }

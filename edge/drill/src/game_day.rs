@@ -1,187 +1,195 @@
-//! A game day: load, one event in the middle of it, and an honest report. It does not know how the event is brought
-//! about: killing an instance and seeing it back are the caller's.
+//! A game day: load, events in the middle of it, and an honest report. It does not know how an event is brought about:
+//! that is a [`Change`].
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde::Serialize;
+use crate::report::Report;
+use crate::talk::Talked;
+use crate::{DrillError, Load, Running, Talk, Talking};
 
-use crate::ledger::{Ledger, Summary, millis};
-use crate::{DrillError, Load};
+/// How often is asked whether an event is over, and whether to go on at all.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long the load goes on at least when an event is over.
+const REST: Duration = Duration::from_millis(500);
+/// How long WebSockets may take to be opened before anything happens.
+const OPENING: Duration = Duration::from_secs(10);
 
-/// How often a game day asks whether the instance is back.
-const LOOK: Duration = Duration::from_millis(50);
+/// Something that is done under the load.
+pub trait Change {
+    /// What it is called in the table.
+    fn name(&self) -> &str;
+
+    /// Does it, and says in a few words what was done.
+    ///
+    /// # Errors
+    /// In one line, when it cannot be done; the drill ends there.
+    fn begin(&mut self) -> Result<String, String>;
+
+    /// None while its consequences last; then a few words on how they ended.
+    ///
+    /// # Errors
+    /// In one line, when it went wrong; the drill ends there.
+    fn poll_end(&mut self) -> Result<Option<String>, String>;
+
+    /// It took too long, or the drill ends early: what can be undone is undone.
+    fn give_up(&mut self);
+}
 
 /// What takes place.
 #[derive(Clone, Debug)]
 pub struct GameDay {
     /// What is sent; its own duration is not used.
     pub load: Load,
-    /// How long it is sent at least.
-    pub lasting: Duration,
-    /// How long after the start the event happens.
-    pub strike_after: Duration,
-    /// How long the load goes on waiting for the instance to be back.
+    /// WebSockets beside it.
+    pub talks: Vec<Talk>,
+    /// How long the load lasts before the first event.
+    pub warm_up: Duration,
+    /// From the beginning of an event to that of the next; longer if the first is not over.
+    pub every: Duration,
+    /// How long is waited for an event to be over.
     pub patience: Duration,
 }
 
-impl GameDay {
-    /// `load` for at least `lasting`, the event at one third of it, half a minute of patience.
-    pub fn new(load: Load, lasting: Duration) -> Self {
-        Self { load, lasting, strike_after: lasting / 3, patience: Duration::from_secs(30) }
-    }
+/// One event, when it is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What it is called.
+    pub name: String,
+    /// When it began, after the start of the load.
+    pub at: Duration,
+    /// What was done, and how it ended: each a few words.
+    pub words: Vec<String>,
+    /// How long after its beginning everything was as before; None: it was given up.
+    pub over_after: Option<Duration>,
+    /// What went wrong.
+    pub trouble: Option<String>,
 }
 
-/// The instance that the event hit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Victim {
-    /// Its service.
-    pub service: String,
-    /// Its name.
-    pub instance: String,
-    /// The process that was killed.
-    pub pid: Option<u32>,
-}
-
-/// What became of it.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// The instance that was killed.
-    pub victim: Victim,
-    /// When, after the start of the load.
-    pub struck_at: Duration,
-    /// How long after that it was back; None: not within the patience.
-    pub back_after: Option<Duration>,
-    /// The books of all requests.
-    pub ledger: Ledger,
-}
-
-/// The report as `everup drill --json` prints it.
-#[derive(Clone, Debug, Serialize)]
-struct Printed<'a> {
-    #[serde(flatten)]
-    victim: &'a Victim,
-    struck_at_ms: f64,
-    back_after_ms: Option<f64>,
-    who_before: BTreeMap<String, u64>,
-    who_while_away: BTreeMap<String, u64>,
-    who_after: BTreeMap<String, u64>,
-    #[serde(flatten)]
-    summary: Summary,
-}
-
-/// Sends the load, calls `strike` once when its time has come, then asks `is_back` until it says so.
+/// Sends the load, lets every change happen so many times, and closes the books. Ends early, in order, when an event goes
+/// wrong or `interrupted` turns true. `tell` hears of every event when it is over.
 ///
 /// # Errors
-/// When the load cannot start, or either callback fails.
+/// When the load cannot start, or nothing is answered before the first event.
 pub fn game_day(
     day: GameDay,
-    strike: impl FnOnce() -> Result<Victim, String>,
-    mut is_back: impl FnMut(&Victim) -> Result<bool, String>,
+    changes: &mut [Box<dyn Change + '_>],
+    times: u32,
+    interrupted: &AtomicBool,
+    mut tell: impl FnMut(&Event),
 ) -> Result<Report, DrillError> {
-    let GameDay { load, lasting, strike_after, patience } = day;
-    let running = load.until_stopped().start()?;
-    sleep(strike_after.saturating_sub(running.elapsed()));
-    let struck_at = running.elapsed();
-    let struck = Instant::now();
-    let victim = strike().map_err(DrillError::Event)?;
-    let back_after = loop {
-        if is_back(&victim).map_err(DrillError::Event)? {
-            break Some(struck.elapsed());
+    let GameDay { load, talks, warm_up, every, patience } = day;
+    let sockets = talks.len();
+    let load = load.until_stopped().start()?;
+    let talks: Vec<Talking> =
+        talks.into_iter().map(|talk| talk.start(load.started())).collect::<Result<_, _>>()?;
+    let stage = Stage { load, interrupted, every, patience };
+    stage.warm_up(warm_up, &talks, sockets)?;
+    let mut events: Vec<Event> = Vec::new();
+    'day: for _ in 0..times {
+        for change in &mut *changes {
+            if stage.is_interrupted() {
+                break 'day;
+            }
+            let event = stage.one(change.as_mut());
+            tell(&event);
+            let ends = event.over_after.is_none();
+            events.push(event);
+            if ends {
+                break 'day;
+            }
         }
-        if struck.elapsed() > patience {
-            break None;
-        }
-        sleep(LOOK);
-    };
-    sleep(lasting.saturating_sub(running.elapsed()));
-    Ok(Report { victim, struck_at, back_after, ledger: running.stop()? })
+    }
+    let was_interrupted = stage.is_interrupted();
+    let lasted = stage.load.elapsed();
+    let talked = talks.into_iter().map(Talking::stop).collect::<Result<Vec<_>, _>>()?;
+    let talked = talked.into_iter().reduce(Talked::and);
+    let (ledger, connections) = stage.load.stop_with_connections()?;
+    Ok(Report { events, ledger, connections, talked, lasted, interrupted: was_interrupted })
 }
 
-impl Report {
-    /// Nothing was lost, and the instance came back.
-    pub fn passed(&self) -> bool {
-        self.ledger.lost() == 0 && self.back_after.is_some()
-    }
-
-    /// One JSON object.
-    ///
-    /// # Panics
-    /// Never: all its keys are text.
-    pub fn to_json(&self) -> serde_json::Value {
-        let [who_before, who_while_away, who_after] = self.phases();
-        let printed = Printed {
-            victim: &self.victim,
-            struck_at_ms: millis(self.struck_at),
-            back_after_ms: self.back_after.map(millis),
-            who_before,
-            who_while_away,
-            who_after,
-            summary: self.ledger.summary(),
-        };
-        serde_json::to_value(printed).expect("plain numbers and text keys always become JSON")
-    }
-
-    /// The report for people. `terminal`: with bold and colour.
-    pub fn text(&self, terminal: bool) -> String {
-        let summary = self.ledger.summary();
-        let [before, away, after] = self.phases();
-        let mut text = String::new();
-        let mut row =
-            |name: &str, value: String| writeln!(text, "  {name:<18}{value}").expect("text takes text");
-        row("killed", self.killed_line());
-        row("back", self.back_line());
-        row("requests", format!("{} sent, {} answered", summary.sent, summary.ok));
-        row("answered by", format!("before: {}", names(&before)));
-        row("", format!("meanwhile: {}", names(&away)));
-        row("", format!("after: {}", names(&after)));
-        row(
-            "slowest request",
-            format!("{} ms  (p50 {} ms, p99 {} ms)", summary.max_ms, summary.p50_ms, summary.p99_ms),
-        );
-        row("longest gap", format!("{} ms without an answer", summary.longest_gap_ms));
-        let (bold, plain) = match (terminal, summary.lost) {
-            (false, _) => ("", ""),
-            (true, 0) => ("\x1b[1;32m", "\x1b[0m"),
-            (true, _) => ("\x1b[1;31m", "\x1b[0m"),
-        };
-        writeln!(text, "\n{bold}lost: {}{plain}", summary.lost).expect("text takes text");
-        for (kind, count) in &summary.lost_by_kind {
-            writeln!(text, "  {kind:<24}{count}").expect("text takes text");
-        }
-        text
-    }
-
-    fn killed_line(&self) -> String {
-        let Victim { service, instance, pid } = &self.victim;
-        let pid = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-        format!(
-            "{service}/{instance}{pid} with SIGKILL, {:.1} s after the start",
-            self.struck_at.as_secs_f64()
-        )
-    }
-
-    fn back_line(&self) -> String {
-        match self.back_after {
-            Some(after) => format!("{:.1} s later, taking requests again", after.as_secs_f64()),
-            None => "not back when the drill ended".into(),
-        }
-    }
-
-    /// Who answered before the event, until the instance was back, and after.
-    fn phases(&self) -> [BTreeMap<String, u64>; 3] {
-        let back = self.back_after.map_or(Duration::MAX, |after| self.struck_at + after);
-        let spans = [(Duration::ZERO, self.struck_at), (self.struck_at, back), (back, Duration::MAX)];
-        spans.map(|(from, to)| self.ledger.between(from, to).who())
-    }
+/// What is the same for all events.
+struct Stage<'a> {
+    load: Running,
+    interrupted: &'a AtomicBool,
+    every: Duration,
+    patience: Duration,
 }
 
-fn names(who: &BTreeMap<String, u64>) -> String {
-    if who.is_empty() {
-        return "nobody".into();
+impl Stage<'_> {
+    /// The load runs and WebSockets are open; nothing is done to a service that does not answer anyhow.
+    fn warm_up(&self, time: Duration, talks: &[Talking], sockets: usize) -> Result<(), DrillError> {
+        self.wait_until(time);
+        while self.load.elapsed() < time + OPENING
+            && talks.iter().take(sockets).any(|talk| talk.opened() == 0)
+            && !self.is_interrupted()
+        {
+            sleep(LOOK);
+        }
+        let ledger = self.load.so_far();
+        if ledger.sent() == 0 || ledger.ok() > 0 {
+            return Ok(());
+        }
+        let losses: Vec<String> =
+            ledger.lost_by_kind().into_iter().map(|(loss, count)| format!("{loss} {count}")).collect();
+        Err(DrillError::Deaf { sent: ledger.sent(), losses: losses.join(", ") })
     }
-    let each: Vec<String> = who.iter().map(|(name, count)| format!("{name} {count}")).collect();
-    each.join(", ")
+
+    fn one(&self, change: &mut dyn Change) -> Event {
+        let at = self.load.elapsed();
+        let mut event =
+            Event { name: change.name().into(), at, words: Vec::new(), over_after: None, trouble: None };
+        match change.begin() {
+            Ok(words) => event.words.push(words),
+            Err(trouble) => {
+                event.trouble = Some(trouble);
+                return event;
+            }
+        }
+        self.follow(change, &mut event);
+        if event.over_after.is_some() {
+            self.wait_until((at + self.every).max(self.load.elapsed() + REST.min(self.every)));
+        }
+        event
+    }
+
+    fn follow(&self, change: &mut dyn Change, event: &mut Event) {
+        loop {
+            match change.poll_end() {
+                Ok(Some(words)) => {
+                    event.words.push(words);
+                    event.over_after = Some(self.load.elapsed().saturating_sub(event.at));
+                    return;
+                }
+                Ok(None) => {}
+                Err(trouble) => {
+                    change.give_up();
+                    event.trouble = Some(trouble);
+                    return;
+                }
+            }
+            let trouble = match self.load.elapsed().saturating_sub(event.at) > self.patience {
+                true => Some(format!("not over after {:.0} s", self.patience.as_secs_f64())),
+                false => self.is_interrupted().then(|| "interrupted".to_owned()),
+            };
+            if trouble.is_some() {
+                change.give_up();
+                event.trouble = trouble;
+                return;
+            }
+            sleep(LOOK);
+        }
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the load is so old.
+    fn wait_until(&self, age: Duration) {
+        while !self.is_interrupted() && self.load.elapsed() < age {
+            sleep(LOOK.min(age.saturating_sub(self.load.elapsed())));
+        }
+    }
 }

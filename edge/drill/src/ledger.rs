@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -16,6 +17,8 @@ pub enum Loss {
     ConnectTimeout,
     /// Connecting failed otherwise.
     ConnectFailed,
+    /// The connection was made, the TLS handshake failed.
+    HandshakeFailed,
     /// The connection was reset, while writing or before the whole answer.
     Reset,
     /// The connection ended in the middle of the answer.
@@ -40,6 +43,7 @@ impl fmt::Display for Loss {
             Self::ConnectRefused => "connect-refused",
             Self::ConnectTimeout => "connect-timeout",
             Self::ConnectFailed => "connect-failed",
+            Self::HandshakeFailed => "handshake-failed",
             Self::Reset => "reset",
             Self::Cut => "cut",
             Self::ClosedBeforeAnswer => "closed-before-answer",
@@ -67,6 +71,8 @@ pub enum Outcome {
 pub struct Entry {
     /// Its number in the schedule.
     pub number: u64,
+    /// Which kind of request it was: an index into the ledger's kinds.
+    pub kind: u16,
     /// When it was due, after the start of the load.
     pub due: Duration,
     /// How long after that its answer was whole, or its loss certain.
@@ -84,6 +90,8 @@ pub struct Ledger {
     run: String,
     /// Time between two requests of the schedule.
     period: Duration,
+    /// What the kinds of requests are called.
+    kinds: Arc<[String]>,
     entries: Vec<Entry>,
 }
 
@@ -96,8 +104,10 @@ pub struct Summary {
     pub ok: u64,
     /// All others.
     pub lost: u64,
-    /// All others, by kind.
+    /// All others, by kind of loss.
     pub lost_by_kind: BTreeMap<String, u64>,
+    /// All others, by kind of request.
+    pub lost_by_request: BTreeMap<String, u64>,
     /// Whole answers below 500, by status.
     pub answers: BTreeMap<u16, u64>,
     /// Answers by `X-Instance`.
@@ -112,11 +122,21 @@ pub struct Summary {
     pub longest_gap_ms: f64,
 }
 
+/// What was due shortly before something happened, and was under way when it did, belongs to what happened. So long at most:
+/// what had been under way for longer was held up by something else.
+const UNDER_WAY: Duration = Duration::from_secs(1);
+
+/// When it belongs in the course of events what was due then and took so long.
+pub(crate) fn moment(due: Duration, took: Duration) -> Duration {
+    due + took.min(UNDER_WAY)
+}
+
 impl Ledger {
-    /// Closes the books of a load that called itself `run` and had one request due every `period`.
-    pub fn new(run: String, period: Duration, mut entries: Vec<Entry>) -> Self {
+    /// Closes the books of a load that called itself `run`, had one request due every `period` and called its kinds of
+    /// requests `kinds`.
+    pub fn new(run: String, period: Duration, kinds: Arc<[String]>, mut entries: Vec<Entry>) -> Self {
         entries.sort_unstable_by_key(|entry| entry.number);
-        Self { run, period, entries }
+        Self { run, period, kinds, entries }
     }
 
     /// Every request, in the order of the schedule.
@@ -144,6 +164,12 @@ impl Ledger {
         tally(self.losses().map(|(_, loss)| loss))
     }
 
+    /// How many were lost, by kind of request.
+    pub fn lost_by_request(&self) -> BTreeMap<String, u64> {
+        let kind = |entry: &Entry| self.kinds.get(usize::from(entry.kind)).cloned();
+        tally(self.losses().map(|(entry, _)| kind(entry).unwrap_or_default()))
+    }
+
     /// The lost requests.
     pub fn losses(&self) -> impl Iterator<Item = (&Entry, Loss)> {
         self.entries.iter().filter_map(|entry| match entry.outcome {
@@ -168,7 +194,24 @@ impl Ledger {
     /// The part of the books about requests due from `from` up to and without `to`.
     pub fn between(&self, from: Duration, to: Duration) -> Self {
         let within = self.entries.iter().filter(|entry| entry.due >= from && entry.due < to);
-        Self { run: self.run.clone(), period: self.period, entries: within.cloned().collect() }
+        Self {
+            run: self.run.clone(),
+            period: self.period,
+            kinds: Arc::clone(&self.kinds),
+            entries: within.cloned().collect(),
+        }
+    }
+
+    /// The books cut in parts, the first of which ends where the second begins, and so on; `starts` is in order. A request
+    /// that was under way at such a moment belongs to what came then.
+    pub fn parts(&self, starts: &[Duration]) -> Vec<Self> {
+        let mut parts = vec![Vec::new(); starts.len() + 1];
+        for entry in &self.entries {
+            let at = moment(entry.due, entry.took);
+            parts[starts.partition_point(|start| *start <= at)].push(entry.clone());
+        }
+        let part = |entries| Self { entries, kinds: Arc::clone(&self.kinds), run: self.run.clone(), ..*self };
+        parts.into_iter().map(part).collect()
     }
 
     /// The time that this share (0.0 to 1.0) of the answered requests did not exceed; zero if none was answered.
@@ -214,6 +257,7 @@ impl Ledger {
             ok: self.ok(),
             lost: self.lost(),
             lost_by_kind: named.collect(),
+            lost_by_request: self.lost_by_request(),
             answers: self.answers(),
             who: self.who(),
             p50_ms: millis(self.quantile(0.5)),
@@ -231,9 +275,20 @@ impl Ledger {
 /// One paragraph for a failed assertion: the figures and the first losses.
 impl fmt::Display for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { sent, ok, lost, answers, who, p50_ms, p99_ms, max_ms, longest_gap_ms, lost_by_kind } =
-            self.summary();
-        writeln!(f, "sent {sent}, ok {ok}, lost {lost} {lost_by_kind:?}")?;
+        let Summary {
+            sent,
+            ok,
+            lost,
+            answers,
+            who,
+            p50_ms,
+            p99_ms,
+            max_ms,
+            longest_gap_ms,
+            lost_by_kind,
+            lost_by_request,
+        } = self.summary();
+        writeln!(f, "sent {sent}, ok {ok}, lost {lost} {lost_by_kind:?} {lost_by_request:?}")?;
         writeln!(f, "answers {answers:?}, by {who:?}")?;
         writeln!(f, "p50 {p50_ms} ms, p99 {p99_ms} ms, max {max_ms} ms, longest gap {longest_gap_ms} ms")?;
         for (entry, loss) in self.losses().take(10) {
@@ -271,12 +326,14 @@ mod tests {
     fn ledger(outcomes: &[Outcome]) -> Ledger {
         let entry = |(number, outcome): (usize, &Outcome)| Entry {
             number: number as u64,
+            kind: 0,
             due: PERIOD * number as u32,
             took: Duration::from_millis(1 + number as u64),
             outcome: outcome.clone(),
             who: matches!(outcome, Outcome::Answered(_)).then(|| format!("shop-{}", number % 2 + 1)),
         };
-        Ledger::new("run".into(), PERIOD, outcomes.iter().enumerate().map(entry).rev().collect())
+        let entries = outcomes.iter().enumerate().map(entry).rev().collect();
+        Ledger::new("run".into(), PERIOD, Arc::new(["GET, kept".into()]), entries)
     }
 
     const OK: Outcome = Outcome::Answered(200);
@@ -287,6 +344,7 @@ mod tests {
         let books = ledger(&[OK, CUT, OK, Outcome::Lost(Loss::Status(503)), Outcome::Answered(404)]);
         assert_eq!((books.sent(), books.ok(), books.lost()), (5, 3, 2));
         assert_eq!(books.lost_by_kind(), BTreeMap::from([(Loss::Cut, 1), (Loss::Status(503), 1)]));
+        assert_eq!(books.lost_by_request(), BTreeMap::from([("GET, kept".to_owned(), 2)]));
         assert_eq!(books.answers(), BTreeMap::from([(200, 2), (404, 1)]));
         assert_eq!(books.who(), BTreeMap::from([("shop-1".to_owned(), 3)]));
     }
@@ -323,6 +381,20 @@ mod tests {
     fn a_stretch_of_the_books_holds_what_was_due_in_it() {
         let part = ledger(&[OK, CUT, OK, OK]).between(PERIOD, PERIOD * 3);
         assert_eq!((part.sent(), part.lost()), (2, 1));
+    }
+
+    #[test]
+    fn what_was_under_way_when_something_happened_belongs_to_that() {
+        // Due at 0, 10, 20 and 30 ms; they took 1, 2, 3 and 4 ms.
+        let parts = ledger(&[OK, CUT, CUT, OK]).parts(&[PERIOD, PERIOD * 2 + Duration::from_millis(2)]);
+        let counts: Vec<_> = parts.iter().map(|part| (part.sent(), part.lost())).collect();
+        assert_eq!(counts, [(1, 0), (1, 1), (2, 1)]);
+        let second = Duration::from_secs(1);
+        assert_eq!(
+            moment(second, second * 10),
+            second * 2,
+            "what hangs for long was held up by something else"
+        );
     }
 
     #[test]

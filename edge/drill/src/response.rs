@@ -2,6 +2,8 @@
 //! the connection. Small and strict: what it cannot understand is [`Broken::Garbled`], never a guess. It interprets
 //! nothing beyond the framing.
 
+use std::io::ErrorKind;
+
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The largest head in bytes: far above any real one, so that an endless one ends.
@@ -88,6 +90,8 @@ impl<S: AsyncRead + Unpin> Reader<'_, S> {
                 self.any |= read > 0;
                 Ok(read > 0)
             }
+            // TLS says so of an end without a farewell; framing by the end of the connection needs that one.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(self.ended()),
             Err(_) => Err(Broken::Reset),
         }
     }
@@ -208,7 +212,8 @@ impl<S: AsyncRead + Unpin> Reader<'_, S> {
     }
 }
 
-fn parse_head(head: &[u8]) -> Result<Answer, Broken> {
+/// Start line and header fields, without the empty line at their end.
+pub(crate) fn parse_head(head: &[u8]) -> Result<Answer, Broken> {
     let text = String::from_utf8_lossy(head);
     let mut lines = text.split("\r\n");
     let start = lines.next().unwrap_or_default();

@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use everup_drill::{DrillError, GameDay, Ledger, Load, Loss, Mode, Victim, game_day};
+use everup_drill::{DrillError, End, Ledger, Load, Loss, Mode};
 
 /// Serves every request with what `answer(request, stream)` does; closes when that returns false.
 fn serve(answer: impl Fn(&str, &mut TcpStream) -> bool + Send + Sync + 'static) -> SocketAddr {
@@ -211,46 +211,54 @@ fn a_load_goes_on_until_it_is_stopped() {
     assert!(ledger.sent() >= 30 && ledger.lost() == 0, "{ledger}");
 }
 
-fn day(address: SocketAddr) -> GameDay {
-    let mut day = GameDay::new(load(address), Duration::from_millis(300));
-    day.patience = Duration::from_millis(200);
-    day
-}
-
-fn victim() -> Victim {
-    Victim { service: "shop".into(), instance: "shop-1".into(), pid: Some(7) }
-}
-
 #[test]
-fn a_game_day_strikes_once_and_reports_that_nothing_was_lost() {
-    let report = game_day(day(serve(|_, stream| say(stream, HELLO))), || Ok(victim()), |_| Ok(true)).unwrap();
-    assert!(report.passed());
-    assert!(report.text(false).contains("\nlost: 0\n"), "{}", report.text(false));
-    assert!(report.text(true).contains("\x1b[1;32mlost: 0\x1b[0m"));
-    assert!(report.text(false).contains("shop/shop-1 (pid 7)"));
-    let json = report.to_json();
-    assert_eq!((json["lost"].as_u64(), json["instance"].as_str()), (Some(0), Some("shop-1")));
-    assert!(json["who_before"]["one"].as_u64() > Some(0) && json["who_after"]["one"].as_u64() > Some(0));
-}
-
-#[test]
-fn a_game_day_counts_what_the_event_cost() {
-    let alive = Arc::new(AtomicBool::new(true));
-    let answering = Arc::clone(&alive);
-    let address = serve(move |_, stream| answering.load(Ordering::SeqCst) && say(stream, HELLO));
-    let strike = || {
-        alive.store(false, Ordering::SeqCst);
-        Ok(victim())
+fn held_connections_are_open_from_the_beginning_and_used_by_turns() {
+    let seen = Arc::new(Mutex::new(BTreeMap::<SocketAddr, u32>::new()));
+    let log = Arc::clone(&seen);
+    let address = serve(move |_, stream| {
+        *log.lock().unwrap().entry(stream.peer_addr().unwrap()).or_default() += 1;
+        say(stream, HELLO)
+    });
+    let running = load(address).holding(5).start().unwrap();
+    let (ledger, connections) = {
+        while running.settled() < 20 {
+            thread::yield_now();
+        }
+        running.stop_with_connections().unwrap()
     };
-    let report = game_day(day(address), strike, |_| Ok(false)).unwrap();
-    assert!(!report.passed() && report.ledger.lost() > 0);
-    let text = report.text(false);
-    assert!(text.contains("closed-before-answer") && text.contains("not back"), "{text}");
+    assert_eq!((ledger.lost(), connections.0.len()), (0, 5), "{ledger}");
+    assert_eq!(connections.kept(Duration::MAX, Duration::MAX), (5, 5));
+    assert!(seen.lock().unwrap().values().all(|requests| *requests == 4), "{:?}", seen.lock().unwrap());
 }
 
 #[test]
-fn a_game_day_whose_event_fails_says_why() {
-    let address = serve(|_, stream| say(stream, HELLO));
-    let failed = game_day(day(address), || Err("no such instance".into()), |_| Ok(true));
-    assert_eq!(failed.unwrap_err().to_string(), "no such instance");
+fn a_held_connection_that_is_closed_is_counted_and_replaced() {
+    let address =
+        serve(|_, stream| !say(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"));
+    let running = load(address).holding(2).start().unwrap();
+    while running.settled() < 20 {
+        thread::yield_now();
+    }
+    let (ledger, connections) = running.stop_with_connections().unwrap();
+    assert_eq!((ledger.lost(), connections.0.len()), (0, 20), "{ledger}");
+    assert_eq!(connections.ends(Duration::ZERO, Duration::MAX), BTreeMap::from([(End::Told, 20)]));
+}
+
+#[test]
+fn kinds_of_requests_take_turns_and_losses_are_told_apart() {
+    let address = serve(|head, stream| {
+        let (post, close) = (head.starts_with("POST /buy "), head.contains("Connection: close"));
+        if post {
+            stream.read_exact(&mut [0; 3]).unwrap();
+        }
+        if close {
+            say(stream, HELLO);
+        }
+        !close && !post && say(stream, HELLO)
+    });
+    let get = load(address).mode(Mode::Mixed);
+    let post = get.clone().path("/buy").unwrap().sending("POST", "abc");
+    let ledger = get.in_turns_with(post).run().unwrap();
+    let lost = BTreeMap::from([("POST http, kept connection".to_owned(), 5)]);
+    assert_eq!((ledger.sent(), ledger.lost_by_request()), (20, lost), "{ledger}");
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use everup_core::config::{Balance, SendProxy, Timeout};
 use everup_core::exchange::Failure;
+use everup_core::handover::Kind;
 use everup_core::http::body::Body;
 use everup_core::http::response::{self, Response};
 use everup_core::http::{Framing, Parsed, Version, forward, head_may_end};
@@ -25,7 +26,7 @@ use crate::judge;
 use crate::local::Local;
 use crate::pool::Reuse;
 use crate::pump::{Pump, PumpEnd};
-use crate::relay;
+use crate::relay::{self, Flows, Relay};
 use crate::service::Instance;
 use crate::splice::{BULK, Pipe, SPLICE_FROM};
 use crate::sticky;
@@ -49,6 +50,8 @@ pub(crate) enum Ended {
         /// Another request may follow on the client's connection.
         keep: bool,
     },
+    /// It has become a tunnel, with which another worker goes on.
+    Moved,
     /// The client has gone; nobody is there to answer.
     ClientGone,
     /// The request's body is at fault; refuse it with this status if nothing was answered yet.
@@ -580,11 +583,19 @@ impl Attempt<'_> {
         let shared = &self.instance.table.shared;
         shared.enter_tunnel();
         let _leave = relay::LeaveTunnel(shared);
+        let facts = Box::new(self.client.facts());
         let Client { stream, watch, .. } = &mut *self.client;
         let (local, ends) = (self.local, (&self.incoming.service, self.instance));
         let websocket = self.websocket.map(|frames| Box::new(WebSocket::new(local, watch, ends, frames)));
-        relay::run(local, watch, stream, &mut self.upstream, to_instance, idle, websocket).await;
-        Ended::Answered { keep: false }
+        let kind = if websocket.is_some() { Kind::Websocket } else { Kind::Tunnel };
+        let (instance, to) = (&mut self.upstream, self.instance);
+        let flows = Flows::new(to_instance, websocket.as_deref());
+        let mut relay =
+            Relay { local, watch, client: stream, instance, facts, to, kind, idle, websocket, flows };
+        match relay.run().await {
+            relay::Ended::Over => Ended::Answered { keep: false },
+            relay::Ended::Moved => Ended::Moved,
+        }
     }
 
     /// Hands bytes to the kernel; what it does not take now is kept for [`Self::flush`].

@@ -1,31 +1,34 @@
 //! A client's connection: one request after another until one side wants no more. Reads and checks heads, finds the
 //! service, answers what cannot be passed on; `exchange` does the rest.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use everup_core::balance::ip_hash;
 use everup_core::certificate::{self, Certificate};
-use everup_core::config::{ListenerRedirect, Redirect};
+use everup_core::handover::Kind;
 use everup_core::http::body::Body;
 use everup_core::http::request::{self, Request};
 use everup_core::http::response::Asked;
 use everup_core::http::{Framing, Parsed, Version, forward, head_may_end};
 use everup_core::proxy_protocol::{Ends, Fields, Shown, Tls};
-use everup_core::route::{self, Edits, Goes};
+use everup_core::route::{Edits, Goes};
 
 use crate::busy::{self, Slot};
+use crate::handover::leaving::{Leaving, Left, Turn};
 use crate::local::{Local, RequestId, TraceParent};
 use crate::measure::Route;
 use crate::per_client::{self, Entry};
 use crate::proxied;
 use crate::reply;
 use crate::service::Service;
-use crate::snapshot::{ListenerTable, Stay};
+use crate::snapshot::Stay;
 use crate::sticky::{self, Wish};
 use crate::stream::Stream;
 use crate::tell;
@@ -43,6 +46,11 @@ const LINGER_SILENCE: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 64 * 1024 * 1024;
 /// How long a client may take to begin its first request. Browsers connect ahead of need, and give up after less.
 const IDLE_TIME: Duration = Duration::from_secs(30);
+
+mod departing;
+mod refusal;
+
+use self::refusal::{Refusal, explain, no_route, noted, redirected, too_large};
 
 /// A client's connection.
 #[derive(Debug)]
@@ -64,6 +72,7 @@ pub(crate) struct Client {
     /// Read already, but belonging to what comes after the current request.
     pub(crate) carry: Vec<u8>,
     idle: Duration,
+    leaving: Leaving,
     /// It has sent a request before. One that has not is about to, and is not closed for being idle at shutdown.
     served: bool,
 }
@@ -140,29 +149,6 @@ pub(crate) enum After {
     Gone,
 }
 
-/// A request that is refused, or sent elsewhere, before any service has seen it.
-#[derive(Debug)]
-struct Refusal {
-    status: u16,
-    why: &'static str,
-    /// The next request may come; it begins so many bytes after this one. None: nobody can tell where.
-    next: Option<usize>,
-    head: bool,
-    /// What was asked for, as far as it is known.
-    asked: Option<Box<Noted>>,
-    /// Where the client is sent, and by which route.
-    location: Option<String>,
-    route: Option<Rc<Route>>,
-    /// How long the request's head was, as far as it is known.
-    head_bytes: usize,
-}
-
-impl Refusal {
-    const fn fatal(status: u16, why: &'static str) -> Self {
-        Self { status, why, next: None, head: false, asked: None, location: None, route: None, head_bytes: 0 }
-    }
-}
-
 /// What came of a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entered {
@@ -174,22 +160,42 @@ pub(crate) enum Entered {
     Closed,
 }
 
+/// Where a connection comes from.
+pub(crate) enum Comes {
+    /// By a door, maybe one with TLS.
+    In(Option<tls::Accepting>),
+    /// From another worker, which has let it in.
+    Over,
+}
+
 /// What came of waiting for a request; the request itself lies where the connection keeps it, for it is large to move.
 enum Arrived {
     Request(Slot),
     Refused(Box<Refusal>),
     /// The client has closed, or was idle for too long.
     Closed,
+    /// It is this connection's turn to go to another worker.
+    Leaves(Box<Turn>),
+}
+
+/// What came of waiting for the bytes of a head.
+enum Came {
+    /// So many, in the scratch buffer; 0 is the end, however it came.
+    Bytes(usize),
+    /// The connection may leave.
+    Turn(Box<Turn>),
 }
 
 /// Serves a connection to its end.
 ///
 /// Everything that an idle connection does not need is in a box of its own while it lasts, because thousands are idle.
-pub(crate) async fn serve(local: Rc<Local>, mut client: Box<Client>, tls: Option<tls::Accepting>) {
-    match Box::pin(client.enter(&local, tls)).await {
-        Entered::Served => {}
-        Entered::TooMany => return Box::pin(client.turn_away(&local)).await,
-        Entered::Closed => return,
+pub(crate) async fn serve(local: Rc<Local>, mut client: Box<Client>, from: Comes) {
+    if let Comes::In(tls) = from {
+        match Box::pin(client.enter(&local, tls)).await {
+            Entered::Served => {}
+            Entered::TooMany => return Box::pin(client.turn_away(&local)).await,
+            Entered::Closed => return,
+        }
     }
     loop {
         let after = match client.next_request(&local).await {
@@ -204,6 +210,10 @@ pub(crate) async fn serve(local: Rc<Local>, mut client: Box<Client>, tls: Option
             }
             Arrived::Refused(refusal) => Box::pin(client.refuse(&local, *refusal)).await,
             Arrived::Closed => After::Gone,
+            Arrived::Leaves(turn) => match Box::pin(client.leave(&local, turn)).await {
+                Left::Gone => return,
+                Left::Stays => continue,
+            },
         };
         client.served = true;
         match after {
@@ -229,18 +239,21 @@ impl Client {
             _place: None,
             carry: Vec::new(),
             idle: IDLE_TIME,
+            leaving: Leaving::default(),
             served: false,
         }
     }
 
     /// The answer to the present request is the connection's last.
     pub(crate) fn is_to_be_last(&self, local: &Local) -> bool {
-        local.is_closing() || local.stay(self.listener) != Stay::Stays
+        local.is_closing()
+            || local.stay(self.listener) != Stay::Stays
+            || local.hands_over() && (self.is_secure() || self.watch.stays())
     }
 
     /// No further request is waited for.
     fn is_to_close(&self, local: &Local) -> bool {
-        local.is_closing() || local.stay(self.listener) == Stay::Gone
+        local.is_refusing() || local.stay(self.listener) == Stay::Gone
     }
 
     /// Whether the client speaks TLS with us.
@@ -383,6 +396,11 @@ impl Client {
 
     /// Waits for the next request's head.
     async fn next_request(&mut self, local: &Local) -> Arrived {
+        if local.hands_over()
+            && let Some(turn) = self.turn_to_leave(local)
+        {
+            return Arrived::Leaves(turn);
+        }
         let arrived = match self.carry.is_empty() {
             true => self.first_bytes(local).await,
             false => self.take_from_carry(local),
@@ -400,9 +418,13 @@ impl Client {
         }
         self.watch.set_deadline(Some(local.coarse_now() + self.idle));
         self.watch.set_idle(self.served);
-        let read = self.read(local).await;
+        let read = self.read_or_leave(local).await;
         self.watch.set_idle(false);
-        let Ok(read @ 1..) = read else { return Some(Arrived::Closed) };
+        let read = match read {
+            Ok(Came::Bytes(read @ 1..)) => read,
+            Ok(Came::Turn(turn)) => return Some(Arrived::Leaves(turn)),
+            Ok(Came::Bytes(0)) | Err(_) => return Some(Arrived::Closed),
+        };
         let scratch = local.buffers.scratch();
         let bytes = &scratch[..read];
         let mut slot = local.rooms.slot();
@@ -431,9 +453,10 @@ impl Client {
             if self.carry.len() > local.limits().head_bytes {
                 return Arrived::Refused(Box::new(too_large(&self.carry)));
             }
-            match self.read(local).await {
-                Ok(read @ 1..) => self.carry.extend_from_slice(&local.buffers.scratch()[..read]),
-                Ok(0) | Err(Signal::Closing | Signal::JudgedDown) => return Arrived::Closed,
+            match self.read_or_leave(local).await {
+                Ok(Came::Bytes(read @ 1..)) => self.carry.extend_from_slice(&local.buffers.scratch()[..read]),
+                Ok(Came::Turn(turn)) => return Arrived::Leaves(turn),
+                Ok(Came::Bytes(0)) | Err(Signal::Closing | Signal::JudgedDown) => return Arrived::Closed,
                 Err(Signal::Deadline) => {
                     let refusal = Refusal::fatal(408, "the head took too long");
                     return Arrived::Refused(Box::new(refusal));
@@ -477,6 +500,25 @@ impl Client {
         let Self { stream, watch, .. } = self;
         let read = watch.wait(|cx| stream.poll_read(cx, &mut local.buffers.scratch())).await?;
         Ok(read.unwrap_or(0))
+    }
+
+    /// Reads what comes next of a request's head, unless the connection's turn to leave comes first.
+    async fn read_or_leave(&mut self, local: &Local) -> Result<Came, Signal> {
+        self.watch.set_movable(true);
+        // What waits here waits in every idle connection: no more than two pointers.
+        let came = poll_fn(|cx| self.poll_read_or_leave(cx, local)).await;
+        self.watch.set_movable(false);
+        self.leaving.forget();
+        came
+    }
+
+    fn poll_read_or_leave(&mut self, cx: &mut Context<'_>, local: &Local) -> Poll<Result<Came, Signal>> {
+        let Self { stream, watch, leaving, .. } = self;
+        if let Poll::Ready(turn) = leaving.poll(cx, local, watch, (Kind::Idle, stream.is_plain())) {
+            return Poll::Ready(Ok(Came::Turn(turn)));
+        }
+        let read = stream.poll_read(cx, &mut local.buffers.scratch());
+        watch.poll_wait(cx, read.map(|read| Came::Bytes(read.unwrap_or(0))))
     }
 
     /// Makes a request out of the bytes, in `slot`, and says how many of them it used; None if the head is not whole.
@@ -690,90 +732,15 @@ impl Client {
     }
 }
 
-/// What no route takes is sent to https, or not found.
-fn no_route(local: &Local, request: &Request<'_, '_>, listener: Option<&ListenerTable>) -> Refusal {
-    let redirect = listener.and_then(|listener| listener.redirect);
-    let location = redirect.zip(request.host).map(|(ListenerRedirect::Https, host)| {
-        let target = if request.target == "*" { "/" } else { request.target };
-        format!("https://{}{target}", route::without_port(host))
-    });
-    match location {
-        Some(_) => Refusal { location, ..unserved(local, request, 308, "") },
-        None => unserved(local, request, 404, "no route leads from here to a service"),
-    }
-}
-
 /// IPv4 as IPv4, also where a socket says it in IPv6 form.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// What a request asked for that is refused: only the access log wants to know.
-fn noted(local: &Local, request: &Request<'_, '_>) -> Option<Box<Noted>> {
-    let log = local.log();
-    let log = log.as_ref()?;
-    let (method, target) = (request.method.as_bytes(), request.target.as_bytes());
-    let host = request.host.unwrap_or_default().as_bytes();
-    Some(Box::new(Note::new(method, target, host, log.query).keep()))
-}
-
-/// A request that no service gets. If it has no body, the next one may follow it.
-fn unserved(local: &Local, request: &Request<'_, '_>, status: u16, why: &'static str) -> Refusal {
-    let next = (request.framing == Framing::Empty && request.keep_alive).then_some(request.head_bytes);
-    Refusal {
-        status,
-        why,
-        next,
-        head: request.method == "HEAD",
-        asked: noted(local, request),
-        location: None,
-        route: None,
-        head_bytes: request.head_bytes,
-    }
-}
-
-fn redirected(local: &Local, redirect: &Redirect, request: &Request<'_, '_>) -> Refusal {
-    match route::location(redirect, request) {
-        Some(location) => {
-            Refusal { location: Some(location), ..unserved(local, request, redirect.status, "") }
-        }
-        None => unserved(local, request, 400, "the redirect needs a Host"),
-    }
-}
-
-/// A head that is over the limit: the status says which part of it.
-fn too_large(bytes: &[u8]) -> Refusal {
-    if memchr::memchr(b'\n', bytes).is_some() {
-        Refusal::fatal(431, "the request's head is too large")
-    } else {
-        Refusal::fatal(414, "the request's target is too long")
-    }
 }
 
 /// Whether a head may end somewhere in here. Empty lines before it (RFC 9112 section 2.2) are no end.
 fn has_blank_line(bytes: &[u8]) -> bool {
     let empty = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     head_may_end(&bytes[empty..], 0)
-}
-
-fn explain(malformed: everup_core::http::Malformed) -> &'static str {
-    use everup_core::http::Malformed;
-    match malformed {
-        Malformed::Syntax => "the head is not valid HTTP/1 syntax",
-        Malformed::LineEnding => "a line of the head does not end with CR LF",
-        Malformed::Version => "the version is not HTTP/1.0 or HTTP/1.1",
-        Malformed::TooManyHeaders => "there are too many header lines",
-        Malformed::Target => "the request target is not valid",
-        Malformed::Connect => "CONNECT is not served here",
-        Malformed::Host => "Host is missing, given twice or not valid",
-        Malformed::ContentLength => "Content-Length is given twice or is not a number",
-        Malformed::TransferEncoding => {
-            "Transfer-Encoding is not exactly `chunked`, or stands in an HTTP/1.0 request"
-        }
-        Malformed::BothLengths => "both Content-Length and Transfer-Encoding are given",
-        Malformed::Status => "the status code is not valid",
-        Malformed::Chunk => "the chunked coding is broken",
-    }
 }
 
 #[cfg(test)]

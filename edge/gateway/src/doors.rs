@@ -49,6 +49,8 @@ pub(crate) enum Order {
     Open(ThreadSocket),
     Assign(Assigned),
     Close(SocketAddr),
+    /// Another process serves all of them from now on.
+    LetGo,
 }
 
 /// All sockets of a thread, by their address.
@@ -65,6 +67,10 @@ struct Door {
     protocol: Cell<Protocol>,
     tls: RefCell<Option<Arc<Acceptor>>>,
     closing: Cell<bool>,
+    /// Another process has the socket too: its queue is that one's.
+    shared: Cell<bool>,
+    /// Whoever comes waits in the queue, from which another worker takes.
+    held: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -78,6 +84,8 @@ impl Doors {
                     protocol: Cell::new(protocol),
                     tls: RefCell::new(tls),
                     closing: Cell::new(false),
+                    shared: Cell::new(false),
+                    held: Cell::new(local.holds_doors()),
                     waker: RefCell::default(),
                 });
                 self.doors.insert(address, Rc::clone(&door));
@@ -90,12 +98,34 @@ impl Doors {
                     door.tls.replace(tls);
                 }
             }
+            Order::LetGo => {
+                for (_, door) in self.doors.drain() {
+                    door.shared.set(true);
+                    door.closing.set(true);
+                    door.wake();
+                }
+            }
             Order::Close(address) => {
                 if let Some(door) = self.doors.remove(&address) {
                     door.closing.set(true);
                     door.wake();
                 }
             }
+        }
+    }
+}
+
+impl Doors {
+    /// What each listener is called by others: one of its addresses.
+    pub(crate) fn listeners(&self) -> HashMap<usize, SocketAddr> {
+        self.doors.values().map(|door| (door.listener.get(), door.address)).collect()
+    }
+
+    /// Nobody is let in any more, or everybody again. The sockets stay open: who waits there has not been lost.
+    pub(crate) fn hold(&self, held: bool) {
+        for door in self.doors.values() {
+            door.held.set(held);
+            door.wake();
         }
     }
 }
@@ -121,13 +151,16 @@ impl Door {
         if !self.waker.borrow().as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             self.waker.replace(Some(cx.waker().clone()));
         }
+        if self.held.get() {
+            return Poll::Pending;
+        }
         accepting.poll_accept(cx).map(Some)
     }
 
     fn serve(&self, local: &Rc<Local>, (tcp, peer): (Socket, SocketAddr)) {
         let local = Rc::clone(local);
         let stream = Stream::accepted(tcp);
-        let place = Place::take(&local);
+        let place = Place::take(&local.shared);
         let listener = self.listener.get();
         let protocol = self.protocol.get();
         let tls = self.tls.borrow().as_ref().map(|acceptor| Accepting::new(&local, acceptor));
@@ -138,7 +171,7 @@ impl Door {
                 let client = Box::new(client::Client::new(&local, stream, listener, peer));
                 engine.spawn(async move {
                     let _place = place;
-                    client::serve(local, client, tls).await;
+                    client::serve(local, client, client::Comes::In(tls)).await;
                 });
             }
             Protocol::Tcp => engine.spawn(async move {
@@ -155,19 +188,36 @@ impl Door {
 
 type Accepted = std::io::Result<(Socket, SocketAddr)>;
 
+/// Somebody accepts at the door. If that ends before the door is closed (a panic, for example), clients wait in vain.
+struct Minded {
+    local: Rc<Local>,
+    door: Rc<Door>,
+}
+
+impl Drop for Minded {
+    fn drop(&mut self) {
+        if !self.door.closing.get() {
+            self.local.tell_ended();
+        }
+    }
+}
+
 async fn accept(local: Rc<Local>, door: Rc<Door>, fd: OwnedFd) {
+    let _minded = Minded { local: Rc::clone(&local), door: Rc::clone(&door) };
     let address = door.address;
     let accepting = match local.engine.listener(fd) {
         Ok(accepting) => accepting,
         Err(error) => return tracing::error!("cannot accept on {address}: {error}"),
     };
     loop {
+        everup_failpoint::hit("accept");
         if door.is_full(&local) && !door.closing.get() {
             // At the limit new connections wait in the kernel's queue.
             local.engine.sleep(ACCEPT_PAUSE).await;
             continue;
         }
         match std::future::poll_fn(|cx| door.poll_accept(cx, &accepting)).await {
+            None if door.shared.get() => return,
             None => return give_up(&local, &door, &accepting).await,
             Some(Ok(accepted)) => door.serve(&local, accepted),
             Some(Err(error)) if is_the_clients(&error) => {}
@@ -224,12 +274,13 @@ fn is_the_clients(error: &std::io::Error) -> bool {
 }
 
 /// One of the `limits.connections` places. Threads look before they take, so the limit can be passed by one per thread.
-struct Place(Arc<Shared>);
+#[derive(Debug)]
+pub(crate) struct Place(Arc<Shared>);
 
 impl Place {
-    fn take(local: &Local) -> Self {
-        local.shared.connections.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(&local.shared))
+    pub(crate) fn take(shared: &Arc<Shared>) -> Self {
+        shared.connections.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
     }
 }
 

@@ -12,6 +12,7 @@
 #[expect(unsafe_code, reason = "the kernel is given pointers: io_uring knows no other way")]
 mod batch;
 mod entry;
+mod moving;
 mod reactor;
 mod receives;
 mod sends;

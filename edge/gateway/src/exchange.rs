@@ -76,6 +76,7 @@ impl<'a> Custody<'a> {
                 Ended::Answered { keep } => {
                     return self.end(Verdict::Answered, if keep { After::Keep } else { After::Close });
                 }
+                Ended::Moved => return self.end(Verdict::Answered, After::Gone),
                 Ended::ClientGone => return self.end(Verdict::ClientGone, After::Gone),
                 Ended::Refused { answered: true, .. } => return self.end(Verdict::Cut, After::Gone),
                 Ended::Refused { status, answered: false } => {

@@ -10,6 +10,7 @@
 mod access_log;
 mod announce;
 mod attempt;
+mod bequest;
 mod buffers;
 mod busy;
 mod client;
@@ -17,6 +18,7 @@ mod dial;
 mod doors;
 mod engine;
 mod exchange;
+mod handover;
 mod judge;
 mod local;
 mod measure;
@@ -49,7 +51,7 @@ mod websocket;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
@@ -57,13 +59,18 @@ use std::time::{Instant, SystemTime};
 use everup_core::config::{Limits, Protocol};
 use everup_core::health::Reason;
 use everup_core::ids::{Generation, InstanceId};
+use everup_observe::PerThread;
 use tokio::sync::{mpsc, watch as channel};
 
+use crate::handover::parting::Parting;
+use crate::handover::taking::{Addresses, Arrival};
+use crate::handover::{Lines, Tally};
 use crate::measure::Routes;
 use crate::per_client::PerClient;
 
 pub use access_log::{AccessLog, open as open_access_log};
 pub use engine::Batching;
+pub use handover::{HandOver, Kinds, Leaving, Stage, TakeOver, Taking};
 pub use measure::{DURATION_BOUNDS, Durations, Measured, RouteName, RouteShared, SIZE_BOUNDS, durations};
 pub use snapshot::{
     Answers, Availability, Farewells, InstanceShared, InstanceTable, ListenerTable, ServiceShared,
@@ -175,6 +182,8 @@ pub enum GatewayEvent {
         /// Where it was thought to listen.
         address: SocketAddr,
     },
+    /// A thread has ended, or accepts no connections any more: see [`Gateway::is_whole`].
+    ThreadEnded,
 }
 
 /// Why the data plane could not start. The operator's to mend.
@@ -201,7 +210,10 @@ pub(crate) struct Orders {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) closing: bool,
+    pub(crate) refusing: bool,
     pub(crate) stop: bool,
+    /// Connections are to leave for another worker.
+    pub(crate) parting: Option<Arc<Parting>>,
 }
 
 /// What all data-plane threads share. Written per connection, not per request.
@@ -210,12 +222,18 @@ pub(crate) struct Shared {
     /// From when all threads count time, so that what one notes another can read.
     pub(crate) epoch: Instant,
     pub(crate) connections: AtomicUsize,
+    /// Those of them that cannot leave for another worker.
+    pub(crate) staying: Arc<Tally>,
     pub(crate) handshakes: AtomicUsize,
     pub(crate) dropped_events: AtomicUsize,
     pub(crate) turned_away: turned_away::Counters,
     /// None: a client may have any number of connections.
     per_client: Mutex<Option<Arc<PerClient>>>,
     pub(crate) memory: Arc<tale::Memory>,
+    /// How often each thread has swept.
+    pub(crate) pulses: PerThread<AtomicU64>,
+    /// A thread has ended, or is about to.
+    pub(crate) thread_ended: AtomicBool,
     dropped_lines: Arc<AtomicU64>,
 }
 
@@ -224,13 +242,23 @@ impl Shared {
         Self {
             epoch: Instant::now(),
             connections: AtomicUsize::new(0),
+            staying: Arc::default(),
             handshakes: AtomicUsize::new(0),
             dropped_events: AtomicUsize::new(0),
             turned_away: turned_away::Counters::default(),
             per_client: Mutex::new(connections_per_client.map(PerClient::new)),
             memory: Arc::new(tale::Memory::new(threads)),
+            pulses: PerThread::new(threads),
+            thread_ended: AtomicBool::new(false),
             dropped_lines: Arc::default(),
         }
+    }
+
+    /// A thread ends, or does not do any more what only it can.
+    pub(crate) fn tell_thread_ended(&self, events: &mpsc::UnboundedSender<GatewayEvent>) {
+        self.thread_ended.store(true, Ordering::Relaxed);
+        // Nobody may be there to hear it.
+        let _ = events.send(GatewayEvent::ThreadEnded);
     }
 
     /// Where connections are counted by client.
@@ -255,6 +283,9 @@ pub struct Gateway {
     orders: channel::Sender<Orders>,
     acknowledged: Vec<channel::Receiver<Generation>>,
     changes: Vec<mpsc::UnboundedSender<(Generation, thread::Order)>>,
+    arrivals: Vec<mpsc::UnboundedSender<Arrival>>,
+    addresses: Arc<Addresses>,
+    lines: Mutex<Lines>,
     shared: Arc<Shared>,
     /// Those of the newest table.
     routes: Mutex<Arc<Routes>>,
@@ -275,19 +306,41 @@ impl Gateway {
         let threads = setup.threads.max(1);
         let shared = Arc::new(Shared::new(threads, setup.limits.connections_per_client));
         let routes = Arc::new(Routes::new(&first, &Routes::default(), threads));
-        let first_orders =
-            Orders { snapshot: Arc::new(first), routes: Arc::clone(&routes), closing: false, stop: false };
+        let first_orders = Orders {
+            snapshot: Arc::new(first),
+            routes: Arc::clone(&routes),
+            closing: false,
+            refusing: false,
+            stop: false,
+            parting: None,
+        };
         let (orders, orders_seen) = channel::channel(first_orders);
+        let addresses = Arc::<Addresses>::default();
+        for ListenerSockets { listener, protocol, local, .. } in &setup.sockets {
+            addresses.set(*local, *listener, *protocol);
+        }
         let mut per_thread = split_sockets(setup.sockets, threads)?;
         let log = setup.access_log.map(|log| access_log::start(log, threads, &shared.dropped_lines));
         let (writer, mut logs) =
             log.transpose()?.map_or((None, Vec::new()), |(writer, logs)| (Some(writer), logs));
         let (acknowledged, changes, routes) = (Vec::new(), Vec::new(), Mutex::new(routes));
-        let mut gateway = Self { orders, acknowledged, changes, shared, routes, threads: Vec::new(), writer };
+        let mut gateway = Self {
+            orders,
+            acknowledged,
+            changes,
+            arrivals: Vec::new(),
+            addresses,
+            lines: Mutex::default(),
+            shared,
+            routes,
+            threads: Vec::new(),
+            writer,
+        };
         let settings = Settings { limits: setup.limits, makes_trace_parents: setup.makes_trace_parents };
         for thread in 0..threads {
             let (acknowledge, acknowledged) = channel::channel(Generation(0));
             let (change, changes) = mpsc::unbounded_channel();
+            let (arrive, arrivals) = mpsc::unbounded_channel();
             let start = thread::Start {
                 thread,
                 batching: setup.batching,
@@ -299,12 +352,14 @@ impl Gateway {
                 orders: orders_seen.clone(),
                 changes: thread::Changes::new(changes),
                 acknowledge,
+                arrivals,
                 shared: Arc::clone(&gateway.shared),
                 events: events.clone(),
             };
             gateway.threads.push(thread::spawn(start)?);
             gateway.acknowledged.push(acknowledged);
             gateway.changes.push(change);
+            gateway.arrivals.push(arrive);
         }
         Ok(gateway)
     }
@@ -335,6 +390,12 @@ impl Gateway {
             self.shared.limit_per_client(limits.connections_per_client);
         }
         let (writer, mut logs) = log.map_or((None, None), |(writer, logs)| (Some(writer), Some(logs)));
+        close.iter().for_each(|address| self.addresses.remove(*address));
+        let opened = sockets.iter().flatten().map(|one| (one.local, one.listener, one.protocol));
+        let assigned = assign.iter().map(|one| (one.local, one.listener, one.protocol));
+        for (address, listener, protocol) in assigned.chain(opened) {
+            self.addresses.set(address, listener, protocol);
+        }
         for (changes, sockets) in self.changes.iter().zip(sockets) {
             // A thread that has ended obeys nothing any more.
             let tell = |order| drop(changes.send((snapshot.generation, order)));
@@ -364,6 +425,16 @@ impl Gateway {
         });
     }
 
+    /// Accepts no more: another process has the same sockets, and whoever waits in their queues is that one's.
+    pub fn let_go(&self) {
+        for changes in &self.changes {
+            // A thread that has ended obeys nothing any more.
+            drop(changes.send((Generation(0), thread::Order::Door(doors::Order::LetGo))));
+        }
+        // They look when they are woken by a table.
+        self.orders.send_modify(|_| {});
+    }
+
     /// Resolves when no thread can pick from a table older than `generation` any more.
     pub async fn acknowledged(&self, generation: Generation) {
         for thread in &self.acknowledged {
@@ -372,10 +443,16 @@ impl Gateway {
         }
     }
 
-    /// Tells clients at their next answer that the connection ends, and closes idle ones. New connections are still
-    /// accepted (and told the same) until [`Gateway::stop`].
+    /// Tells clients at their next answer that the connection ends, and WebSockets to go. New connections are still accepted
+    /// (and told the same) until [`Gateway::stop`].
     pub fn begin_shutdown(&self) {
         self.orders.send_modify(|orders| orders.closing = true);
+    }
+
+    /// After [`Gateway::begin_shutdown`]: closes idle connections, and lets no request begin any more: who asks is answered
+    /// with 503 at once.
+    pub fn refuse(&self) {
+        self.orders.send_modify(|orders| orders.refusing = true);
     }
 
     /// Client connections that are open now.
@@ -406,10 +483,15 @@ impl Gateway {
         newest.all().map(Arc::clone).collect()
     }
 
+    /// How often each thread has come by since it began. One that stands still for a second hangs, or gets no CPU.
+    pub fn pulses(&self) -> Vec<u64> {
+        self.shared.pulses.cells().map(|pulse| pulse.load(Ordering::Relaxed)).collect()
+    }
+
     /// Every thread works. One that ended (it panicked, or could not start) leaves a socket on which clients wait in
     /// vain; only another process mends that.
     pub fn is_whole(&self) -> bool {
-        !self.threads.iter().any(JoinHandle::is_finished)
+        !self.shared.thread_ended.load(Ordering::Relaxed)
     }
 
     /// Requests, tunnels and relays that are with an instance now.
@@ -420,13 +502,14 @@ impl Gateway {
     }
 
     /// Ends the threads and closes every connection.
-    pub fn stop(self) {
+    pub fn stop(mut self) {
         self.orders.send_modify(|orders| orders.stop = true);
-        for thread in self.threads {
+        for thread in self.threads.drain(..) {
             // A thread that panicked has ended, which is all that is asked here.
             let _ = thread.join();
         }
-        if let Some(writer) = self.writer {
+        self.end_lines();
+        if let Some(writer) = self.writer.take() {
             writer.finish();
         }
     }

@@ -2,6 +2,8 @@
 //! Every task of the thread holds it; nothing in it is shared with other threads except what says so.
 
 use std::cell::{Cell, Ref, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,6 +19,8 @@ use crate::access_log::Log;
 use crate::buffers::Buffers;
 use crate::busy::Rooms;
 use crate::engine::Engine;
+use crate::handover::leaving::Departure;
+use crate::handover::parting::Parting;
 use crate::measure::{Route, Routes, ThreadRoutes};
 use crate::seal::Seal;
 use crate::service::{Instance, Service, Table};
@@ -52,6 +56,10 @@ pub(crate) struct Local {
     slow_remembered: Cell<Duration>,
     /// Since when, if it is.
     closing: Cell<Option<Duration>>,
+    /// Connections leave for another worker.
+    departure: RefCell<Option<Rc<Departure>>>,
+    hands_over: Cell<bool>,
+    refusing: Cell<bool>,
     coarse: Cell<Duration>,
     epoch: Instant,
     /// The epoch, since 1970: asked anew with every sweep, for clocks are set.
@@ -87,7 +95,7 @@ impl Local {
             buffers: Buffers::new(),
             rooms: Rooms::default(),
             pipes: Pipes::default(),
-            watches: Rc::default(),
+            watches: Watches::new(Arc::clone(&shared.staying)),
             seal,
             log: RefCell::new(log),
             remember: Remember::new(Arc::clone(&shared.memory), thread),
@@ -96,6 +104,9 @@ impl Local {
             routes: RefCell::new(routes),
             slow_remembered: Cell::new(Duration::ZERO),
             closing: Cell::new(None),
+            departure: RefCell::default(),
+            hands_over: Cell::new(false),
+            refusing: Cell::new(false),
             coarse: Cell::new(epoch.elapsed()),
             epoch,
             wall_epoch: Cell::new(since_1970(SystemTime::now()).saturating_sub(epoch.elapsed())),
@@ -211,7 +222,7 @@ impl Local {
             self.watches.tunnels_leave(|key| table.leaves(key));
         }
         for instance in table.instances() {
-            instance.pool.set_open(instance.takes());
+            instance.pool.set_open(instance.takes() && !self.holds_doors());
             if instance.table.state == Availability::Down {
                 down.push(instance.key());
             }
@@ -239,7 +250,18 @@ impl Local {
     /// From now on every answer is its connection's last.
     pub(crate) fn close(&self) {
         self.closing.set(Some(self.now()));
+        self.watches.tunnels_leave(|_| true);
+    }
+
+    /// From now on no request begins, and nobody is waited for who is silent.
+    pub(crate) fn refuse(&self) {
+        self.refusing.set(true);
         self.watches.closing(|_| true);
+        self.watches.table_changed();
+    }
+
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.refusing.get()
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -251,9 +273,58 @@ impl Local {
         self.closing.get()
     }
 
+    /// Whether connections leave for another worker.
+    pub(crate) fn hands_over(&self) -> bool {
+        self.holds_doors() && self.departure.borrow().as_ref().is_some_and(|departure| !departure.is_over())
+    }
+
+    /// Whether nobody is let in, because that is another worker's business now: also when that has ended, until it is told
+    /// otherwise.
+    pub(crate) fn holds_doors(&self) -> bool {
+        self.hands_over.get()
+    }
+
+    /// How they do.
+    pub(crate) fn departure(&self) -> Option<Rc<Departure>> {
+        self.departure.borrow().clone()
+    }
+
+    /// From now on connections leave (their listeners are called so there), or none does any more. False: nothing new.
+    pub(crate) fn part(
+        &self,
+        parting: Option<&Arc<Parting>>,
+        listeners: impl FnOnce() -> HashMap<usize, SocketAddr>,
+    ) -> bool {
+        let now = self.departure.borrow();
+        let is_known = match (&*now, parting) {
+            (Some(now), Some(parting)) => now.is_by(parting),
+            (now, parting) => now.is_none() && parting.is_none(),
+        };
+        drop(now);
+        if is_known {
+            return false;
+        }
+        let departure = parting.map(|parting| Departure::new(Arc::clone(parting), self.now(), listeners()));
+        self.hands_over.set(departure.is_some());
+        self.departure.replace(departure);
+        for instance in self.table().instances() {
+            instance.pool.set_open(instance.takes() && !self.holds_doors());
+        }
+        self.watches.all_stay();
+        self.watches.leaving();
+        true
+    }
+
     /// Once per sweep.
     pub(crate) fn sweep(&self) {
+        everup_failpoint::hit("data-plane");
+        let pulse = self.shared.pulses.cell(self.thread);
+        pulse.store(pulse.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         let now = self.now();
+        if let Some(departure) = self.departure() {
+            departure
+                .look(self.shared.connections.load(Ordering::Relaxed), self.shared.staying.kinds().total());
+        }
         self.watches.sweep(now, tls::is_full(self));
         let wall = SystemTime::now();
         self.wall_epoch.set(since_1970(wall).saturating_sub(now));
@@ -288,6 +359,11 @@ impl Local {
     pub(crate) fn report_failing(&self, instance: &Instance) {
         let InstanceTable { id, address, .. } = &instance.table;
         self.tell(GatewayEvent::Failing { id: id.clone(), address: *address });
+    }
+
+    /// This thread does not do any more what only it can.
+    pub(crate) fn tell_ended(&self) {
+        self.shared.tell_thread_ended(&self.events);
     }
 
     fn tell(&self, event: GatewayEvent) {

@@ -38,7 +38,7 @@ pub(crate) async fn park(
     since: Duration,
 ) -> Result<(), WaitOver> {
     let settings = &service.settings.park;
-    if service.is_gone() {
+    if service.is_gone() || local.is_refusing() {
         return Err(WaitOver::InVain);
     }
     let _held = Held::take(service, held + client.carry.capacity()).ok_or(WaitOver::InVain)?;

@@ -10,7 +10,7 @@ use crate::client::{Client, Entered};
 use crate::local::Local;
 use crate::service::Service;
 use crate::stream::Stream;
-use crate::tcp;
+use crate::tcp::{self, Relayed};
 use crate::turned_away::Reason;
 use crate::watch::Signal;
 
@@ -32,8 +32,11 @@ pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, pee
         Read::Hello(hello) => match service_for(&local, &client, &hello) {
             Some(service) => {
                 client.passes_to(hello.server_name);
-                let relayed = tcp::relay(&local, &mut client, service).await;
-                (!relayed).then_some(Alert::InternalError)
+                match tcp::relay(&local, &mut client, service).await {
+                    Relayed::Over => None,
+                    Relayed::Moved => return,
+                    Relayed::Nowhere => Some(Alert::InternalError),
+                }
             }
             None => {
                 let name = hello.server_name.as_deref().unwrap_or("no host");

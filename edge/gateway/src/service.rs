@@ -345,6 +345,12 @@ impl InFlight {
         Some(Self(Rc::clone(instance)))
     }
 
+    /// It is with the instance already, by way of another worker.
+    pub(crate) fn arrived(instance: &Rc<Instance>) -> Self {
+        instance.table.shared.enter();
+        Self(Rc::clone(instance))
+    }
+
     pub(crate) fn instance(&self) -> &Rc<Instance> {
         &self.0
     }

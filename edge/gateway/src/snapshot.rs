@@ -204,6 +204,11 @@ impl StatusClasses {
         }
     }
 
+    /// So many answers of each class were counted before.
+    pub(crate) fn begin_at(&self, values: [u64; 5]) {
+        self.0.iter().zip(values).for_each(|(counter, value)| counter.add(value));
+    }
+
     /// Answers of the class 1 (1xx) to 5 (5xx).
     pub fn value(&self, class: usize) -> u64 {
         self.0.get(class.wrapping_sub(1)).map_or(0, Counter::value)

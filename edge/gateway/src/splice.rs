@@ -105,6 +105,21 @@ impl Pipe {
         Poll::Ready(Ok(filled))
     }
 
+    /// Takes everything out of it by hand. False: the kernel would not give it.
+    pub(crate) fn empty_into(&mut self, into: &mut Vec<u8>) -> bool {
+        let before = into.len();
+        into.resize(before + self.held, 0);
+        let mut at = before;
+        while at < into.len() {
+            match rustix::io::retry_on_intr(|| rustix::io::read(&self.read, &mut into[at..])) {
+                Ok(read @ 1..) => at += read,
+                Ok(0) | Err(_) => return false,
+            }
+        }
+        self.held = 0;
+        true
+    }
+
     /// Gives to `to` what that takes now of what is held; how much it was.
     pub(crate) fn poll_drain(&mut self, cx: &Context<'_>, to: &Stream) -> Poll<io::Result<usize>> {
         let drained = ready!(to.poll_writable(cx, |socket| splice(self.read.as_fd(), socket, self.held)))?;

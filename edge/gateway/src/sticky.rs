@@ -90,6 +90,9 @@ pub(crate) fn pick(
     tried: &[Tried],
     called: bool,
 ) -> Picked {
+    if local.is_refusing() {
+        return Picked::Park;
+    }
     let by_address = service.settings.sticky.as_ref().is_some_and(|sticky| sticky.by == StickyBy::Ip);
     let balanced = || service.pick(client_hash, tried, local.coarse_now(), called);
     match wish {

@@ -4,7 +4,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, Waker, ready};
 
 use socket2::{SockRef, TcpKeepalive};
@@ -122,6 +122,31 @@ impl Stream {
     /// Whether bytes that were written are lost.
     pub(crate) fn has_failed(&self) -> bool {
         self.tcp.has_failed()
+    }
+
+    /// Whether another process could go on with it: nothing has gone wrong that only this one knows.
+    pub(crate) fn may_move(&self) -> bool {
+        self.is_plain() && self.tcp.is_sound()
+    }
+
+    /// Takes what was received and not read: it comes before all that is read from now on.
+    pub(crate) fn take_received(&self, into: &mut Vec<u8>) {
+        self.tcp.take_received(into);
+    }
+
+    /// Takes what was written and the kernel would not have: it comes before all that is written from now on.
+    pub(crate) fn take_unsent(&self) -> Vec<u8> {
+        self.tcp.take_unsent()
+    }
+
+    /// From now on it is not touched here until [`Self::thaw`]; a descriptor for whoever goes on.
+    pub(crate) fn freeze(&self) -> io::Result<OwnedFd> {
+        self.tcp.freeze()
+    }
+
+    /// Nobody else has taken it: it goes on here.
+    pub(crate) fn thaw(&self) {
+        self.tcp.thaw();
     }
 
     /// Whether bytes may pass through the kernel without our seeing them.

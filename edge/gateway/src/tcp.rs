@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use everup_core::exchange::{Decision, Exchange, Progress};
+use everup_core::handover::Kind;
 
 use crate::client::{Client, Entered};
 use crate::dial::{Dial, dial};
 use crate::local::{Local, RequestId};
 use crate::park::{self, WaitOver};
 use crate::queue;
-use crate::relay;
+use crate::relay::{self, Flows, Relay};
 use crate::service::{InFlight, Picked, Service, Tried, wanted};
 use crate::sticky;
 use crate::stream::Stream;
@@ -28,25 +29,37 @@ pub(crate) async fn serve(local: Rc<Local>, stream: Stream, listener: usize, pee
     let index = table.snapshot.listeners.get(listener).and_then(|listener| listener.routes.default_service());
     let Some(service) = index.and_then(|index| table.services.get(index)).map(Rc::clone) else { return };
     drop(table);
-    relay(&local, &mut client, service).await;
+    if relay(&local, &mut client, service).await == Relayed::Moved {
+        return;
+    }
     // It may still be talking: closing at once would take from it what it has not read yet.
     client.linger(&local).await;
 }
 
-/// Relays what was read already and whatever comes, to an instance of the service. False: there was none, and nothing was
-/// relayed.
-pub(crate) async fn relay(local: &Local, client: &mut Client, service: Rc<Service>) -> bool {
+/// What became of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Relayed {
+    /// It was relayed to its end.
+    Over,
+    /// Another worker goes on with it: it is not to be touched.
+    Moved,
+    /// There was no instance, and nothing was relayed.
+    Nowhere,
+}
+
+/// Relays what was read already and whatever comes, to an instance of the service.
+pub(crate) async fn relay(local: &Local, client: &mut Client, service: Rc<Service>) -> Relayed {
     service.on_request(local.now());
     service.shared.requests.cell(local.thread).add(1);
     service.shared.in_custody.cell(local.thread).add(1);
     let (idle, shared) = (service.settings.timeout.idle, Arc::clone(&service.shared));
     let found = find_instance(local, client, service).await;
-    let was_found = found.is_some();
-    if let Some(found) = found {
-        relay_to(local, client, found, idle).await;
-    }
+    let relayed = match found {
+        Some(found) => relay_to(local, client, found, idle).await,
+        None => Relayed::Nowhere,
+    };
     shared.in_custody.cell(local.thread).add(-1);
-    was_found
+    relayed
 }
 
 async fn relay_to(
@@ -54,14 +67,22 @@ async fn relay_to(
     client: &mut Client,
     (mut upstream, in_flight): (Stream, InFlight),
     idle: Duration,
-) {
+) -> Relayed {
     let shared = &in_flight.instance().table.shared;
     shared.requests.cell(local.thread).add(1);
     shared.enter_tunnel();
     let _leave = relay::LeaveTunnel(shared);
     client.watch.set_deadline(None);
     let read_already = std::mem::take(&mut client.carry);
-    relay::run(local, &client.watch, &mut client.stream, &mut upstream, read_already, idle, None).await;
+    let facts = Box::new(client.facts());
+    let Client { stream, watch, .. } = client;
+    let (instance, to, kind) = (&mut upstream, in_flight.instance(), Kind::Relay);
+    let (websocket, flows) = (None, Flows::new(read_already, None));
+    let mut relay = Relay { local, watch, client: stream, instance, facts, to, kind, idle, websocket, flows };
+    match relay.run().await {
+        relay::Ended::Over => Relayed::Over,
+        relay::Ended::Moved => Relayed::Moved,
+    }
 }
 
 /// A connection to an instance of the service, tried and waited for as long as custody allows.

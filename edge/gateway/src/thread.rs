@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use everup_core::ids::Generation;
+use everup_observe::contained;
 use tokio::sync::{mpsc, watch as channel};
 
 use crate::access_log::Log;
 use crate::doors::{self, Doors, ThreadSocket};
 use crate::engine::{Batching, Engine};
+use crate::handover::arriving::receive;
+use crate::handover::taking::Arrival;
 use crate::local::{Given, Local};
 use crate::seal::Seal;
 use crate::watch::SWEEP;
@@ -67,19 +70,34 @@ pub(crate) struct Start {
     pub(crate) orders: channel::Receiver<Orders>,
     pub(crate) changes: Changes,
     pub(crate) acknowledge: channel::Sender<Generation>,
+    pub(crate) arrivals: mpsc::UnboundedReceiver<Arrival>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) events: mpsc::UnboundedSender<GatewayEvent>,
 }
 
 /// Starts the thread.
 pub(crate) fn spawn(start: Start) -> std::io::Result<JoinHandle<()>> {
+    let end = End { shared: Arc::clone(&start.shared), events: start.events.clone() };
     std::thread::Builder::new().name(format!("data-{}", start.thread)).spawn(move || {
+        let _end = end;
         let thread = start.thread;
         match Engine::new(start.batching) {
             Ok(engine) => run(Rc::new(engine), start),
             Err(error) => tracing::error!("data-plane thread {thread} cannot start: {error}"),
         }
     })
+}
+
+/// Tells that the thread ends, also by a panic: clients of its socket wait in vain.
+struct End {
+    shared: Arc<Shared>,
+    events: mpsc::UnboundedSender<GatewayEvent>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.shared.tell_thread_ended(&self.events);
+    }
 }
 
 fn run(engine: Rc<Engine>, start: Start) {
@@ -97,6 +115,7 @@ fn run(engine: Rc<Engine>, start: Start) {
         orders,
         changes,
         acknowledge,
+        arrivals,
         shared,
         events,
     } = start;
@@ -122,6 +141,7 @@ fn run(engine: Rc<Engine>, start: Start) {
         doors.obey(&local, doors::Order::Open(socket));
     }
     engine.spawn(sweep(Rc::clone(&local)));
+    engine.spawn(receive(Rc::clone(&local), arrivals));
     engine.run(obey(local, doors, (orders, changes), acknowledge));
     // All tasks are gone now, and with them every connection.
 }
@@ -134,12 +154,16 @@ async fn obey(
     acknowledge: channel::Sender<Generation>,
 ) {
     loop {
-        let Orders { snapshot, routes, closing, stop } = orders.borrow_and_update().clone();
+        let Orders { snapshot, routes, closing, refusing, stop, parting } =
+            orders.borrow_and_update().clone();
         if stop {
             return;
         }
         if closing && !local.is_closing() {
             local.close();
+        }
+        if refusing && !local.is_refusing() {
+            local.refuse();
         }
         local.adopt(snapshot, &routes);
         while let Some(change) = changes.next(local.generation()) {
@@ -149,6 +173,11 @@ async fn obey(
                 Order::Log(log) => local.set_log(log),
             }
         }
+        if local.part(parting.as_ref(), || doors.listeners()) {
+            doors.hold(local.holds_doors());
+            parting.iter().for_each(|parting| parting.on_thread());
+        }
+        drop(parting);
         acknowledge.send_replace(local.generation());
         if orders.changed().await.is_err() {
             return;
@@ -160,7 +189,8 @@ async fn sweep(local: Rc<Local>) {
     let mut sweeps = 0;
     loop {
         local.engine.sleep(SWEEP).await;
-        local.sweep();
+        // Nothing would time out any more, and nobody would notice.
+        contained("a sweep", || local.sweep());
         sweeps += 1;
         if sweeps == SWEEPS_PER_PRUNE {
             sweeps = 0;

@@ -5,8 +5,13 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+
+use everup_core::handover::Kind;
+
+use crate::handover::Tally;
 
 /// How often deadlines are looked at.
 pub(crate) const SWEEP: Duration = Duration::from_millis(50);
@@ -37,6 +42,10 @@ pub(crate) struct Watch {
     waited: Cell<bool>,
     parked: Cell<bool>,
     tunnel: Cell<Option<usize>>,
+    /// It may be told that it can leave for another worker.
+    movable: Cell<bool>,
+    /// It cannot, and is counted as what it is.
+    stays: Cell<Option<Kind>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -87,23 +96,50 @@ impl Watch {
         self.tunnel.set(instance);
     }
 
+    /// Whether it is to be told when connections leave for another worker.
+    pub(crate) fn set_movable(&self, movable: bool) {
+        self.movable.set(movable);
+    }
+
+    /// Whether it cannot leave for another worker.
+    pub(crate) fn stays(&self) -> bool {
+        self.stays.get().is_some()
+    }
+
+    /// When its wait ends at the latest.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        self.deadline.get()
+    }
+
     /// Waits until `poll` is ready or a signal comes.
     pub(crate) async fn wait<T>(
         &self,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Result<T, Signal> {
         poll_fn(|cx| {
-            if let Poll::Ready(value) = poll(cx) {
-                return Poll::Ready(Ok(value));
-            }
-            if let Some(signal) = self.signal.take() {
-                return Poll::Ready(Err(signal));
-            }
-            self.waited.set(true);
-            self.remember(cx.waker());
-            Poll::Pending
+            let polled = poll(cx);
+            self.poll_wait(cx, polled)
         })
         .await
+    }
+
+    /// The same for what was polled already.
+    pub(crate) fn poll_wait<T>(&self, cx: &Context<'_>, polled: Poll<T>) -> Poll<Result<T, Signal>> {
+        if let Poll::Ready(value) = polled {
+            return Poll::Ready(Ok(value));
+        }
+        if let Some(signal) = self.signal.take() {
+            return Poll::Ready(Err(signal));
+        }
+        self.waited.set(true);
+        self.remember(cx.waker());
+        Poll::Pending
+    }
+
+    fn set_stays_in(&self, staying: &Tally, kind: Option<Kind>) {
+        let before = self.stays.replace(kind);
+        before.into_iter().for_each(|kind| staying.remove(kind));
+        kind.into_iter().for_each(|kind| staying.add(kind));
     }
 
     fn remember(&self, waker: &Waker) {
@@ -128,11 +164,17 @@ impl Watch {
 /// All connections of a thread.
 #[derive(Debug, Default)]
 pub(crate) struct Watches {
+    /// Those that cannot leave for another worker, over all threads.
+    staying: Arc<Tally>,
     entries: RefCell<Vec<Option<Rc<Watch>>>>,
     free: RefCell<Vec<usize>>,
 }
 
 impl Watches {
+    pub(crate) fn new(staying: Arc<Tally>) -> Rc<Self> {
+        Rc::new(Self { staying, ..Self::default() })
+    }
+
     /// Enters a new connection; it leaves when the guard is dropped.
     pub(crate) fn enter(self: &Rc<Self>, listener: usize) -> Watched {
         let watch = Rc::new(Watch { listener, ..Watch::default() });
@@ -197,6 +239,25 @@ impl Watches {
         });
     }
 
+    /// Wakes everyone who may be able to leave for another worker.
+    pub(crate) fn leaving(&self) {
+        self.each(|watch| {
+            if watch.movable.get() {
+                watch.wake();
+            }
+        });
+    }
+
+    /// Nobody leaves any more: nobody is kept from it.
+    pub(crate) fn all_stay(&self) {
+        self.each(|watch| {
+            watch.set_stays_in(&self.staying, None);
+            if watch.tunnel.get().is_some() {
+                watch.wake();
+            }
+        });
+    }
+
     fn each(&self, mut visit: impl FnMut(&Watch)) {
         self.entries.borrow().iter().flatten().for_each(|watch| visit(watch));
     }
@@ -218,8 +279,16 @@ impl std::ops::Deref for Watched {
     }
 }
 
+impl Watched {
+    /// Notes what it is that cannot leave for another worker.
+    pub(crate) fn set_stays(&self, kind: Kind) {
+        self.watch.set_stays_in(&self.watches.staying, Some(kind));
+    }
+}
+
 impl Drop for Watched {
     fn drop(&mut self) {
+        self.watch.set_stays_in(&self.watches.staying, None);
         self.watches.entries.borrow_mut()[self.slot] = None;
         self.watches.free.borrow_mut().push(self.slot);
     }

@@ -42,6 +42,16 @@ impl Track {
         Self { frames, stop: Stop::Never, last: Vec::new(), stopped: false }
     }
 
+    /// Where it is.
+    pub(crate) fn frames(&self) -> Frames {
+        self.frames
+    }
+
+    /// It has come to where it was to stop.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.stopped
+    }
+
     /// How many of the bytes that came go on. The rest is followed and then forgotten.
     pub(crate) fn pass(&mut self, bytes: &[u8]) -> usize {
         if self.stopped {
@@ -66,6 +76,17 @@ impl Track {
     }
 }
 
+/// Why a WebSocket is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// Its instance leaves.
+    InstanceLeaves,
+    /// everup ends.
+    Ends,
+    /// This worker ends; another one is there, which could not take it.
+    LeftBehind,
+}
+
 /// A WebSocket for as long as it is open.
 pub(crate) struct WebSocket<'a> {
     local: &'a Local,
@@ -74,8 +95,9 @@ pub(crate) struct WebSocket<'a> {
     instance: &'a Rc<Instance>,
     /// What was sent to the client with the head of the answer.
     to_client: Frames,
-    /// The table in which its instance was looked up, and whether everup was ending then.
-    looked_up: Option<(Generation, bool)>,
+    /// The table in which its instance was looked up, whether everup was ending then, and whether it was left behind when
+    /// others went to another worker.
+    looked_up: Option<(Generation, bool, bool)>,
     farewell: Option<Farewell>,
     /// What the farewell was told last, and when it is to be told more if nothing happens.
     seen: Seen,
@@ -122,6 +144,11 @@ impl<'a> WebSocket<'a> {
         self.farewell.is_some() && self.see(to_instance, to_client) != self.seen
     }
 
+    /// Its client was told to go.
+    pub(crate) fn has_said(&self) -> bool {
+        self.farewell.is_some_and(|farewell| farewell.has_said())
+    }
+
     /// When it is to be looked at, if nothing happens.
     pub(crate) fn next_wakeup(&self) -> Option<Duration> {
         self.wakeup
@@ -145,28 +172,35 @@ impl<'a> WebSocket<'a> {
     /// Looks its instance up in a new table: does it leave, does it stay after all?
     fn look_up(&mut self, now: Time, to_instance: &mut Flow, to_client: &mut Flow) {
         let closing = self.local.closing_since();
-        let seen = Some((self.local.generation(), closing.is_some()));
+        let departure = if self.watch.stays() { self.local.departure() } else { None };
+        let left_behind = departure.filter(|one| !one.is_over()).map(|departure| departure.since);
+        let seen = Some((self.local.generation(), closing.is_some(), left_behind.is_some()));
         if seen == self.looked_up {
             return;
         }
         self.looked_up = seen;
         let table = self.local.table();
-        let leaves = closing.is_some() || table.leaves(self.instance.key());
-        match &self.farewell {
-            None if leaves => {
-                let began = closing.map_or(now, |since| Time::ZERO + since);
-                self.begin(began, closing.is_some(), to_instance, to_client);
+        let why = match (closing, left_behind) {
+            (Some(since), _) => Some((Why::Ends, since)),
+            (None, _) if table.leaves(self.instance.key()) => {
+                Some((Why::InstanceLeaves, now.since(Time::ZERO)))
             }
-            Some(farewell) if !leaves && !farewell.has_said() && !table.is_down(self.instance.key()) => {
+            (None, Some(since)) => Some((Why::LeftBehind, since)),
+            (None, None) => None,
+        };
+        let leaves = why.is_some();
+        match (&self.farewell, why) {
+            (None, Some((why, since))) => self.begin(Time::ZERO + since, why, to_instance, to_client),
+            (Some(farewell), _) if !leaves && !farewell.has_said() && !table.is_down(self.instance.key()) => {
                 (self.farewell, self.wakeup) = (None, None);
                 self.watch.set_deadline(None);
                 set_stops(Stops::default(), to_instance, to_client);
             }
-            None | Some(_) => {}
+            (None, None) | (Some(_), _) => {}
         }
     }
 
-    fn begin(&mut self, began: Time, everup_ends: bool, to_instance: &mut Flow, to_client: &mut Flow) {
+    fn begin(&mut self, began: Time, why: Why, to_instance: &mut Flow, to_client: &mut Flow) {
         let service = self.local.current(self.service);
         let config::Drain { time, websockets } = service.settings.drain;
         let shared = &self.instance.table.shared;
@@ -176,7 +210,10 @@ impl<'a> WebSocket<'a> {
             of: shared.websockets(),
             takers: u32::try_from(takers).unwrap_or(u32::MAX),
         };
-        let plan = spread::plan(websockets, place, farewell::window(time), everup_ends.then_some(time));
+        // Who is left behind stays for as long as may be, and can come back at once: to the other worker.
+        let websockets = if why == Why::LeftBehind { config::WebSockets::Close } else { websockets };
+        let ends = (why == Why::Ends).then_some(time);
+        let plan = spread::plan(websockets, place, farewell::window(time), ends);
         self.farewell = Some(Farewell::new(began, plan, time));
         if let (Some(up), Some(down)) = (&mut to_instance.track, &mut to_client.track) {
             [&mut up.last, &mut down.last].into_iter().for_each(Vec::clear);

@@ -4,4 +4,4 @@
 #[path = "gateway/main.rs"]
 mod gateway;
 
-use gateway::{stage, tls, tls_instances, wire};
+use gateway::{random, stage, tls, tls_instances, websockets, wire};

@@ -155,6 +155,7 @@ impl Driver {
 
     /// Tells an instance's machine, does what it wants, and publishes.
     fn tell(&mut self, id: &InstanceId, input: Input) {
+        everup_failpoint::hit("health");
         let now = self.now();
         let Some(watched) = self.watched.get_mut(id) else { return };
         watched.machine.handle(now, input);
@@ -190,6 +191,7 @@ impl Driver {
 }
 
 async fn run_probe(target: Arc<Target>, number: u64, starvation: Arc<Starvation>) -> Probed {
+    everup_failpoint::hit("health.probe");
     let outcome = probe::probe(&target, &starvation).await;
     Probed { id: target.id.clone(), number, outcome }
 }

@@ -229,11 +229,19 @@ impl Supervisor {
             | ToWorker::Adopt { .. }
             | ToWorker::Notes { .. }
             | ToWorker::Revision { .. }
+            | ToWorker::Lock
+            | ToWorker::Warning { .. }
             | ToWorker::Begin
             | ToWorker::Change { .. }
             | ToWorker::Kept { .. }
             | ToWorker::NewConfig { .. }
             | ToWorker::Committed { .. }
+            | ToWorker::Prepare
+            | ToWorker::Predecessor { .. }
+            | ToWorker::Upgraded { .. }
+            | ToWorker::Yield
+            | ToWorker::TakeBack
+            | ToWorker::Leave
             | ToWorker::Shutdown { .. } => {}
         }
     }

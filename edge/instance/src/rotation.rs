@@ -20,6 +20,7 @@ use std::thread;
 use std::time::Duration;
 
 use everup_core::config;
+use everup_observe::contained;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
@@ -64,7 +65,10 @@ fn run(orders: &Receiver<(PathBuf, Option<config::Log>)>) {
                 watched.insert(path, Watched { limits, complained: false });
             }
             Ok((path, None)) => drop(watched.remove(&path)),
-            Err(RecvTimeoutError::Timeout) => watched.iter_mut().for_each(|(path, file)| file.check(path)),
+            Err(RecvTimeoutError::Timeout) => drop(contained("the rotation of log files", || {
+                everup_failpoint::hit("rotation");
+                watched.iter_mut().for_each(|(path, file)| file.check(path));
+            })),
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }

@@ -6,6 +6,7 @@
 //! writability itself. Every call chooses blocking or not by a flag of that call, so one link serves both kinds of
 //! callers and can be put into an event loop as it is ([`AsFd`], [`AsRawFd`]).
 
+mod door;
 mod start;
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -22,7 +23,8 @@ use rustix::net::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use start::{Adopted, Inherited, Sockets, receive_start};
+pub use door::{Door, Peer, knock};
+pub use start::{Adopted, Inherited, Predecessor, Sockets, receive_charge, receive_start};
 
 /// The largest datagram. Notes are text inside a JSON string, where quotes and backslashes count twice; three times
 /// their size leaves room for both and still fits the send buffer that an unprivileged process can have by default
@@ -200,7 +202,13 @@ impl Link {
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(DESCRIPTORS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = flags | RecvFlags::CMSG_CLOEXEC;
-        let result = retry(|| recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags));
+        let mut receive =
+            || retry(|| recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags));
+        // A peer that died with something unread is told as a reset, once, before its last words.
+        let result = match receive() {
+            Err(Errno::CONNRESET) => receive(),
+            other => other,
+        };
         let message = match result {
             Ok(message) => message,
             Err(Errno::AGAIN) => return Ok(Received::Nothing),

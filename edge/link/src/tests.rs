@@ -75,6 +75,16 @@ fn what_was_sent_before_the_peer_died_is_read_before_its_death_is_told() {
 }
 
 #[test]
+fn the_last_words_of_a_peer_that_had_not_read_everything_are_read() {
+    let (keeper, worker) = ends();
+    keeper.send(&ToWorker::Begin, &[]).unwrap();
+    worker.send(&ToKeeper::Finished, &[]).unwrap();
+    drop(worker);
+    assert!(matches!(keeper.try_receive().unwrap(), Received::Message(ToKeeper::Finished, _)));
+    assert!(matches!(keeper.try_receive::<ToKeeper>().unwrap(), Received::Gone));
+}
+
+#[test]
 fn a_peer_that_does_not_read_fills_the_line_and_blocks_nobody() {
     let (keeper, worker) = ends();
     let mut sent = 0;

@@ -1,10 +1,12 @@
 //! Counters that data-plane threads write without a lock and anyone may read: per-thread cells, summed on reading.
 //!
 //! Each cell has one writer, so adding is a plain load and store; a reader may see a value that is a moment old.
-//! What is counted, and how it is shown to people, is decided elsewhere.
+//! What is counted, and how it is shown to people, is decided elsewhere. Beside them, what every thread of the control side needs:
+//! panics that are kept where they happen ([`contained`]).
 #![warn(missing_docs)]
 
 mod bands;
+mod contain;
 mod exemplar;
 mod histogram;
 
@@ -13,6 +15,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 
 pub use bands::{Bands, Spread};
+pub use contain::{contained, contained_future};
 pub use exemplar::{Exemplar, Exemplars, NAME_BYTES};
 pub use histogram::{Buckets, Histogram};
 

@@ -75,6 +75,9 @@ pub enum StoreError {
     /// A transaction failed.
     #[error("the store cannot be used: {0}")]
     Database(#[from] redb::Error),
+    /// Our mistake: the writer failed before the data base was touched.
+    #[error("the store's writer failed inside; the log says more")]
+    Inside,
     /// The data base failed inside, which it does when it is lied to: the file is damaged.
     #[error("{path} is damaged: the data base failed inside when it was used")]
     Damaged {
@@ -96,8 +99,10 @@ pub struct Known {
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
-    /// None: it failed inside, and is not touched any more.
+    /// None: closed because the disk failed, and opened again when it is needed.
     database: Option<Database>,
+    /// It failed inside, and is not touched any more.
+    damaged: bool,
 }
 
 impl Store {
@@ -106,7 +111,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; the file is left as it is.
     pub fn open(state: &Path) -> Result<(Self, BTreeMap<String, Known>), StoreError> {
-        let path = state.join("deploys.redb");
+        Self::open_again(state.join("deploys.redb"))
+    }
+
+    fn open_again(path: PathBuf) -> Result<(Self, BTreeMap<String, Known>), StoreError> {
         let damaged = StoreError::Damaged { path: path.clone() };
         catch_unwind(|| Self::open_at(path)).unwrap_or(Err(damaged))
     }
@@ -125,19 +133,31 @@ impl Store {
             return Err(StoreError::Newer { path, found });
         }
         let known = read(&database)?;
-        Ok((Self { path, database: Some(database) }, known))
+        Ok((Self { path, database: Some(database), damaged: false }, known))
     }
 
-    /// Works with the data base. If that panics, it is left alone from then on, for nobody knows in what state it is.
+    /// Works with the data base. If that panics, it is left alone from then on, for nobody knows in what state it is. If the disk
+    /// fails (it may be full), the data base wants to be opened anew.
     fn with(&mut self, work: impl FnOnce(&Database) -> Result<(), StoreError>) -> Result<(), StoreError> {
-        let damaged = || StoreError::Damaged { path: self.path.clone() };
-        let database = self.database.as_ref().ok_or_else(damaged)?;
-        catch_unwind(AssertUnwindSafe(|| work(database))).unwrap_or_else(|_| {
-            let damaged = damaged();
+        if self.damaged {
+            return Err(StoreError::Damaged { path: self.path.clone() });
+        }
+        if self.database.is_none() {
+            let (mut opened, _) = Self::open_again(self.path.clone())?;
+            self.database = opened.database.take();
+        }
+        let database = self.database.as_ref().expect("it was opened just now");
+        let worked = catch_unwind(AssertUnwindSafe(|| work(database))).unwrap_or_else(|_| {
+            self.damaged = true;
+            Err(StoreError::Damaged { path: self.path.clone() })
+        });
+        if self.damaged {
             // Its end would use what failed.
             std::mem::forget(self.database.take());
-            Err(damaged)
-        })
+        } else if let Err(StoreError::Database(redb::Error::Io(_) | redb::Error::PreviousIo)) = worked {
+            close(self.database.take());
+        }
+        worked
     }
 
     /// Stores a row and its deployment, and forgets the oldest deployments.
@@ -159,10 +179,14 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        let database = AssertUnwindSafe(self.database.take());
-        // Closing a damaged file can panic too; it told so, and everything that was stored is.
-        let _ = catch_unwind(|| drop(database));
+        close(self.database.take());
     }
+}
+
+/// Closing a damaged file can panic too; it told so, and everything that was stored is.
+fn close(database: Option<Database>) {
+    let database = AssertUnwindSafe(database);
+    let _ = catch_unwind(|| drop(database));
 }
 
 /// Makes the tables of a new file; tells the format.

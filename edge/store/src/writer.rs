@@ -5,6 +5,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
 use everup_core::deploy::Row;
+use everup_observe::contained;
 
 use crate::{Store, StoreError};
 
@@ -46,14 +47,27 @@ impl Writer {
                     Order::Write(service, row) => {
                         // One that was ordered again, and went in after all with a newer one, must not take its place.
                         let is_old = newest.get(&service).is_some_and(|newest| *newest >= row.version);
-                        let result = if is_old { Ok(()) } else { store.write(&service, &row) };
+                        let write = || {
+                            everup_failpoint::hit("store");
+                            store.write(&service, &row)
+                        };
+                        let result = match is_old {
+                            true => Ok(()),
+                            false => {
+                                contained("the store's writer", write).unwrap_or(Err(StoreError::Inside))
+                            }
+                        };
                         if result.is_ok() && !is_old {
                             newest.insert(service.clone(), row.version);
                         }
                         done(Done { version: row.version, service, result });
                     }
                     Order::Audit(line) => {
-                        if let Err(error) = store.audit(&line) {
+                        let written = contained("the store's writer", || {
+                            everup_failpoint::hit("store.audit");
+                            store.audit(&line)
+                        });
+                        if let Err(error) = written.unwrap_or(Err(StoreError::Inside)) {
                             tracing::error!(%error, order = line, "an order cannot be written down");
                         }
                     }

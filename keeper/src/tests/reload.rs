@@ -12,7 +12,9 @@ fn two_listeners(replicas: usize) -> String {
     let listener = "[[listener]]\nbind = [\"127.0.0.1:0\"]\nservice = \"shop\"\n";
     let run = "command = [\"sleep\", \"1000\"]\nenvironment = { GREETING = \"{service} on {port}\" }\n\
                log = { size = \"1MiB\", files = 1 }";
-    format!("{listener}{listener}[service.shop.run]\nreplicas = {replicas}\n{run}\n")
+    format!(
+        "[node]\nwatchdog = \"off\"\n{listener}{listener}[service.shop.run]\nreplicas = {replicas}\n{run}\n"
+    )
 }
 
 fn write(stage: &Stage, text: &str) {

@@ -15,7 +15,7 @@ enum Floor {
 }
 
 /// Edge crates that every edge crate may import.
-const SHARED: [&str; 2] = ["edge/observe", "edge/store"];
+const SHARED: [&str; 3] = ["edge/failpoint", "edge/observe", "edge/store"];
 
 pub(crate) fn check(metadata: &Metadata) -> Vec<Violation> {
     let mut found = Vec::new();

@@ -35,7 +35,7 @@ pub(super) fn run(file: &Path, place: &Place) -> anyhow::Result<ExitCode> {
         .spawn()
         .context("cannot start everup")?;
     let drilled = match wait_until_it_answers(&mut everup, &place.admin) {
-        Ok(()) => drill::against(&place.admin, &drill::Options::default()),
+        Ok(()) => drill::against(&place.admin, &drill::Options::unasked()),
         Err(error) => Err(error),
     };
     let stopped = stop(&mut everup);

@@ -28,7 +28,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(2);
 pub(super) enum Input {
     Key(KeyEvent),
     /// everup was looked at; or why it could not be.
-    Looked(Result<(Status, Events), String>),
+    Looked(Box<Result<(Status, Events), String>>),
     /// What came of an order, in words.
     Done(String),
 }
@@ -105,17 +105,20 @@ impl State {
     pub(super) fn handle(&mut self, now: SystemTime, input: Input) -> Option<Output> {
         match input {
             Input::Key(key) => self.on_key(key),
-            Input::Looked(Ok((status, events))) => {
-                (self.asked, self.unreachable) = (None, None);
-                if !self.paused {
-                    self.on_look(status, events);
-                }
-                None
-            }
-            Input::Looked(Err(why)) => {
+            Input::Looked(found) => {
                 self.asked = None;
-                let since = self.unreachable.take().map_or(now, |before| before.since);
-                self.unreachable = Some(Unreachable { since, why });
+                match *found {
+                    Ok((status, events)) => {
+                        self.unreachable = None;
+                        if !self.paused {
+                            self.on_look(status, events);
+                        }
+                    }
+                    Err(why) => {
+                        let since = self.unreachable.take().map_or(now, |before| before.since);
+                        self.unreachable = Some(Unreachable { since, why });
+                    }
+                }
                 None
             }
             Input::Done(message) => {

@@ -121,6 +121,12 @@ fn head_line(state: &State, now: SystemTime, palette: Palette) -> Line<'static> 
     spans.push(Span::styled(printable(&status.node), palette.style(Colour::Bold)));
     spans.push(Span::raw(": "));
     spans.push(Span::styled(word, palette.style(colour)));
+    if status.keeper_gone {
+        spans.push(Span::styled(", keeper: gone", palette.style(Colour::Red)));
+    }
+    if !status.warnings.is_empty() {
+        spans.push(Span::styled(", WARNING (see status)", palette.style(Colour::Red)));
+    }
     spans.push(Span::raw(about(status)));
     Line::from(spans)
 }

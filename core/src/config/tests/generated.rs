@@ -144,8 +144,9 @@ fn node() -> impl Strategy<Value = Node> {
     let path = || option::of("[a-z/ü \"\\\\]{1,20}".prop_map(PathBuf::from));
     let name = || option::of("[a-z0-9.]{1,20}");
     let metrics = option::of(Just(local(0)));
-    (name(), path(), path(), metrics, option::of(1usize..=256), any::<bool>(), name()).prop_map(
-        |(name, state, admin, metrics, threads, io_uring, user)| Node {
+    let watchdog = option::of(ms(2_000..=3_600_000));
+    (name(), path(), path(), metrics, option::of(1usize..=256), any::<bool>(), name(), watchdog).prop_map(
+        |(name, state, admin, metrics, threads, io_uring, user, watchdog)| Node {
             name,
             state,
             admin,
@@ -153,6 +154,7 @@ fn node() -> impl Strategy<Value = Node> {
             threads,
             io_uring,
             user,
+            watchdog,
         },
     )
 }

@@ -118,6 +118,8 @@ pub(crate) fn status() -> Status {
         generation: 4,
         uptime_seconds: 9.0,
         ready: true,
+        keeper_gone: false,
+        warnings: Vec::new(),
         stopping: false,
         connections: 3,
         metrics: None,
@@ -126,8 +128,10 @@ pub(crate) fn status() -> Status {
             addresses: vec!["127.0.0.1:8080".into()],
             routes: 0,
             service: Some("shop".into()),
+            tls: false,
         }],
         services: vec![service],
+        leaving: vec![leaving()],
     }
 }
 
@@ -286,6 +290,52 @@ async fn every_route_in_the_list_answers_its_method() {
     }
 }
 
+fn leaving() -> crate::api::LeavingWorker {
+    let version = "0.1.0".to_owned();
+    crate::api::LeavingWorker {
+        pid: 4,
+        version,
+        connections: 3,
+        in_flight: 1,
+        tunnels: 2,
+        ends_in_seconds: 9.5,
+    }
+}
+
+#[tokio::test]
+async fn the_client_names_the_binary_of_an_upgrade() {
+    let mut fixture = admin();
+    let client = Client::connect(&fixture.path).await.unwrap();
+    let asked = tokio::spawn(async move { client.upgrade(Some("/opt/ever up")).await });
+    let Some(Command::Upgrade { path, reply }) = fixture.commands.recv().await else { panic!("not asked") };
+    assert_eq!(path.as_deref(), Some("/opt/ever up"));
+    let (from, to) = ("0.1.0".to_owned(), "0.2.0".to_owned());
+    let moved = crate::api::Moved { idle: 3, ..Default::default() };
+    let upgraded = crate::api::Upgraded { from, to, keeper_pid: 1, worker_pid: 2, moved, left: leaving() };
+    let text = include_str!("../../../../docs/reference/admin-api.json");
+    let document: serde_json::Value = serde_json::from_str(text).unwrap();
+    let told = serde_json::to_value(&upgraded).unwrap();
+    for (schema, value) in [("Upgraded", &told), ("Moved", &told["moved"])] {
+        let fields: BTreeSet<_> = value.as_object().unwrap().keys().cloned().collect();
+        let described = document["components"]["schemas"][schema]["properties"].as_object().unwrap();
+        assert_eq!(described.keys().cloned().collect::<BTreeSet<_>>(), fields, "{schema}");
+    }
+    reply.send(Ok(upgraded.clone())).unwrap();
+    assert_eq!(asked.await.unwrap().unwrap(), upgraded);
+}
+
+#[tokio::test]
+async fn when_nobody_takes_commands_any_more_the_server_ends_and_so_do_its_connections() {
+    let Fixture { _directory, path, commands } = admin();
+    let mut idle = UnixStream::connect(&path).await.unwrap();
+    idle.write_all(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    idle.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 404");
+    drop(commands);
+    idle.read_to_end(&mut Vec::new()).await.unwrap();
+}
+
 /// Every field of the status is described, at its place, and the reverse: the description cannot fall behind.
 #[test]
 fn the_status_is_described_field_by_field() {
@@ -298,6 +348,7 @@ fn the_status_is_described_field_by_field() {
     for (schema, value) in [
         ("Status", &status),
         ("Listener", &status["listeners"][0]),
+        ("LeavingWorker", &status["leaving"][0]),
         ("Service", &status["services"][0]),
         ("Instance", &status["services"][0]["instances"][0]),
         ("Deployment", &status["services"][0]["deployment"]),

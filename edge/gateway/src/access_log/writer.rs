@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
+use everup_observe::contained;
+
 use super::Batch;
 
 /// Complaints about a log that cannot be written come at most this often.
@@ -30,7 +32,11 @@ pub(super) fn run(
 ) {
     let mut output = Output { file, opened: None, torn: false, complained: None };
     for Batch { thread, mut lines } in batches {
-        let lost = output.write(&lines);
+        let written = contained("the access log", || {
+            everup_failpoint::hit("access-log");
+            output.write(&lines)
+        });
+        let lost = written.unwrap_or_else(|| count(&lines));
         if lost > 0 {
             dropped.fetch_add(lost, Ordering::Relaxed);
         }
@@ -58,7 +64,7 @@ impl Output {
         let Err(error) = written else { return 0 };
         self.torn = at > 0 && lines[at - 1] != b'\n' || self.torn && at == 0;
         self.complain(&error);
-        memchr::memchr_iter(b'\n', &lines[at..]).count() as u64
+        count(&lines[at..])
     }
 
     fn write_from(&mut self, lines: &[u8], at: &mut usize) -> io::Result<()> {
@@ -90,6 +96,10 @@ impl Output {
         let target = self.file.as_deref().map_or_else(|| "standard output".into(), Path::to_string_lossy);
         tracing::error!("cannot write the access log to {target}: {error}; lines are dropped and counted");
     }
+}
+
+fn count(lines: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', lines).count() as u64
 }
 
 /// The file at `path`: the one that is open, or, if that was moved away or deleted, a new one.

@@ -19,6 +19,10 @@ pub(super) const ENDED: u8 = 4;
 pub(super) const BROKEN: u8 = 8;
 /// Urgent data came: from now on a read may end at it though more is there.
 pub(super) const URGENT: u8 = 16;
+/// It is offered to another process: not to be touched.
+pub(super) const FROZEN: u8 = 32;
+/// It was, once.
+pub(super) const SHARED: u8 = 64;
 
 /// More than this at once is a body: what comes next is not received ahead but read into a larger buffer.
 const BULKY: usize = 4 * 1024;

@@ -13,7 +13,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
 use super::Batching;
 use super::batch::{self, Batch};
-use super::entry::{Entry, READABLE, WRITABLE};
+use super::entry::{Entry, FROZEN, READABLE, WRITABLE};
 use super::receives::Receives;
 use super::sends::Sends;
 
@@ -175,6 +175,9 @@ impl Reactor {
 
     fn on_event(&self, entry: &Rc<Entry>, flags: EventFlags) {
         entry.on_event(flags);
+        if entry.is(FROZEN) {
+            return;
+        }
         if entry.is(WRITABLE) {
             self.sends.on_writable(entry);
         }

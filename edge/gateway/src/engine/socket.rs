@@ -10,15 +10,15 @@ use std::task::{Context, Poll, ready};
 
 use rustix::net::{AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType};
 
-use super::entry::{BROKEN, ENDED, Entry, READABLE, URGENT, WRITABLE};
+use super::entry::{BROKEN, ENDED, Entry, FROZEN, READABLE, URGENT, WRITABLE};
 use super::reactor::Reactor;
 use super::sends;
 
 /// A TCP connection.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    entry: Rc<Entry>,
-    reactor: Rc<Reactor>,
+    pub(super) entry: Rc<Entry>,
+    pub(super) reactor: Rc<Reactor>,
     /// What was written goes out even if the connection is given up in the same turn.
     sends_when_dropped: bool,
 }
@@ -44,7 +44,12 @@ impl Socket {
         Ok(socket)
     }
 
-    fn new(reactor: &Rc<Reactor>, fd: OwnedFd, ready: u8, sends_when_dropped: bool) -> io::Result<Self> {
+    pub(super) fn new(
+        reactor: &Rc<Reactor>,
+        fd: OwnedFd,
+        ready: u8,
+        sends_when_dropped: bool,
+    ) -> io::Result<Self> {
         let entry = reactor.enter(fd, ready)?;
         Ok(Self { entry, reactor: Rc::clone(reactor), sends_when_dropped })
     }
@@ -253,6 +258,9 @@ impl Socket {
 
     /// Tells the peer that we send no more, after all that was written.
     pub(crate) fn finish_writing(&self) {
+        if self.entry.is(FROZEN) {
+            return;
+        }
         self.reactor.sends.push(&self.entry);
         match self.entry.is_flushed() {
             true => sends::finish(&self.entry),
@@ -308,7 +316,7 @@ impl Drop for Socket {
             true => self.reactor.sends.push(&self.entry),
             false => self.reactor.sends.forget(&self.entry),
         }
-        self.reactor.leave(&self.entry);
+        self.reactor.leave_moved(&self.entry);
     }
 }
 

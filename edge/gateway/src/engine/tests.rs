@@ -490,3 +490,74 @@ fn a_task_that_only_looks_again_and_again_leaves_the_others_their_turns() {
         over.set(true);
     });
 }
+
+#[test]
+fn what_lies_here_of_a_connection_can_be_taken_and_what_comes_later_is_left_to_who_goes_on() {
+    for batching in ALL {
+        run(batching, |engine| async move {
+            let (socket, mut peer) = accepted(&engine).await;
+            // Somebody waits to read: in batches, what comes is received for him.
+            let mut bytes = [0; 64];
+            assert!(poll_fn(|cx| Poll::Ready(socket.poll_read(cx, &mut bytes))).await.is_pending());
+            peer.write_all(b"received").unwrap();
+            for _ in 0..3 {
+                turn().await;
+            }
+            let mut received = Vec::new();
+            socket.take_received(&mut received);
+            assert!(socket.take_unsent().is_empty() && socket.is_sound());
+            let mut other = TcpStream::from(socket.freeze().unwrap());
+            peer.write_all(b", later").unwrap();
+            for _ in 0..3 {
+                turn().await;
+            }
+            assert!(!socket.holds_input(), "from here on nothing is received for anybody here");
+            other.set_nonblocking(false).unwrap();
+            let mut rest = vec![0; 15 - received.len()];
+            other.read_exact(&mut rest).unwrap();
+            assert_eq!([received, rest].concat(), b"received, later");
+            // Nobody has taken it after all.
+            other.set_nonblocking(true).unwrap();
+            drop(other);
+            socket.thaw();
+            peer.write_all(b"!").unwrap();
+            assert_eq!(read(&socket, &mut bytes).await.unwrap(), 1);
+            write_all(&socket, b"?").await;
+            turn().await;
+            peer.read_exact(&mut bytes[..1]).unwrap();
+        });
+    }
+}
+
+#[test]
+fn what_the_kernel_would_not_take_can_be_taken_back_and_comes_first_for_who_goes_on() {
+    run(Batching::Always, |engine| async move {
+        let (socket, mut peer) = accepted(&engine).await;
+        socket2::SockRef::from(&socket).set_send_buffer_size(4096).unwrap();
+        let mut written = 0;
+        loop {
+            let piece = u32::to_ne_bytes(written).repeat(999);
+            in_a_busy_turn(&socket, &mut peer).await;
+            if socket.try_write(&piece, &[]).is_err() {
+                break;
+            }
+            written += 1;
+            turn().await;
+        }
+        let unsent = socket.take_unsent();
+        assert!(!unsent.is_empty());
+        let mut other = TcpStream::from(socket.freeze().unwrap());
+        drop(socket);
+        other.set_nonblocking(false).unwrap();
+        let reading = thread::spawn(move || {
+            let mut all = Vec::new();
+            peer.read_to_end(&mut all).unwrap();
+            all
+        });
+        other.write_all(&unsent).unwrap();
+        drop(other);
+        turn().await;
+        let all: Vec<u8> = (0..written).flat_map(|number| u32::to_ne_bytes(number).repeat(999)).collect();
+        assert!(reading.join().unwrap() == all);
+    });
+}

@@ -25,7 +25,7 @@ fn counted(shared: &InstanceShared) -> (u64, u64, u64, u32) {
 fn is_failing(stage: &mut Stage) -> bool {
     match stage.next_event() {
         Some(GatewayEvent::Failing { .. }) => true,
-        Some(GatewayEvent::ConnectFailed { .. }) | None => false,
+        Some(GatewayEvent::ConnectFailed { .. } | GatewayEvent::ThreadEnded) | None => false,
     }
 }
 

@@ -7,10 +7,10 @@ use crate::stage::{Origin, before};
 use crate::wire::{Message, Wire, chunked};
 
 /// A small generator with a seed; the one that sets the pace of nothing.
-struct Chance(u64);
+pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
-    fn next(&mut self, below: usize) -> usize {
+    pub(crate) fn next(&mut self, below: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -158,12 +158,17 @@ fn converse(chance: &mut Chance, mut client: Wire, round: usize) -> usize {
     answered
 }
 
-#[test]
-fn every_answer_belongs_to_its_request() {
-    let seed = match std::env::var("EVERUP_SEED") {
+/// `EVERUP_SEED`, or another one in every run.
+pub(crate) fn seed() -> u64 {
+    match std::env::var("EVERUP_SEED") {
         Ok(seed) => seed.parse().unwrap(),
         Err(_) => u64::from(std::process::id()) << 20 | 1,
-    };
+    }
+}
+
+#[test]
+fn every_answer_belongs_to_its_request() {
+    let seed = seed();
     println!("EVERUP_SEED={seed}");
     let origins = [(); 2].map(|()| {
         Origin::start(

@@ -6,7 +6,7 @@ use crate::stage::{Gate, Origin, before, until};
 use crate::wire::{get, ok, post};
 
 #[test]
-fn idle_connections_close_and_every_answer_is_its_connections_last() {
+fn every_answer_is_its_connections_last_and_then_idle_connections_close() {
     let gate = Gate::default();
     let passes = gate.clone();
     let origin = Origin::start(move |visit| {
@@ -20,17 +20,21 @@ fn idle_connections_close_and_every_answer_is_its_connections_last() {
     let stage = before([&origin]).threads(2).start();
     let (mut idle, fresh, mut busy, mut half) =
         (stage.connect(), stage.connect(), stage.connect(), stage.connect());
+    let mut kept = stage.connect();
     idle.get("/");
+    kept.get("/");
     fresh.finish();
     busy.send(get("/slow"));
     half.send("GET / HT");
     until("the slow one is with the instance", || stage.gateway().requests_in_flight() == 1);
-    until("all four are accepted", || stage.gateway().connections() >= 3);
+    until("all are accepted", || stage.gateway().connections() >= 4);
 
     stage.gateway().begin_shutdown();
-    let told = Instant::now();
-    idle.ends();
-    assert!(told.elapsed() < Duration::from_secs(2));
+    // Who asks once more on a connection that was kept is served, and told.
+    kept.send(post("/", "x"));
+    let answer = kept.answer();
+    assert_eq!((answer.text().as_str(), answer.header("Connection")), ("served", Some("close")));
+    kept.ends();
     gate.open();
     for client in [&mut busy, &mut half] {
         if client.stream.peer_addr().is_ok() {
@@ -44,7 +48,11 @@ fn idle_connections_close_and_every_answer_is_its_connections_last() {
     if let Some(answer) = late.try_answer("POST") {
         assert_eq!(answer.header("Connection"), Some("close"));
     }
-    drop((idle, fresh, busy, half, late));
+    stage.gateway().refuse();
+    let told = Instant::now();
+    idle.ends();
+    assert!(told.elapsed() < Duration::from_secs(2));
+    drop((idle, kept, fresh, busy, half, late));
     stage.settles();
     until("every client is counted out", || stage.gateway().connections() == 0);
 }
@@ -61,6 +69,25 @@ fn a_new_connection_while_shutting_down_is_served_and_told() {
         assert_eq!((answer.text().as_str(), answer.header("Connection")), ("a", Some("close")));
         client.ends();
     }
+}
+
+#[test]
+fn who_asks_when_nothing_begins_any_more_is_told_so_at_once() {
+    let origin = Origin::named("a");
+    let stage = before([&origin]).start();
+    stage.gateway().begin_shutdown();
+    stage.gateway().refuse();
+    until("a request is refused", || {
+        let mut client = stage.connect();
+        client.send(get("/"));
+        client.answer().status() == 503
+    });
+    let mut client = stage.connect();
+    let told = Instant::now();
+    client.send(post("/", "x"));
+    let answer = client.answer();
+    assert_eq!((answer.status(), answer.header("Connection")), (503, Some("close")));
+    assert!(answer.header("Retry-After").is_some() && told.elapsed() < Duration::from_secs(2));
 }
 
 #[test]

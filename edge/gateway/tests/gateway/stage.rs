@@ -128,6 +128,9 @@ pub(crate) struct Stage {
     events: mpsc::UnboundedReceiver<GatewayEvent>,
     config: Config,
     generation: u64,
+    /// Its listening sockets, for the next worker's gateway.
+    listening: Vec<ListenerSockets>,
+    threads: usize,
 }
 
 /// A gateway before it starts.
@@ -142,6 +145,7 @@ pub(crate) struct Setting {
     states: Vec<Availability>,
     access_log: Option<AccessLog>,
     makes_trace_parents: bool,
+    has_successors: bool,
 }
 
 /// A gateway in front of these instances, not yet started.
@@ -162,6 +166,7 @@ pub(crate) fn before_addresses(addresses: Vec<SocketAddr>) -> Setting {
         threads: 1,
         access_log: None,
         makes_trace_parents: false,
+        has_successors: false,
     }
 }
 
@@ -207,6 +212,12 @@ impl Setting {
         self
     }
 
+    /// Its listening sockets are held by somebody else as well, who gives them to a next worker.
+    pub(crate) fn with_successors(mut self) -> Self {
+        self.has_successors = true;
+        self
+    }
+
     /// Requests without a trace get one.
     pub(crate) fn makes_trace_parents(mut self) -> Self {
         self.makes_trace_parents = true;
@@ -231,6 +242,7 @@ impl Setting {
             states,
             access_log,
             makes_trace_parents,
+            has_successors,
         } = self;
         let instances: Vec<_> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
         let bind = "bind = [\"127.0.0.1:0\"]";
@@ -252,16 +264,9 @@ impl Setting {
         let behind = config.services[0].tls.as_ref();
         let behind = behind.map(|tls| InstanceFiles::open(tls, "/".as_ref(), false).unwrap());
         http.tls = files.as_ref().map(Files::acceptor);
-        let setup = Setup {
-            limits: config.limits.clone(),
-            access_log,
-            makes_trace_parents,
-            batching: BATCHING,
-            sockets: vec![http, tcp_sockets],
-            threads,
-            sticky_keys: [[1; 32]].into(),
-            worker_seed: 7,
-        };
+        let sockets = vec![http, tcp_sockets];
+        let listening = if has_successors { same(&sockets) } else { Vec::new() };
+        let setup = Setup { access_log, makes_trace_parents, ..setup(&config, threads, sockets) };
         let service = Arc::new(ServiceShared::new(threads));
         let instances: Vec<_> = addresses.iter().map(|_| Arc::new(InstanceShared::new(threads))).collect();
         let all: Vec<usize> = (0..instances.len()).collect();
@@ -279,8 +284,33 @@ impl Setting {
             events,
             config,
             generation: 1,
+            listening,
+            threads,
         }
     }
+}
+
+fn setup(config: &Config, threads: usize, sockets: Vec<ListenerSockets>) -> Setup {
+    Setup {
+        limits: config.limits.clone(),
+        access_log: None,
+        makes_trace_parents: false,
+        batching: BATCHING,
+        sockets,
+        threads,
+        sticky_keys: [[1; 32]].into(),
+        worker_seed: 7,
+    }
+}
+
+/// Other descriptors of the same sockets.
+fn same(sockets: &[ListenerSockets]) -> Vec<ListenerSockets> {
+    let same = |one: &ListenerSockets| ListenerSockets {
+        tls: one.tls.clone(),
+        fds: one.fds.iter().map(|fd| fd.try_clone().unwrap()).collect(),
+        ..*one
+    };
+    sockets.iter().map(same).collect()
 }
 
 pub(crate) fn sockets(
@@ -391,6 +421,35 @@ impl Stage {
         let prepared = gateway.prepare(rearrangement).unwrap();
         gateway.carry_out(prepared, table);
         self.acknowledged(generation);
+    }
+
+    /// The gateway of the next worker: the same configuration and sockets, counters of its own, and a first table that
+    /// `change` may change.
+    pub(crate) fn successor(&self, change: impl FnOnce(&mut Snapshot)) -> Self {
+        let (config, threads) = (self.config.clone(), self.threads);
+        let service = Arc::new(ServiceShared::new(threads));
+        let shared = |_: &Arc<InstanceShared>| Arc::new(InstanceShared::new(threads));
+        let instances: Vec<_> = self.instances.iter().map(shared).collect();
+        let (all, takes): (Vec<usize>, Vec<_>) =
+            (0..instances.len()).map(|index| (index, Availability::Takes)).unzip();
+        let mut first = snapshot(&config, &service, &instances, 1, &all, &takes, connector(&self.behind));
+        change(&mut first);
+        let (events_in, events) = mpsc::unbounded_channel();
+        let setup = setup(&config, threads, same(&self.listening));
+        Self {
+            gateway: Some(Gateway::start(setup, first, events_in).unwrap()),
+            address: self.address,
+            tcp: self.tcp,
+            service,
+            instances,
+            files: None,
+            behind: None,
+            events,
+            config,
+            generation: 1,
+            listening: same(&self.listening),
+            threads,
+        }
     }
 
     /// What its configuration says.

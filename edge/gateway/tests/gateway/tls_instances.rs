@@ -35,7 +35,7 @@ pub(crate) struct Secured {
 
 impl Secured {
     /// Shows NAME.pem; `script` plays every connection after its handshake.
-    fn start(ca: &Ca, name: &str, script: impl Fn(&mut Https) + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(ca: &Ca, name: &str, script: impl Fn(&mut Https) + Send + Sync + 'static) -> Self {
         Self::with(config(ca, name, None), false, script)
     }
 
@@ -128,12 +128,12 @@ pub(crate) fn config(ca: &Ca, name: &str, clients: Option<&Ca>) -> ServerConfig 
     builder.with_single_cert(ca.chain(name), key).unwrap()
 }
 
-fn before(instances: &[&Secured]) -> Setting {
+pub(crate) fn before(instances: &[&Secured]) -> Setting {
     before_addresses(instances.iter().map(|instance| instance.address).collect())
 }
 
 /// Lines of the service; `more` stands in its `tls`.
-fn tls(ca: &Ca, more: &str) -> String {
+pub(crate) fn tls(ca: &Ca, more: &str) -> String {
     format!("tls = {{ ca = \"{}\"{more} }}\n", ca.path("ca.pem").display())
 }
 

@@ -11,16 +11,16 @@ use crate::stage::{Gate, Origin, Stage, before, until};
 use crate::tls::{self, Ca};
 use crate::wire::Wire;
 
-const OPEN: &str = "GET /ws HTTP/1.1\r\nHost: app\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+pub(crate) const OPEN: &str = "GET /ws HTTP/1.1\r\nHost: app\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-const OPENED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\
+pub(crate) const OPENED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// The first byte of a frame, and its payload without the mask.
-type Frame = (u8, Vec<u8>);
+pub(crate) type Frame = (u8, Vec<u8>);
 
-fn frame(first: u8, payload: &[u8], masked: bool) -> Vec<u8> {
+pub(crate) fn frame(first: u8, payload: &[u8], masked: bool) -> Vec<u8> {
     let mask = if masked { 0x80 } else { 0 };
     let mut bytes = vec![first];
     match payload.len() {
@@ -40,7 +40,7 @@ fn frame(first: u8, payload: &[u8], masked: bool) -> Vec<u8> {
 }
 
 /// The next frame; None if the connection ends first.
-fn read(wire: &mut Wire) -> Option<Frame> {
+pub(crate) fn read(wire: &mut Wire) -> Option<Frame> {
     let head = wire.try_take(2)?;
     let length = match head[1] & 0x7f {
         126 => usize::from(u16::from_be_bytes(wire.try_take(2)?.try_into().unwrap())),
@@ -51,20 +51,20 @@ fn read(wire: &mut Wire) -> Option<Frame> {
     Some((head[0], payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect()))
 }
 
-fn opened(stage: &Stage) -> Wire {
+pub(crate) fn opened(stage: &Stage) -> Wire {
     let mut client = stage.connect();
     client.send(OPEN);
     assert_eq!(client.head().unwrap().status(), 101);
     client
 }
 
-fn say(client: &mut Wire, text: &str) {
+pub(crate) fn say(client: &mut Wire, text: &str) {
     client.send(frame(0x81, text.as_bytes(), true));
 }
 
 /// Reads the Close and returns what `retry=` says.
 #[track_caller]
-fn told_to_go(client: &mut Wire) -> u64 {
+pub(crate) fn told_to_go(client: &mut Wire) -> u64 {
     let (first, payload) = read(client).expect("a Close");
     assert_eq!((first, &payload[..2]), (0x88, &1012_u16.to_be_bytes()[..]), "{payload:?}");
     let reason = String::from_utf8(payload[2..].to_vec()).unwrap();
@@ -73,13 +73,13 @@ fn told_to_go(client: &mut Wire) -> u64 {
 
 /// Answers the Close as a client does, and sees the end.
 #[track_caller]
-fn goes(client: &mut Wire) {
+pub(crate) fn goes(client: &mut Wire) {
     client.send(frame(0x88, &1012_u16.to_be_bytes(), true));
     client.ends();
 }
 
 /// An instance that opens WebSockets, echoes messages, and answers a Close; and what all of them told it.
-fn echoing() -> (Origin, Arc<Mutex<Vec<Frame>>>) {
+pub(crate) fn echoing() -> (Origin, Arc<Mutex<Vec<Frame>>>) {
     let heard: Arc<Mutex<Vec<Frame>>> = Arc::default();
     let hears = Arc::clone(&heard);
     let origin = Origin::start(move |visit| {
@@ -104,7 +104,7 @@ fn has_news(client: &Wire) -> bool {
     news
 }
 
-fn going_away() -> Frame {
+pub(crate) fn going_away() -> Frame {
     (0x88, 1001_u16.to_be_bytes().to_vec())
 }
 

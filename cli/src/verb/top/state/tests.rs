@@ -61,11 +61,14 @@ pub(in super::super) fn status(uptime_seconds: f64, services: Vec<ServiceStatus>
         generation: 4,
         uptime_seconds,
         ready: true,
+        keeper_gone: false,
+        warnings: Vec::new(),
         stopping: false,
         connections: 3,
         metrics: None,
         listeners: Vec::new(),
         services,
+        leaving: Vec::new(),
     }
 }
 
@@ -94,7 +97,7 @@ pub(in super::super) fn shop(uptime: f64, requests: [u64; 3]) -> Status {
 }
 
 pub(in super::super) fn looked(status: Status) -> Input {
-    Input::Looked(Ok((status, events(&[]))))
+    Input::Looked(Box::new(Ok((status, events(&[])))))
 }
 
 pub(in super::super) fn press(state: &mut State, key: char) -> Option<Output> {
@@ -251,7 +254,7 @@ fn another_worker_counts_from_nothing() {
 fn an_everup_that_went_is_missing_since_its_first_silence_and_returns() {
     let mut state = seen();
     for second in 5..8 {
-        state.handle(at(second), Input::Looked(Err(format!("gone {second}"))));
+        state.handle(at(second), Input::Looked(Box::new(Err(format!("gone {second}")))));
     }
     assert_eq!(state.unreachable(), Some(&Unreachable { since: at(5), why: "gone 7".into() }));
     assert!(state.status().is_some(), "what was known last is still shown");
@@ -275,11 +278,11 @@ fn one_look_at_a_time_and_a_late_answer_is_told() {
 fn a_paused_picture_stands_still_and_misses_no_event() {
     let mut state = seen();
     press(&mut state, 'p');
-    state.handle(at(1), Input::Looked(Ok((shop(11.0, [9, 9, 9]), events(&["one"])))));
+    state.handle(at(1), Input::Looked(Box::new(Ok((shop(11.0, [9, 9, 9]), events(&["one"]))))));
     assert_eq!(state.status().unwrap().uptime_seconds, 10.0);
     assert_eq!(state.last_event(), 0, "it is asked for again");
     press(&mut state, 'p');
-    state.handle(at(2), Input::Looked(Ok((shop(12.0, [9, 9, 9]), events(&["one", "two"])))));
+    state.handle(at(2), Input::Looked(Box::new(Ok((shop(12.0, [9, 9, 9]), events(&["one", "two"]))))));
     assert_eq!(state.events().count(), 2);
     assert_eq!(state.last_event(), 2);
 }
@@ -288,7 +291,7 @@ fn a_paused_picture_stands_still_and_misses_no_event() {
 fn only_so_many_events_are_kept() {
     let mut state = seen();
     let texts = ["x"; EVENTS + 10];
-    state.handle(at(1), Input::Looked(Ok((shop(11.0, [0, 0, 0]), events(&texts)))));
+    state.handle(at(1), Input::Looked(Box::new(Ok((shop(11.0, [0, 0, 0]), events(&texts))))));
     assert_eq!(state.events().count(), EVENTS);
     assert_eq!(state.events().last().unwrap().number, EVENTS as u64 + 10);
 }

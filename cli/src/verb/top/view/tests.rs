@@ -28,7 +28,7 @@ fn services_instances_rates_and_events_stand_on_one_screen() {
     let mut next = shop(15.0, [60, 0, 600]);
     next.services[0].instances[1].reason = "refused the connection".into();
     next.services[0].parked = 3;
-    state.handle(at(1), Input::Looked(Ok((next, events(&["up", "down: refused the connection"])))));
+    state.handle(at(1), Input::Looked(Box::new(Ok((next, events(&["up", "down: refused the connection"]))))));
     let expected = [
         "lb1: ready for 15s  3 connections  table 4  everup 0.1.0",
         "SERVICE   STATE          SINCE      REQ/S  FLIGHT",
@@ -50,7 +50,7 @@ fn services_instances_rates_and_events_stand_on_one_screen() {
 #[test]
 fn an_everup_that_does_not_answer_is_told_with_the_time_and_the_last_picture_stays() {
     let mut state = seen();
-    state.handle(at(43_100), Input::Looked(Err("everup does not run here".into())));
+    state.handle(at(43_100), Input::Looked(Box::new(Err("everup does not run here".into()))));
     let lines = lines(&state, 80, 12);
     assert_eq!(lines[0], "not reachable since 11:58:20 UTC (12s): everup does not run here");
     assert!(lines.iter().any(|line| line.contains("shop-2")), "{lines:?}");

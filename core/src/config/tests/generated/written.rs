@@ -53,7 +53,7 @@ fn time(time: Duration) -> String {
 }
 
 fn write_node(text: &mut String, node: &Node) {
-    let Node { name, state, admin, metrics, threads, io_uring, user } = node;
+    let Node { name, state, admin, metrics, threads, io_uring, user, watchdog } = node;
     text.push_str("[node]\n");
     set_if(text, "name", name.as_ref().map(quoted));
     set_if(text, "state", state.as_deref().map(path));
@@ -62,6 +62,7 @@ fn write_node(text: &mut String, node: &Node) {
     set_if(text, "threads", *threads);
     set(text, "io_uring", io_uring);
     set_if(text, "user", user.as_ref().map(quoted));
+    set(text, "watchdog", watchdog.map_or_else(|| quoted("off"), time));
 }
 
 fn write_access_log(text: &mut String, access_log: &AccessLog) {

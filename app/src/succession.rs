@@ -561,11 +561,14 @@ impl Worker {
 
     /// Those that were inherited at the start. To be called when this worker serves.
     pub(crate) fn succeed_all(&mut self, inherited: Vec<Inherited>) {
-        for Inherited { pid, everup, line, stores: _ } in inherited {
+        for Inherited { pid, everup, line, stores } in inherited {
             match Line::new(line) {
                 Ok(line) => {
-                    let text = format!("everup was upgraded from {everup} to {}", crate::status::VERSION);
-                    self.journal.of_everup(self.clock.now().wall, EventKind::Upgraded, text);
+                    // The others have been left behind before.
+                    if stores.is_some() {
+                        let text = format!("everup was upgraded from {everup} to {}", crate::status::VERSION);
+                        self.journal.of_everup(self.clock.now().wall, EventKind::Upgraded, text);
+                    }
                     self.succeed(pid, everup, line);
                 }
                 Err(error) => tracing::error!(%error, "the last worker cannot be asked what it still has"),

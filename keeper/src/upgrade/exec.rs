@@ -215,6 +215,7 @@ impl Keeper {
             step: Step::Returning { why: String::new() },
             until: Instant::now() + PREPARE,
             from: Some((other, state.everup)),
+            lines: Vec::new(),
         });
         keeper
     }

@@ -26,6 +26,7 @@ use crate::deployer::{Deployer, Founded};
 use crate::descriptors;
 use crate::error::AppError;
 use crate::estate::Estate;
+use crate::hooks::Hooks;
 use crate::journal::Journal;
 use crate::keeper_line::KeeperLine;
 use crate::notes::Notes;
@@ -63,11 +64,10 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
     let (sender, commands) = Command::channel();
     let identity = identity(&inherited, &config, &controller, &sorted.opened);
     let metrics_servers = serve(sorted.admin, sorted.metrics, &sender)?;
-    let sockets = (sorted.listeners, sorted.threads);
     let state_file = StateFile::new(state)?;
     everup_failpoint::check("upgrade.ready").map_err(AppError::System)?;
     // From here on clients come.
-    let setup = setup(&config, &inherited, state, seed, sockets)?;
+    let setup = setup(&config, &inherited, state, seed, (sorted.listeners, sorted.threads))?;
     let (events, noticed) = mpsc::unbounded_channel();
     let gateway = Gateway::start(setup, first_table, events)?;
     let line = say_ready(link)?;
@@ -103,6 +103,7 @@ pub(crate) fn begin(link: Link, state: &Path, presenter: Presenter) -> Result<Wo
         noticed,
         commands,
         stored,
+        hooks: Hooks::new(),
         charge: Charge::default(),
         predecessors: Predecessors::default(),
         upgrades: Upgrades::default(),

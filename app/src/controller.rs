@@ -552,6 +552,14 @@ impl TryFrom<Command> for Order {
     }
 }
 
+impl Controller {
+    /// How an instance is reached by whoever looks whether it works.
+    pub(crate) fn watch_of(&self, id: &InstanceId) -> Option<Watch> {
+        let &(s, i) = self.places.get(id)?;
+        watch(&self.services[s], &self.services[s].instances[i])
+    }
+}
+
 /// Where each instance is.
 fn places(services: &[Service]) -> HashMap<InstanceId, (usize, usize)> {
     let of_service = |(s, service): (usize, &Service)| {

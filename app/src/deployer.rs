@@ -3,6 +3,7 @@
 //! `worker.rs` carries out. It decides nothing, and waits for nothing.
 
 mod begin;
+mod hook;
 mod operator;
 mod reload;
 mod report;
@@ -22,6 +23,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::clock::Now;
 use crate::controller::Controller;
+use crate::hooks;
 use crate::notes::Revisions;
 use crate::service::Instance;
 
@@ -46,6 +48,10 @@ pub(crate) enum Output {
     Forget(InstanceId),
     /// Hand in its last lines with [`Deployer::quoted`].
     Quote(InstanceId),
+    /// Run a hook, and tell how it ended with [`Deployer::hook_ended`].
+    Hook(hooks::Run),
+    /// The service's hook is not wanted any more.
+    EndHook(Arc<str>),
     /// Of the service's logs only those of these revisions' instances are wanted.
     Sweep { service: Arc<str>, revisions: BTreeSet<Arc<str>> },
     /// This happened: people want to know.
@@ -196,7 +202,7 @@ impl Deployer {
     }
 
     /// What is to be done next.
-    pub(crate) fn poll_output(&mut self) -> Option<Output> {
+    pub(crate) fn poll_output(&mut self, controller: &Controller) -> Option<Output> {
         if self.ended {
             return None;
         }
@@ -209,7 +215,7 @@ impl Deployer {
                 let wish = fleet.machine.poll_output()?;
                 Some((fleet, wish))
             })?;
-            fleet.translate(wish, store, outputs);
+            fleet.translate(wish, store, outputs, controller);
         }
     }
 
@@ -265,7 +271,13 @@ impl Fleet {
         Revisions { first: Arc::clone(first), stable: Arc::clone(stable) }
     }
 
-    fn translate(&mut self, wish: Wish, store: &Result<Writer, String>, outputs: &mut VecDeque<Output>) {
+    fn translate(
+        &mut self,
+        wish: Wish,
+        store: &Result<Writer, String>,
+        outputs: &mut VecDeque<Output>,
+        controller: &Controller,
+    ) {
         let service = Arc::clone(&self.service);
         match wish {
             Wish::Store(row) => {
@@ -294,6 +306,8 @@ impl Fleet {
                 self.told.remove(&id);
                 outputs.push_back(Output::Forget(id));
             }
+            Wish::Hook(order) => outputs.push_back(Output::Hook(self.hook(*order, controller))),
+            Wish::EndHook => outputs.push_back(Output::EndHook(service)),
             Wish::Quote(slot) => outputs.push_back(Output::Quote(self.id(&slot))),
         }
     }

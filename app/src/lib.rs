@@ -16,6 +16,7 @@ mod drain;
 mod error;
 mod estate;
 mod explain;
+mod hooks;
 mod journal;
 mod keeper_line;
 mod keeperless;

@@ -39,20 +39,21 @@ pub(crate) struct Moment {
 /// How many log lines of an instance in trouble are told.
 pub(crate) const LOG_LINES: usize = 5;
 
-/// The whole status. `last_lines` reads an instance's log, `deployment` tells what is being deployed to a service.
+/// The whole status. `last_lines` reads an instance's log, `deployed` tells whether a service is locked, and what is
+/// being deployed to it.
 pub(crate) fn status(
     identity: &Identity,
     moment: Moment,
     services: &[Service],
     last_lines: impl Fn(&InstanceId) -> Vec<String>,
-    deployment: impl Fn(&Service) -> Option<DeploymentStatus>,
+    deployed: impl Fn(&Service) -> (Option<String>, Option<DeploymentStatus>),
 ) -> Status {
     let Identity { node, config, keeper_pid, worker_restarts, metrics, listeners, warnings } =
         identity.clone();
     let Moment { now, generation, ready, stopping, keeper_gone, connections } = moment;
     let services = services.iter().map(|one| {
-        let deployment = deployment(one);
-        ServiceStatus { deployment, ..service_status(one, now, &last_lines) }
+        let (lock, deployment) = deployed(one);
+        ServiceStatus { lock, deployment, ..service_status(one, now, &last_lines) }
     });
     Status {
         node,
@@ -117,6 +118,7 @@ fn service_status(
         p50_ms: quantile_ms(&recent, 0.5),
         p99_ms: quantile_ms(&recent, 0.99),
         instances: instances.iter().map(|instance| instance_status(instance, now.wall, last_lines)).collect(),
+        lock: None,
         deployment: None,
     }
 }

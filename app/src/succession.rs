@@ -195,15 +195,16 @@ impl Worker {
             return drop(reply.send(Err(why)));
         }
         let refusal = if self.line.is_none() || self.shutdown.is_under_way() {
-            Some("everup is stopping")
+            Some("everup is stopping".to_owned())
         } else if !self.charge.is_ours() || self.upgrades.asked.len() >= WAITING {
-            Some(UNDER_WAY)
+            Some(UNDER_WAY.to_owned())
         } else {
-            None
+            // It would end with this worker.
+            self.deployer.hook_under_way().map(|what| format!("{what}: try again when it is over"))
         };
         if let Some(why) = refusal {
             // Whoever asked may be gone.
-            return drop(reply.send(Err(Refusal::Conflict(why.to_owned()))));
+            return drop(reply.send(Err(Refusal::Conflict(why))));
         }
         self.upgrades.last += 1;
         let ask = self.upgrades.last;
@@ -280,6 +281,7 @@ impl Worker {
         }
         everup_failpoint::hit("upgrade.yield");
         tracing::info!("yields to another worker; traffic goes on");
+        self.hooks.end_all();
         let stores = self.deployer.close();
         let notes = self.controller.notes().write();
         self.remembered = Some(notes.clone());

@@ -33,6 +33,7 @@ use crate::deployer::{self, Deployer, LAST_WORDS};
 use crate::error::AppError;
 use crate::estate::Estate;
 use crate::explain;
+use crate::hooks::{self, Hooks};
 use crate::journal::Journal;
 use crate::keeper_line::KeeperLine;
 use crate::keeperless::{Keeperless, knock};
@@ -134,6 +135,7 @@ pub(crate) struct Worker {
     pub(crate) commands: mpsc::Receiver<Command>,
     /// Answers of the store.
     pub(crate) stored: mpsc::UnboundedReceiver<Done>,
+    pub(crate) hooks: Hooks,
     /// Whether this worker is the one that acts.
     pub(crate) charge: Charge,
     /// Workers of before an upgrade, which finish what they have.
@@ -149,6 +151,7 @@ enum News {
     Keeper(Result<Option<(ToWorker, Vec<OwnedFd>)>, LinkError>),
     Command(Command),
     Stored(Done),
+    HookEnded(hooks::Ended),
     Heard(Heard),
     Knock(KeeperLine, ToWorker),
     Terminate,
@@ -253,6 +256,7 @@ impl Worker {
             noticed,
             commands,
             stored,
+            hooks,
             line,
             keeperless,
             terminate,
@@ -266,6 +270,7 @@ impl Worker {
             Some(event) = noticed.recv() => News::Noticed(event),
             Some(command) = commands.recv() => News::Command(command),
             Some(done) = stored.recv() => News::Stored(done),
+            Some(ended) = hooks.ended() => News::HookEnded(ended),
             message = of_keeper(line) => News::Keeper(message),
             heard = hear(charge, predecessors) => News::Heard(heard),
             (line, message) = knock(keeperless) => News::Knock(line, message),
@@ -304,6 +309,7 @@ impl Worker {
             News::Acknowledged(generation) => self.on_own_acknowledged(now, generation),
             News::Heard(heard) => self.on_heard(now, heard),
             News::Stored(done) => self.deployer.stored(now, done),
+            News::HookEnded(ended) => self.deployer.hook_ended(now, ended),
             News::Keeper(message) => self.on_keeper(now, message),
             News::Command(command) => self.on_command(now, command),
             News::Knock(line, message) => self.on_knock(now, line, message),
@@ -449,7 +455,7 @@ impl Worker {
                         self.controller.handle(now, Input::Changed(change))
                     }
                 }
-            } else if acts && let Some(output) = self.deployer.poll_output() {
+            } else if acts && let Some(output) = self.deployer.poll_output(&self.controller) {
                 self.deploy(now, output);
             } else if acts && self.deployer.observe(now, &self.controller) {
                 // It may want something.
@@ -466,8 +472,10 @@ impl Worker {
 
     fn deploy(&mut self, now: Now, output: deployer::Output) {
         use deployer::Output;
-        let Self { controller, supervisor, deployer, journal, .. } = self;
+        let Self { controller, supervisor, deployer, journal, hooks, .. } = self;
         match output {
+            Output::Hook(run) => hooks.run(run),
+            Output::EndHook(service) => hooks.end(&service),
             Output::Route { service, names } => controller.route(now, &service, &names),
             Output::Start { id, revision, takes } => {
                 if let Some(settings) = deployer.settings(&id.service) {
@@ -660,9 +668,8 @@ impl Worker {
             connections: self.connections(),
         };
         let last_lines = |id: &_| self.supervisor.last_lines(id, LOG_LINES);
-        let deployment = |service: &_| self.deployer.active(now, service);
-        let status =
-            status::status(&self.identity, moment, self.controller.services(), last_lines, deployment);
+        let deployed = |service: &_| (self.deployer.lock(service), self.deployer.active(now, service));
+        let status = status::status(&self.identity, moment, self.controller.services(), last_lines, deployed);
         Status { leaving: self.predecessors.statuses(), ..status }
     }
 

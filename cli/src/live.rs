@@ -242,6 +242,7 @@ mod tests {
             p50_ms: None,
             p99_ms: Some(12.3),
             instances,
+            lock: None,
             deployment: None,
         };
         Status {

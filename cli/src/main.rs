@@ -54,7 +54,7 @@ enum Verb {
     Drain(verb::drain::Args),
     /// Give a drained instance requests again
     Undrain(verb::undrain::Args),
-    /// Tell what happened to a request that failed, was retried or had to wait
+    /// Tell what happened to a request, or why a deployment did what it did
     Explain(verb::explain::Args),
     /// Give an instance another share of the requests, until everup is started anew
     Weight(verb::weight::Args),
@@ -70,6 +70,10 @@ enum Verb {
     Abort(verb::order::Args),
     /// Go back to the revision before, during a deployment or after it
     Rollback(verb::order::Args),
+    /// Let no deployment of a service begin; going back stays possible
+    Lock(verb::lock::Args),
+    /// Let deployments of a service begin again
+    Unlock(verb::lock::UnlockArgs),
     /// Tell what was deployed when, by whom, and how it ended
     History(verb::history::Args),
     /// Put everup, or any other proxy, under load, break something, count what is lost
@@ -83,6 +87,9 @@ enum Verb {
     /// The process that carries the traffic; started by `everup run` only
     #[command(hide = true)]
     Worker(verb::worker::Args),
+    /// Run a hook of a deployment; started by the worker only
+    #[command(hide = true)]
+    Hook(verb::hook::Args),
 }
 
 fn main() -> ExitCode {
@@ -105,12 +112,15 @@ fn main() -> ExitCode {
         Verb::Resume(args) => verb::order::run("resume", args),
         Verb::Abort(args) => verb::order::run("abort", args),
         Verb::Rollback(args) => verb::order::run("rollback", args),
+        Verb::Lock(args) => verb::lock::lock(args),
+        Verb::Unlock(args) => verb::lock::unlock(args),
         Verb::History(args) => verb::history::run(args),
         Verb::Drill(args) => verb::drill::run(*args),
         Verb::SampleApp(args) => verb::sample_app::run(args),
         Verb::Reference(args) => verb::reference::run(args),
         Verb::Completion(args) => verb::completion::run(args, CommandLine::command()),
         Verb::Worker(args) => verb::worker::run(args),
+        Verb::Hook(args) => verb::hook::run(args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("everup: {error:#}");

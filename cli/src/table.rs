@@ -21,6 +21,9 @@ pub(crate) fn render(status: &Status, coloured: bool) -> String {
     for service in &status.services {
         text.push('\n');
         service_line(&mut text, service, coloured);
+        if let Some(lock) = &service.lock {
+            put(&mut text, &format!("  {}", paint(&printable(lock), Colour::Yellow, coloured)));
+        }
         deployment(&mut text, service, coloured);
         instances(&mut text, &service.instances, coloured);
     }

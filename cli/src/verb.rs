@@ -7,6 +7,8 @@ pub(crate) mod drain;
 pub(crate) mod drill;
 pub(crate) mod explain;
 pub(crate) mod history;
+pub(crate) mod hook;
+pub(crate) mod lock;
 pub(crate) mod order;
 pub(crate) mod plan;
 pub(crate) mod reference;

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  deploy ─▶ Start ▸ Verify ▸ [Approve] ▸ Shift ▸ Drain ▸ Rest ─▶ … ─▶ Commit ▸ [Keep] ▸ End ─▶ done
-//!              └────────┴────────────┴─ the new revision fails, `abort`, `rollback` ─┘
+//!              └────────┴────────────┴─ the new revision or a hook of it fails, `abort`, `rollback` ─┘
 //!                                            ▼
 //!                         going back: old ones get requests, new ones leave ─▶ rolled back
 //! ```
@@ -19,7 +19,10 @@
 //!
 //! Nothing here starts a process, writes a file or knows an address.
 
+mod evidence;
+mod hooks;
 mod judge;
+mod lock;
 mod machine;
 mod operator;
 mod record;
@@ -29,6 +32,8 @@ mod strategy;
 mod tests;
 mod words;
 
+pub use hooks::{Hook, HookOrder, HookResult, HookRun, Hooks, Pending, Task, WarmUp};
+pub use lock::Lock;
 pub use machine::{Given, Input, Machine, Output, Process, Seen};
 pub use operator::{Begin, Order};
 pub use record::{Back, Deployment, Event, Held, Outcome, Row, Stage};

@@ -84,6 +84,13 @@ fn bad_versions_are_rolled_back_without_a_loss_and_never_get_a_request() {
     let said = deploy(&everup, "exits-1", 3);
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert!(said.contains("died 2 times: exited with code 7") && said.contains("| no data base"), "{said}");
+    let id = said.lines().next().and_then(|line| line.split_whitespace().last()).unwrap();
+    let told = everup.verb(&["explain", id]).out;
+    assert!(
+        told.contains("died 2 times in this (at most 1 are forgiven); 2 of 2 old instances are up"),
+        "{told}"
+    );
+    assert!(told.contains("  | no data base"), "{told}");
     let said = deploy(&everup, "never-1", 3);
     assert!(said.contains("was not up in time"), "{said}");
     assert!(is_all(&everup, "v1", 2), "{:?}", everup.status());
@@ -260,6 +267,33 @@ fn an_operator_can_plan_approve_pause_resume_and_abort() {
     assert!(is_all(&everup, "v1", 2), "{:?}", everup.status());
     let nothing = everup.verb(&["abort", "shop"]);
     assert!(nothing.code == Some(1) && nothing.err.contains("nothing is being deployed"), "{nothing:?}");
+}
+
+#[test]
+fn a_locked_service_refuses_what_is_new_and_lets_what_was_before_come_back() {
+    let mut everup = shop(1, "batch = 1").start();
+    everup.wait_all_up();
+    deploy(&everup, "v2", 0);
+    let locked = everup.verb(&["lock", "shop", "--reason", "a big sale"]);
+    assert_eq!(locked.code, Some(0), "{locked:?}");
+    let again = everup.verb(&["lock", "shop"]);
+    assert!(again.code == Some(1) && again.err.contains("already"), "{again:?}");
+    let worker = Process::with_id(everup.status().worker_pid).unwrap();
+    worker.kill();
+    everup.wait_until("another worker serves", |status| status.ready && status.worker_restarts == 1);
+    let refused = everup.verb(&["deploy", "shop", "v3"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(
+        refused.err.contains("shop is locked by ") && refused.err.contains("Z: a big sale"),
+        "{refused:?}"
+    );
+    assert!(everup.verb(&["status"]).out.contains("Z: a big sale"));
+    let back = everup.verb(&["rollback", "shop", "--watch"]);
+    assert_eq!(back.code, Some(0), "{back:?}");
+    assert!(is_all(&everup, "v1", 1), "{:?}", everup.status());
+    assert_eq!(everup.verb(&["unlock", "shop"]).code, Some(0));
+    assert_eq!(everup.verb(&["unlock", "shop"]).code, Some(1));
+    deploy(&everup, "v3", 0);
 }
 
 #[test]

@@ -91,6 +91,8 @@ impl Deployer {
             | DeployWish::History
             | DeployWish::Plan { .. }
             | DeployWish::Promote
+            | DeployWish::Lock { .. }
+            | DeployWish::Unlock
             | DeployWish::Pause
             | DeployWish::Resume
             | DeployWish::Abort => false,
@@ -107,7 +109,8 @@ impl Deployer {
                 let settings = fleet.settings_with(strategy.as_deref());
                 settings.and_then(|settings| {
                     let to = checked(&revision)?.into();
-                    let begin = Begin { id: id(now.wall), to, by: by.clone(), reason, settings };
+                    let begin =
+                        Begin { id: id(now.wall), to, by: by.clone(), reason, settings, is_rollback: false };
                     fleet.machine.begin(time, begin)
                 })
             }
@@ -116,6 +119,8 @@ impl Deployer {
             DeployWish::Resume => order(fleet, Order::Resume),
             DeployWish::Abort => order(fleet, Order::Abort),
             DeployWish::Rollback => fleet.roll_back(now, time, &by),
+            DeployWish::Lock { reason } => fleet.machine.lock(time, &by, &reason),
+            DeployWish::Unlock => fleet.machine.unlock(time),
         };
         if let Ok(writer) = &self.store {
             let outcome = answer.as_ref().map_or_else(|why| format!("refused: {why}"), Clone::clone);
@@ -189,7 +194,10 @@ impl Fleet {
         let reason = format!("rollback of {}", self.machine.row().stable);
         let settings = self.settings.deploy.clone();
         let message = format!("{to} does not run any more: it is deployed again");
-        self.machine.begin(time, Begin { id: id(now.wall), to, by: by.to_owned(), reason, settings })?;
+        self.machine.begin(
+            time,
+            Begin { id: id(now.wall), to, by: by.to_owned(), reason, settings, is_rollback: true },
+        )?;
         Ok(message)
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use everup_admin::Refusal;
 use everup_admin::api::{
-    DeployAnswer, DeploymentEvent, DeploymentSide, DeploymentState, DeploymentStatus, DeploymentStep,
-    InstanceState, StepState,
+    DeployAnswer, DeploymentEvent, DeploymentHook, DeploymentSide, DeploymentState, DeploymentStatus,
+    DeploymentStep, InstanceState, StepState,
 };
-use everup_core::deploy::{Deployment, Outcome, Stage, Step};
+use everup_core::deploy::{Deployment, HookRun, Outcome, Stage, Step};
 use everup_core::time::Time;
 
 use super::{Deployer, Fleet, seconds};
@@ -16,6 +16,12 @@ use crate::controller::Controller;
 use crate::service::Service;
 
 impl Deployer {
+    /// Who locked a service, since when and why, in words.
+    pub(crate) fn lock(&self, service: &Service) -> Option<String> {
+        let fleet = self.fleets.iter().find(|fleet| fleet.service == service.settings.name)?;
+        Some(fleet.machine.row().lock.as_ref()?.in_words())
+    }
+
     /// The deployment of a service that is under way, for the status.
     pub(crate) fn active(&self, now: Now, service: &Service) -> Option<DeploymentStatus> {
         let fleet = self.fleets.iter().find(|fleet| fleet.service == service.settings.name)?;
@@ -44,7 +50,8 @@ impl Fleet {
     }
 
     fn status(&self, deployment: &Deployment, time: Time, service: Option<&Service>) -> DeploymentStatus {
-        let Deployment { id, from, to, by, reason, began, ended, recipe, at, events, log, .. } = deployment;
+        let Deployment { id, from, to, by, reason, began, ended, recipe, at, events, log, hook_runs, .. } =
+            deployment;
         let end = if deployment.is_active() { time } else { *ended };
         let step_state = |index: usize| match deployment.stage {
             Stage::Ended(Outcome::Done) => StepState::Done,
@@ -79,10 +86,25 @@ impl Fleet {
                 .map(|event| DeploymentEvent {
                     after_seconds: event.at.since(*began).as_secs_f64(),
                     text: event.text.clone(),
+                    because: event.because.clone(),
                 })
                 .collect(),
             log: log.clone(),
+            hooks: hook_runs.iter().map(|run| told(run, *began)).collect(),
         }
+    }
+}
+
+fn told(run: &HookRun, began: Time) -> DeploymentHook {
+    let HookRun { hook, run, began: since, took, passed, text, output } = run;
+    DeploymentHook {
+        hook: hook.word().to_owned(),
+        run: *run,
+        after_seconds: since.since(began).as_secs_f64(),
+        took_seconds: took.as_secs_f64(),
+        passed: *passed,
+        text: text.clone(),
+        output: output.clone(),
     }
 }
 
@@ -100,6 +122,7 @@ fn state(deployment: &Deployment) -> DeploymentState {
             Some(
                 Step::Start { .. }
                 | Step::Verify
+                | Step::Hook { .. }
                 | Step::Shift { .. }
                 | Step::Drain
                 | Step::Rest { .. }

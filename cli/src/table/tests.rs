@@ -41,6 +41,7 @@ fn status() -> Status {
         p50_ms: Some(1.234),
         p99_ms: None,
         instances: vec![instance("shop-1", InstanceState::Up, ""), looping],
+        lock: None,
         deployment: None,
     };
     Status {

@@ -1,17 +1,21 @@
-//! `everup explain REQUEST-ID`: what happened to a request, attempt by attempt, and where its time went.
+//! `everup explain ID`: what happened to a request, attempt by attempt, and where its time went; or why a deployment did
+//! what it did.
+
+mod deployment;
 
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use everup_admin::api::{ExplainedEvent, ExplainedRequest, Explanation};
+use everup_admin::api::{DeploymentStatus, ExplainedEvent, ExplainedRequest, Explanation};
 
 use crate::find::{self, Find};
 
-/// Which request.
+/// Which request or deployment.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Its X-Request-Id: the application and the access log know it, and every error page of everup shows it
-    #[arg(value_name = "REQUEST-ID")]
+    /// A request's X-Request-Id, which the application and the access log know and every error page of everup shows; or a
+    /// deployment's id, as `everup history` tells it
+    #[arg(value_name = "ID")]
     id: String,
     /// Print the answer as JSON
     #[arg(long)]
@@ -20,14 +24,30 @@ pub(crate) struct Args {
     find: Find,
 }
 
+/// What was found.
+enum Found {
+    Request(Box<Explanation>),
+    Deployment(Box<DeploymentStatus>),
+}
+
 /// Exit 1 if nothing is remembered of it.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { id, json, find } = args;
-    let explanation = find::block_on(async { Ok(find.connect().await?.explain(&id).await?) })?;
-    if json {
-        println!("{}", serde_json::to_string(&explanation)?);
-    } else {
-        print!("{}", in_words(&explanation));
+    let found = find::block_on(async {
+        let client = find.connect().await?;
+        match client.explain(&id).await {
+            Ok(explanation) => Ok(Found::Request(Box::new(explanation))),
+            Err(why) => match deployment::find(&client, &id).await {
+                Some(deployment) => Ok(Found::Deployment(Box::new(deployment))),
+                None => Err(why.into()),
+            },
+        }
+    })?;
+    match found {
+        Found::Request(explanation) if json => println!("{}", serde_json::to_string(&explanation)?),
+        Found::Request(explanation) => print!("{}", in_words(&explanation)),
+        Found::Deployment(one) if json => println!("{}", serde_json::to_string(&one)?),
+        Found::Deployment(one) => print!("{}", deployment::in_words(&one)),
     }
     Ok(ExitCode::SUCCESS)
 }

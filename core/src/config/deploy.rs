@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::kind::{choice, duration, integer, optional, percent};
+use super::health::{argument, request_path};
+use super::kind::{choice, duration, flag, integer, list, optional, percent, text};
 use super::reading::{Reading, Table, Toml};
 use super::section::{Kind, Place, section};
 
@@ -49,8 +50,49 @@ section! {
         /// Whether `everup promote` must allow the first request to the new revision (`"manual"`).
         pub approve: Approve = choice(APPROVE, &[]), default "auto",
             because "whoever looks at it first says so";
+        /// GET this path of every new instance that has proved itself, `warm_up_requests` times, before it gets requests. Every answer
+        /// must be 200 to 399; else the instance counts as one that failed at its start.
+        pub warm_up: Option<String> = optional(text("path", "begins with `/`", request_path)), default unset "off",
+            because "the first requests to a cold instance are slow: they need not be your users'";
+        /// How many warm-up requests every new instance gets, one after the other, each on a connection of its own.
+        pub warm_up_requests: u32 = integer(1..=10_000), default 10,
+            because "a few fill most caches and pools";
+        /// How long an answer to a warm-up request may take.
+        pub warm_up_timeout: Duration = duration(10..=3_600_000), default "10s",
+            because "the first answer may take much longer than the later ones";
+        /// A command that is run before anything is started: a migration that both revisions can live with, say. If it fails,
+        /// nothing was changed. Of all hooks: the program and its arguments, no shell; {revision} and {service} stand for what
+        /// they name; run by everup's worker as its own user, in the directory of the file, with EVERUP_HOOK, EVERUP_SERVICE,
+        /// EVERUP_DEPLOYMENT, EVERUP_REVISION, EVERUP_PREVIOUS, EVERUP_STRATEGY, EVERUP_BY, EVERUP_REASON, EVERUP_RUN,
+        /// EVERUP_INSTANCES and EVERUP_ADDRESSES in its environment. Exit code 0 passes.
+        pub before: Vec<String> = list(0..=256, text("string", "without NUL", argument)), default [],
+            because "most services need none";
+        /// A command that is run when new instances (EVERUP_INSTANCES, at EVERUP_ADDRESSES) have proved themselves, before they
+        /// get requests; rolling: of every batch. If it fails, the old revision gets everything back.
+        pub before_switch: Vec<String> = list(0..=256, text("string", "without NUL", argument)), default [],
+            because "most services need none";
+        /// Rolling: a command that is run when a batch serves, before the next one begins. If it fails, the old revision gets
+        /// everything back.
+        pub per_batch: Vec<String> = list(0..=256, text("string", "without NUL", argument)), default [],
+            because "most services need none";
+        /// A command that is run when only new instances get requests, before the revision is the service's own. If it fails, the
+        /// deployment is held: you decide.
+        pub after_switch: Vec<String> = list(0..=256, text("string", "without NUL", argument)), default [],
+            because "most services need none";
+        /// A command that is run when the revision is the service's own. That it failed is told and changes nothing.
+        pub after: Vec<String> = list(0..=256, text("string", "without NUL", argument)), default [],
+            because "most services need none";
+        /// A command that is run when the old revision has everything back. That it failed is told and changes nothing.
+        pub on_rollback: Vec<String> = list(0..=256, text("string", "without NUL", argument)), default [],
+            because "most services need none";
+        /// A hook that takes longer has failed, and is killed with everything that it started in its process group.
+        pub hook_timeout: Duration = duration(100..=86_400_000), default "5m",
+            because "a hook that hangs must not hold a deployment for ever";
+        /// Whether a hook may be run again when everup's worker ended while it ran, so that nobody knows how far it came.
+        pub hooks_repeatable: bool = flag(), default false,
+            because "what is run twice can do harm: unless told, the deployment is held and you decide";
     }
-    later { preview, before_switch, after_switch, bake }
+    later { preview, bake }
 }
 
 const STRATEGIES: &[(&str, DeployStrategy)] =

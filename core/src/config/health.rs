@@ -98,7 +98,7 @@ fn refuse_several(table: &Table<'_>, reading: &mut Reading) {
     }
 }
 
-fn request_path(path: &str) -> Result<String, Refusal> {
+pub(super) fn request_path(path: &str) -> Result<String, Refusal> {
     if !path.starts_with('/') {
         return Err(Refusal::new("must begin with /", format!("write \"/{path}\"")));
     }

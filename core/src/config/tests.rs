@@ -109,6 +109,17 @@ fn usual_deploy() -> Deploy {
         keep_previous: None,
         on_fail: OnFail::Rollback,
         approve: Approve::Auto,
+        warm_up: None,
+        warm_up_requests: 10,
+        warm_up_timeout: Duration::from_secs(10),
+        before: Vec::new(),
+        before_switch: Vec::new(),
+        per_batch: Vec::new(),
+        after_switch: Vec::new(),
+        after: Vec::new(),
+        on_rollback: Vec::new(),
+        hook_timeout: Duration::from_secs(300),
+        hooks_repeatable: false,
     }
 }
 

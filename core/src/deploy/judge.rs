@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use super::hooks::Hook;
 use super::machine::{Machine, Output, Place, Process};
 use super::record::{Deployment, Held};
 use super::slot::Slot;
@@ -72,7 +73,14 @@ impl Machine {
         match deployment.step()? {
             Step::Start { .. } => Some(deployment.since + recipe.start_timeout),
             Step::Verify => Some(deployment.since + recipe.start_timeout + recipe.min_healthy),
+            // A worker or a keeper that took over may have to start them again.
+            Step::Hook { hook: Hook::WarmUp | Hook::BeforeSwitch } => {
+                let since =
+                    [Some(deployment.since), place.ordered, self.began].into_iter().flatten().max()?;
+                Some(since + recipe.start_timeout)
+            }
             Step::Approve
+            | Step::Hook { .. }
             | Step::Shift { .. }
             | Step::Drain
             | Step::Rest { .. }
@@ -94,19 +102,29 @@ impl Machine {
     /// The new revision failed. True: the row is changed.
     pub(super) fn on_fault(&mut self, now: Time, Fault { slot, text }: Fault) -> bool {
         let Some(deployment) = self.row.active() else { return false };
+        let because = self.evidence(deployment, &slot);
         self.outputs.push_back(Output::Quote(slot));
         if self.old_ones_fail(deployment) {
-            return self.hold(now, Held::Environment(text));
+            self.hold(now, Held::Environment(text));
+        } else if deployment.recipe.holds {
+            self.hold(now, Held::Failed(text));
+        } else {
+            self.turn_back(now, text);
         }
-        if deployment.recipe.holds {
-            return self.hold(now, Held::Failed(text));
+        if let Some(deployment) = &mut self.row.deployment {
+            deployment.because(because);
         }
-        self.turn_back(now, text);
         true
     }
 
     /// At least half of the old instances that there should be are not up.
     fn old_ones_fail(&self, deployment: &Deployment) -> bool {
+        let (up, all) = self.old_ones_up(deployment);
+        all > 0 && up * 2 <= all
+    }
+
+    /// So many of the old instances that there should be are up, of so many.
+    fn old_ones_up(&self, deployment: &Deployment) -> (usize, usize) {
         let wanted = self.row.wanted(deployment.recipe.replicas);
         let mut all = 0;
         let mut up = 0;
@@ -114,6 +132,21 @@ impl Machine {
             all += 1;
             up += usize::from(place.up_since.is_some());
         }
-        all > 0 && up * 2 <= all
+        (up, all)
+    }
+
+    /// What a fault rests on.
+    fn evidence(&self, deployment: &Deployment, slot: &Slot) -> String {
+        let (up, all) = self.old_ones_up(deployment);
+        let deaths =
+            self.places.get(slot).map_or(0, |place| place.seen.deaths.saturating_sub(place.deaths_before));
+        let (meets, limit) = match slot.number <= deployment.admitted {
+            true => ("takes requests", 0),
+            false => ("takes no requests yet", DEATHS - 1),
+        };
+        format!(
+            "{} {meets}, and died {deaths} times in this (at most {limit} are forgiven); {up} of {all} old instances are up",
+            self.name(slot)
+        )
     }
 }

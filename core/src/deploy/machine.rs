@@ -7,6 +7,7 @@
 //! | Acknowledged | every data-plane thread uses this table, or a newer one |
 //! | Stored, StoreFailed | the row of this version is on the disk, or is not |
 //! | Quoted | the last lines of the instance that was asked for |
+//! | HookEnded | the hook of [`Output::Hook`] is over |
 //! | Wakeup | time passed: [`Machine::next_wakeup`] |
 //!
 //! After each of them it takes the same turn: as long as the newest row is stored, decide at most one change of it
@@ -16,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::hooks::{Hook, HookOrder, HookResult};
 use super::record::{Deployment, Held, Outcome, Row, Stage};
 use super::slot::Slot;
 use super::strategy::Step;
@@ -84,6 +86,8 @@ pub enum Input {
     StoreFailed(String),
     /// The last lines of the instance of [`Output::Quote`].
     Quoted(Vec<String>),
+    /// The hook of [`Output::Hook`] is over.
+    HookEnded(HookResult),
     /// Time passed.
     Wakeup,
 }
@@ -108,6 +112,10 @@ pub enum Output {
     Forget(Slot),
     /// The last lines of this instance are wanted.
     Quote(Slot),
+    /// Run this, and say how it ended.
+    Hook(Box<HookOrder>),
+    /// The hook that is being run is not wanted any more: kill it, and say nothing of it.
+    EndHook,
 }
 
 /// What the machine needs to know of the service.
@@ -148,12 +156,12 @@ pub struct Machine {
     /// The newest row.
     pub(super) row: Row,
     /// The newest row that is stored: only it has effects.
-    durable: Row,
+    pub(super) durable: Row,
     /// Those on their way to the disk.
     storing: VecDeque<Row>,
     store_trouble: Option<(String, Time)>,
     /// Nothing may be changed, for this reason: there is no store.
-    frozen: Option<String>,
+    pub(super) frozen: Option<String>,
     pub(super) places: BTreeMap<Slot, Place>,
     routes: BTreeSet<Slot>,
     number: u64,
@@ -163,6 +171,12 @@ pub struct Machine {
     /// Tables before this one may hold anybody.
     floor: Generation,
     pub(super) outputs: VecDeque<Output>,
+    /// The hook that was ordered and is not over.
+    pub(super) ordered_hook: Option<(String, u64)>,
+    /// One that another machine may have ordered: nobody knows how far it came.
+    pub(super) left_hook: Option<(String, u64)>,
+    /// When it took its first turn.
+    pub(super) began: Option<Time>,
     /// When it took its last turn: nothing that was due then is due again.
     looked: Time,
 }
@@ -177,6 +191,9 @@ impl Machine {
             given,
             floor,
             looked: Time::ZERO,
+            began: None,
+            ordered_hook: None,
+            left_hook: row.active().and_then(Deployment::hook_key),
             durable: row.clone(),
             row,
             storing: VecDeque::new(),
@@ -195,9 +212,13 @@ impl Machine {
     /// with the same row, and what was on its way to the disk is on its way again.
     pub fn begin_anew(&mut self, floor: Generation) {
         let anew = Self::new(self.given.clone(), self.durable.clone(), floor);
-        let Self { row, storing, store_trouble, frozen, .. } = std::mem::replace(self, anew);
+        let Self { row, storing, store_trouble, frozen, ordered_hook, .. } = std::mem::replace(self, anew);
         (self.row, self.store_trouble, self.frozen) = (row, store_trouble, frozen);
-        self.outputs = storing.iter().map(|row| Output::Store(Box::new(row.clone()))).collect();
+        // Whether it was ordered is not known either.
+        self.left_hook = self.row.active().and_then(Deployment::hook_key);
+        self.outputs = ordered_hook.map(|_| Output::EndHook).into_iter().collect();
+        let stores = storing.iter().map(|row| Output::Store(Box::new(row.clone())));
+        self.outputs.extend(stores);
         self.storing = storing;
     }
 
@@ -258,6 +279,7 @@ impl Machine {
             Input::Stored(version) => self.on_stored(version),
             Input::StoreFailed(reason) => self.store_trouble = Some((reason, now)),
             Input::Quoted(lines) => self.on_quoted(lines),
+            Input::HookEnded(result) => self.on_hook_ended(now, result),
             Input::Wakeup => {}
         }
         self.turn(now);
@@ -341,7 +363,7 @@ impl Machine {
         self.outputs.push_back(Output::Store(Box::new(self.row.clone())));
     }
 
-    fn is_stored(&self) -> bool {
+    pub(super) fn is_stored(&self) -> bool {
         self.storing.is_empty()
     }
 
@@ -349,8 +371,10 @@ impl Machine {
 
     pub(super) fn turn(&mut self, now: Time) {
         self.looked = now;
+        self.began.get_or_insert(now);
         self.store_again(now);
         self.apply(now);
+        self.apply_hook(now);
         self.note_acknowledged(now);
         self.stop_who_left(now);
         if self.is_stored() && self.frozen.is_none() && self.decide(now) {
@@ -399,6 +423,10 @@ impl Machine {
         if self.is_unacknowledged(now) {
             return self.hold(now, Held::Unacknowledged);
         }
+        if let Some(changed) = self.look_at_hook(now) {
+            return changed;
+        }
+        let Some(deployment) = self.row.active() else { return false };
         if deployment.paused || !self.is_done(deployment, now) {
             return false;
         }
@@ -408,6 +436,7 @@ impl Machine {
 
     /// The step is done: takes the next one.
     fn go_on(&mut self, now: Time) {
+        let proof = self.row.active().map(|deployment| self.proof(deployment, now)).unwrap_or_default();
         let Row { stable, previous, deployment: Some(deployment), .. } = &mut self.row else { return };
         let next = deployment.at + 1;
         let words = deployment.recipe.in_words(next, &deployment.from, &deployment.to);
@@ -416,6 +445,7 @@ impl Machine {
             None => {
                 (deployment.stage, deployment.ended) = (Stage::Ended(Outcome::Done), now);
                 deployment.tell(now, format!("done: {} serves", deployment.to));
+                deployment.because(proof);
                 return;
             }
             Some(Step::Commit) => {
@@ -435,6 +465,7 @@ impl Machine {
                 Step::Start { .. }
                 | Step::Verify
                 | Step::Approve
+                | Step::Hook { .. }
                 | Step::Drain
                 | Step::Rest { .. }
                 | Step::Keep { .. }
@@ -442,6 +473,7 @@ impl Machine {
             ) => {}
         }
         deployment.tell(now, words);
+        deployment.because(proof);
     }
 
     /// What the step waits for is there.
@@ -455,6 +487,9 @@ impl Machine {
             }
             Step::Verify => self.have_proved_themselves(deployment, now),
             Step::Approve => deployment.promoted && self.have_proved_themselves(deployment, now),
+            // Who was up when it began may be on its way up again.
+            Step::Hook { hook } if hook.is_of_new_ones() => self.have_proved_themselves(deployment, now),
+            Step::Hook { .. } => true,
             Step::Shift { .. } => self.routes_are_in_use(),
             Step::Drain => self.old_ones(deployment).all(|(slot, place)| {
                 slot.number > deployment.retired || deployment.recipe.keeps && self.has_left(place, now)
@@ -467,6 +502,9 @@ impl Machine {
 
     /// On the way back: new instances leave as old ones come up.
     fn back(&mut self, now: Time) -> bool {
+        if let Some(changed) = self.look_at_hook(now) {
+            return changed;
+        }
         let deployment = self.row.active().expect("only called while one is active");
         let Stage::Back(back) = &deployment.stage else { return false };
         let recipe = &deployment.recipe;
@@ -490,6 +528,9 @@ impl Machine {
         }
         if is_over {
             let cause = back.cause.clone();
+            if self.begin_last_hook(now) {
+                return true;
+            }
             let Some(deployment) = &mut self.row.deployment else { return false };
             deployment.tell(now, format!("rolled back: {} serves", deployment.from));
             (deployment.stage, deployment.ended, deployment.held) =
@@ -634,6 +675,11 @@ impl Machine {
             && self.published.is_some_and(|(generation, _)| self.acknowledged >= generation)
     }
 
+    /// The newest table with other routes, and when it was published.
+    pub(super) fn published_since(&self) -> (u64, Option<Time>) {
+        self.published.map_or((0, None), |(generation, since)| (generation.0, Some(since)))
+    }
+
     fn is_unacknowledged(&self, now: Time) -> bool {
         self.published.is_some_and(|(generation, since)| {
             self.acknowledged < generation && now >= since + ACKNOWLEDGEMENT
@@ -661,7 +707,7 @@ impl Machine {
         (1..=last).all(|number| self.places.get(&Slot::new(revision, number)).is_some_and(&holds))
     }
 
-    fn have_proved_themselves(&self, deployment: &Deployment, now: Time) -> bool {
+    pub(super) fn have_proved_themselves(&self, deployment: &Deployment, now: Time) -> bool {
         let proved =
             |place: &Place| place.up_since.is_some_and(|since| now >= since + deployment.recipe.min_healthy);
         self.are_all(&deployment.to, deployment.target, proved)
@@ -674,7 +720,7 @@ impl Machine {
         times.extend(self.published.map(|(_, since)| since + ACKNOWLEDGEMENT));
         match (&deployment.stage, deployment.step()) {
             (Stage::Back(back), _) => times.push(back.since + recipe.start_timeout),
-            (_, Some(Step::Verify)) => {
+            (_, Some(Step::Verify | Step::Hook { hook: Hook::WarmUp | Hook::BeforeSwitch })) => {
                 let ups =
                     self.new_ones(deployment, deployment.target).filter_map(|(_, place)| place.up_since);
                 times.extend(ups.map(|since| since + recipe.min_healthy));
@@ -685,6 +731,7 @@ impl Machine {
                 Some(
                     Step::Start { .. }
                     | Step::Approve
+                    | Step::Hook { .. }
                     | Step::Shift { .. }
                     | Step::Drain
                     | Step::Commit

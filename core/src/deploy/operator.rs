@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::machine::Machine;
-use super::record::{Deployment, Outcome, Row, Stage};
+use super::record::{Deployment, Held, Outcome, Row, Stage};
 use super::slot::Slot;
 use super::strategy::{Recipe, Step};
 use crate::config::Deploy;
@@ -22,6 +22,8 @@ pub struct Begin {
     pub reason: String,
     /// How.
     pub settings: Deploy,
+    /// It brings back what was there before: no lock is in its way.
+    pub is_rollback: bool,
 }
 
 /// What can be ordered while a deployment is under way.
@@ -62,13 +64,19 @@ impl Machine {
                 self.order(now, Order::Rollback, &begin.by)?;
                 return Ok(id);
             }
+            if let Some(hook) = active.hook_under_way() {
+                return Err(format!("the hook `{}` of deployment {} is still run", hook.word(), active.id));
+            }
         }
         if self.row.stable == begin.to {
             return Err(format!("{service} runs {} already", begin.to));
         }
+        if let Some(refusal) = self.refusal_of_lock().filter(|_| !begin.is_rollback) {
+            return Err(refusal);
+        }
         self.end_retention(now);
         let recipe = Recipe::new(&begin.settings, self.given.replicas);
-        let Begin { id, to, by, reason, settings: _ } = begin;
+        let Begin { id, to, by, reason, .. } = begin;
         let mut deployment = Deployment {
             id: id.clone(),
             from: Arc::clone(&self.row.stable),
@@ -91,6 +99,8 @@ impl Machine {
             stage: Stage::Forward,
             events: Vec::new(),
             log: Vec::new(),
+            hook: None,
+            hook_runs: Vec::new(),
         };
         deployment.enter(now, 0);
         let first = deployment.recipe.in_words(0, &deployment.from, &deployment.to);
@@ -148,8 +158,14 @@ impl Machine {
             Some(Step::Approve) => "approved",
             Some(Step::Rest { .. }) => "the next batch begins",
             Some(Step::Keep { .. }) => "the old instances end",
+            Some(Step::Hook { .. }) if matches!(deployment.held, Some(Held::Hook(_))) => {
+                deployment.give_up_hook(now, "left as it is");
+                deployment.held = None;
+                "goes on without that hook"
+            }
             Some(
-                Step::Start { .. }
+                Step::Hook { .. }
+                | Step::Start { .. }
                 | Step::Verify
                 | Step::Shift { .. }
                 | Step::Drain
@@ -185,10 +201,14 @@ impl Machine {
         if !deployment.paused && deployment.held.is_none() {
             return Ok("was neither paused nor held".to_owned());
         }
+        let repeats = deployment.repeats_hook();
         (deployment.paused, deployment.held) = (false, None);
         // Time in which it was not at work does not count.
         deployment.since = now;
         deployment.tell(now, format!("resumed by {by}"));
+        if let Some(hook) = repeats {
+            deployment.begin_hook(now, hook);
+        }
         self.store();
         self.forgive(now);
         Ok("goes on".to_owned())

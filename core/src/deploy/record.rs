@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::hooks::{HookRun, Pending};
+use super::lock::Lock;
 use super::slot::Slot;
 use super::strategy::{Recipe, Step};
 use crate::config::{REPLICAS, is_revision};
@@ -27,6 +29,9 @@ pub struct Row {
     pub previous: Option<Arc<str>>,
     /// The last deployment, also if it has ended.
     pub deployment: Option<Deployment>,
+    /// No deployment may begin.
+    #[serde(default)]
+    pub lock: Option<Lock>,
 }
 
 /// One deployment.
@@ -74,6 +79,12 @@ pub struct Deployment {
     pub events: Vec<Event>,
     /// The last lines of the instance that failed.
     pub log: Vec<String>,
+    /// The hook that it is at.
+    #[serde(default)]
+    pub hook: Option<Pending>,
+    /// The hooks that were run, oldest first.
+    #[serde(default)]
+    pub hook_runs: Vec<HookRun>,
 }
 
 /// Where a deployment is on the whole.
@@ -112,6 +123,8 @@ pub enum Held {
     Environment(String),
     /// The new revision failed, and `on_fail` is `hold`.
     Failed(String),
+    /// A hook failed after which nobody but the operator can tell what is right, or nobody knows how far it came.
+    Hook(String),
     /// A data-plane thread does not acknowledge a table. It goes on as soon as it does.
     Unacknowledged,
     /// On the way back the old instances do not come up, and the new ones are needed. It goes on as soon as they do.
@@ -125,13 +138,16 @@ pub struct Event {
     pub at: Time,
     /// What, in words.
     pub text: String,
+    /// The numbers that it rests on; empty if it was just ordered.
+    #[serde(default)]
+    pub because: String,
 }
 
 impl Row {
     /// A service that begins with this revision.
     pub fn new(first: impl Into<Arc<str>>) -> Self {
         let first = first.into();
-        Self { version: 0, stable: Arc::clone(&first), first, previous: None, deployment: None }
+        Self { version: 0, stable: Arc::clone(&first), first, previous: None, deployment: None, lock: None }
     }
 
     /// Whether it can be gone by: it was read from a file, and files can be damaged.
@@ -139,7 +155,7 @@ impl Row {
     /// # Errors
     /// What is wrong with it.
     pub fn check(&self) -> Result<(), &'static str> {
-        let Self { version: _, first, stable, previous, deployment } = self;
+        let Self { version: _, first, stable, previous, deployment, lock: _ } = self;
         if ![first, stable].into_iter().chain(previous).all(|name| is_revision(name)) {
             return Err("something that is no revision");
         }
@@ -178,6 +194,7 @@ impl Deployment {
             Step::Shift { admitted, retired } => [*admitted, *retired],
             Step::Verify
             | Step::Approve
+            | Step::Hook { .. }
             | Step::Drain
             | Step::Rest { .. }
             | Step::Commit
@@ -214,17 +231,18 @@ impl Deployment {
         if self.events.len() >= EVENTS {
             self.events.remove(1);
         }
-        self.events.push(Event { at, text: text.into() });
+        self.events.push(Event { at, text: text.into(), because: String::new() });
     }
 
     /// Takes the step: what it wants is wanted from now on.
     pub(super) fn enter(&mut self, now: Time, at: usize) {
-        (self.at, self.since, self.promoted) = (at, now, false);
+        (self.at, self.since, self.promoted, self.hook) = (at, now, false, None);
         match self.recipe.steps.get(at) {
             Some(Step::Start { target }) => self.target = *target,
             Some(Step::Shift { admitted, retired }) => {
                 (self.admitted, self.retired) = (*admitted, *retired);
             }
+            Some(Step::Hook { hook }) => self.begin_hook(now, *hook),
             Some(
                 Step::Verify
                 | Step::Approve
@@ -241,6 +259,7 @@ impl Deployment {
     /// Everything goes back: old instances take requests as soon as they are up, new ones as long as they are needed.
     pub(super) fn go_back(&mut self, now: Time, cause: impl Into<String>) {
         let cause = cause.into();
+        self.give_up_hook(now, "ended, because everything goes back");
         self.tell(now, format!("goes back to {}: {cause}", self.from));
         self.stage = Stage::Back(Back { cause, since: now });
         (self.target, self.retired) = (0, 0);

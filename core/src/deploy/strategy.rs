@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::hooks::{Hook, Hooks};
 use crate::config::{Approve, Deploy, DeployStrategy, OnFail};
 
 /// What is done, or waited for. Numbers count instances from the first: new ones `1..=target` and so on.
@@ -21,6 +22,11 @@ pub enum Step {
     Verify,
     /// The operator allows it.
     Approve,
+    /// A command of the operator has been run.
+    Hook {
+        /// Which.
+        hook: Hook,
+    },
     /// In one table: new ones up to `admitted` take requests, old ones up to `retired` take none any more. Done when every
     /// data-plane thread uses it.
     Shift {
@@ -66,6 +72,9 @@ pub struct Recipe {
     pub keeps: bool,
     /// In order.
     pub steps: Vec<Step>,
+    /// What the operator wants run.
+    #[serde(default)]
+    pub hooks: Hooks,
 }
 
 /// What a strategy goes by.
@@ -76,6 +85,14 @@ struct Terms {
     unavailable: usize,
     rest: Duration,
     approve: bool,
+    hooks: Hooks,
+}
+
+impl Terms {
+    /// The step of a hook, if there is one.
+    fn hook(&self, hook: Hook) -> Option<Step> {
+        self.hooks.has(hook).then_some(Step::Hook { hook })
+    }
 }
 
 /// How long blue-green keeps the old instances if nothing else is said.
@@ -99,12 +116,16 @@ impl Recipe {
             unavailable,
             rest: settings.pause_between,
             approve: settings.approve == Approve::Manual,
+            hooks: Hooks::new(settings),
         };
-        let mut steps = match settings.strategy {
+        let mut steps = Vec::from_iter(terms.hook(Hook::Before));
+        steps.extend(match settings.strategy {
             DeployStrategy::Rolling => rolling::steps(&terms),
             DeployStrategy::BlueGreen => blue_green::steps(&terms),
-        };
+        });
+        steps.extend(terms.hook(Hook::AfterSwitch));
         steps.push(Step::Commit);
+        steps.extend(terms.hook(Hook::After));
         if !keep.is_zero() {
             steps.push(Step::Keep { time: keep });
         }
@@ -118,6 +139,7 @@ impl Recipe {
             holds: settings.on_fail == OnFail::Hold,
             keeps: !keep.is_zero(),
             steps,
+            hooks: terms.hooks,
         }
     }
 }

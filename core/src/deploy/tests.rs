@@ -1,5 +1,7 @@
 //! Recipes, the machine step by step, and whole deployments in random worlds.
 
+mod hooks;
+mod lock;
 mod steps;
 mod world;
 
@@ -109,6 +111,7 @@ fn judge_recipe(recipe: &Recipe, text: &str) {
             }
             Step::Verify
             | Step::Approve
+            | Step::Hook { .. }
             | Step::Drain
             | Step::Rest { .. }
             | Step::Commit

@@ -80,6 +80,7 @@ impl Recipe {
                 lasting(self.start_timeout + self.min_healthy)
             ),
             Some(Step::Approve) => "wait for `everup promote`".to_owned(),
+            Some(Step::Hook { hook }) => self.hooks.in_words(*hook, to),
             Some(Step::Shift { admitted, retired }) => {
                 let (had, lacked) = steps[..at].iter().rev().find_map(shifted).unwrap_or((0, 0));
                 shift(instances(had, *admitted, to), instances(lacked, *retired, from))
@@ -104,6 +105,7 @@ impl Recipe {
             Step::Rest { time } => *time,
             Step::Start { .. }
             | Step::Approve
+            | Step::Hook { .. }
             | Step::Shift { .. }
             | Step::Drain
             | Step::Commit
@@ -123,6 +125,7 @@ impl Recipe {
                 Step::Drain
                 | Step::Verify
                 | Step::Approve
+                | Step::Hook { .. }
                 | Step::Rest { .. }
                 | Step::Commit
                 | Step::Keep { .. }
@@ -200,6 +203,7 @@ impl Held {
                 format!("{what}; the old revision fails too, so going back would not help")
             }
             Self::Failed(what) => format!("{what}; on_fail = \"hold\""),
+            Self::Hook(what) => what.clone(),
             Self::Unacknowledged => "not every thread uses the newest table yet".to_owned(),
             Self::OldDown(what) => format!("{what}; the new revision keeps the requests it can take"),
         }

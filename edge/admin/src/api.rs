@@ -6,8 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use crate::deployment::{
-    DeployAnswer, DeployRequest, DeployWish, DeploymentEvent, DeploymentSide, DeploymentState,
-    DeploymentStatus, DeploymentStep, PlanAnswer, StepState,
+    DeployAnswer, DeployRequest, DeployWish, DeploymentEvent, DeploymentHook, DeploymentSide,
+    DeploymentState, DeploymentStatus, DeploymentStep, PlanAnswer, StepState,
 };
 pub use crate::event::{Event, EventKind, Events};
 pub use crate::explanation::{ExplainedEvent, ExplainedRequest, Explanation};
@@ -103,6 +103,9 @@ pub struct ServiceStatus {
     pub p99_ms: Option<f64>,
     /// Its instances, in the order of the configuration.
     pub instances: Vec<InstanceStatus>,
+    /// Who locked it against deployments, since when and why, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<String>,
     /// The deployment that is under way, also if it only keeps the old instances for a rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<DeploymentStatus>,

@@ -228,12 +228,21 @@ impl Client {
         self.ask(Method::POST, &service_path(service, "deploy", &fields), ANSWER_TIME).await
     }
 
-    /// `promote`, `pause`, `resume`, `abort` or `rollback`.
+    /// `promote`, `pause`, `resume`, `abort`, `rollback` or `unlock`.
     ///
     /// # Errors
     /// See [`ClientError`].
     pub async fn order(&self, service: &str, verb: &str, by: &str) -> Result<Done, ClientError> {
         self.ask(Method::POST, &service_path(service, verb, &[("by", Some(by))]), ANSWER_TIME).await
+    }
+
+    /// Lets no deployment of a service begin.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; refused if it is locked already.
+    pub async fn lock(&self, service: &str, by: &str, reason: Option<&str>) -> Result<Done, ClientError> {
+        let fields = [("by", Some(by)), ("reason", reason)];
+        self.ask(Method::POST, &service_path(service, "lock", &fields), ANSWER_TIME).await
     }
 
     /// The last deployment of a service.

@@ -28,6 +28,8 @@ pub(crate) fn handles(word: &str) -> bool {
             | "resume"
             | "abort"
             | "rollback"
+            | "lock"
+            | "unlock"
     )
 }
 
@@ -43,6 +45,8 @@ pub(crate) fn handler(word: &str) -> MethodRouter<Commands> {
         "resume" => ordered(DeployWish::Resume),
         "abort" => ordered(DeployWish::Abort),
         "rollback" => ordered(DeployWish::Rollback),
+        "lock" => post(lock),
+        "unlock" => ordered(DeployWish::Unlock),
         _ => unreachable!("only words that it handles are asked for"),
     }
 }
@@ -84,6 +88,12 @@ async fn deploy(state: State<Commands>, path: Path<String>, fields: Asked) -> Re
         }
         Err(refusal) => *refusal,
     }
+}
+
+async fn lock(state: State<Commands>, path: Path<String>, fields: Asked) -> Response {
+    let (by, mut reason) = fields.map(|Query(fields)| (fields.by, fields.reason)).unwrap_or_default();
+    shorten(&mut reason);
+    talk(state, path, by, DeployWish::Lock { reason }).await
 }
 
 fn ordered(wish: DeployWish) -> MethodRouter<Commands> {

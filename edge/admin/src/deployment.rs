@@ -42,6 +42,13 @@ pub enum DeployWish {
     Abort,
     /// Go back.
     Rollback,
+    /// Let no deployment begin.
+    Lock {
+        /// Why.
+        reason: String,
+    },
+    /// Let them begin again.
+    Unlock,
     /// Tell the last deployment.
     Show,
     /// Tell all of them.
@@ -59,6 +66,8 @@ impl DeployWish {
             Self::Resume => "resume",
             Self::Abort => "abort",
             Self::Rollback => "rollback",
+            Self::Lock { .. } => "lock",
+            Self::Unlock => "unlock",
             Self::Show => "show",
             Self::History => "history",
         }
@@ -141,6 +150,29 @@ pub struct DeploymentStatus {
     /// The last lines of the instance that failed, if one did.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<String>,
+    /// The hooks that were run, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<DeploymentHook>,
+}
+
+/// A hook that was run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeploymentHook {
+    /// Its setting.
+    pub hook: String,
+    /// Its number among all hooks of the deployment.
+    pub run: u64,
+    /// When it began, after the deployment did.
+    pub after_seconds: f64,
+    /// How long it took.
+    pub took_seconds: f64,
+    /// With exit code 0, in time.
+    pub passed: bool,
+    /// How it ended, in words.
+    pub text: String,
+    /// The last of what it printed; of the last ten hooks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub output: Vec<String>,
 }
 
 /// The instances of one revision.
@@ -204,4 +236,7 @@ pub struct DeploymentEvent {
     pub after_seconds: f64,
     /// What.
     pub text: String,
+    /// The numbers that it rests on, in words; empty if it was just ordered.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub because: String,
 }

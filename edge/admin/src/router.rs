@@ -37,6 +37,8 @@ pub const ADMIN_ROUTES: &[(&str, &str)] = &[
     ("post", "/v1/services/{service}/resume"),
     ("post", "/v1/services/{service}/abort"),
     ("post", "/v1/services/{service}/rollback"),
+    ("post", "/v1/services/{service}/lock"),
+    ("post", "/v1/services/{service}/unlock"),
     ("post", "/v1/services/{service}/instances/{instance}/drain"),
     ("post", "/v1/services/{service}/instances/{instance}/undrain"),
     ("post", "/v1/services/{service}/instances/{instance}/weight"),

@@ -9,10 +9,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use everup_core::config;
+use everup_core::health::machine::Outcome;
 use everup_core::health::{Reason, Verdict};
 use everup_core::ids::InstanceId;
 use rustls::ClientConfig;
@@ -22,6 +23,8 @@ use tokio::sync::mpsc;
 mod driver;
 mod probe;
 mod starvation;
+
+use starvation::Starvation;
 
 /// TLS to an instance, the same that requests go by.
 #[derive(Clone, Debug)]
@@ -89,6 +92,29 @@ pub fn spawn(events: mpsc::UnboundedSender<VerdictChange>) -> Result<HealthHandl
         .spawn(move || runtime.block_on(driver::Driver::new(inbox, events).run()))
         .map_err(HealthError::Thread)?;
     Ok(HealthHandle(commands))
+}
+
+/// Sends an instance one GET, as an http check would, whatever its check is; 200 to 399 passes.
+///
+/// # Errors
+/// Why it did not, in words.
+pub async fn try_request(watch: &Watch, path: &str, timeout: Duration) -> Result<(), String> {
+    let Watch { id, address, send_proxy, tls, check: _, initial: _, joins_after: _ } = watch;
+    let target = probe::Target {
+        id: id.clone(),
+        address: *address,
+        check: config::Check::Http(path.to_owned()),
+        send_proxy: *send_proxy,
+        tls: tls.clone(),
+        timeout,
+    };
+    match probe::probe(&target, &Starvation::new(Instant::now())).await {
+        Outcome::Passed => Ok(()),
+        Outcome::Failed(Reason::ProbeStatus(status)) => Err(format!("answered {status}")),
+        Outcome::Failed(Reason::ProbeTimeout) => Err(format!("no answer in {} s", timeout.as_secs_f64())),
+        Outcome::Failed(reason) => Err(reason.to_string()),
+        Outcome::Inconclusive => Err("everup has no descriptors, ports or memory for it".to_owned()),
+    }
 }
 
 /// Speaks to the health thread. No method waits; any thread may call them.

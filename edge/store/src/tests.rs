@@ -18,7 +18,14 @@ fn deploying(to: &str, id: &str) -> Row {
     let mut machine = Machine::new(given, Row::new("v1"), Generation(0));
     let up = Seen { process: Process::Running, up: true, ..Seen::default() };
     machine.handle(Time::ZERO, Input::Instance { slot: Slot::new(&"v1".into(), 1), seen: up });
-    let begin = Begin { id: id.into(), to: to.into(), by: "ann".into(), reason: "a reason".into(), settings };
+    let begin = Begin {
+        id: id.into(),
+        to: to.into(),
+        by: "ann".into(),
+        reason: "a reason".into(),
+        settings,
+        is_rollback: false,
+    };
     machine.begin(Time::from_millis(7), begin).unwrap();
     match machine.poll_output() {
         Some(Output::Store(row)) => *row,

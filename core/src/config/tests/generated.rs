@@ -442,7 +442,15 @@ fn deploy() -> impl Strategy<Value = Deploy> {
     let portions = (portion(), portion(), option::of(portion()));
     let times =
         (ms(0..=86_400_000), ms(0..=3_600_000), ms(100..=86_400_000), option::of(ms(0..=604_800_000)));
-    (strategy, portions, times, on_fail, approve).prop_map(|(strategy, portions, times, on_fail, approve)| {
+    let command = || vec("[a-z {}.\"]{0,9}", 0..4);
+    let hooks = (command(), command(), command(), command(), command(), command());
+    let hooks = (hooks, ms(100..=86_400_000), any::<bool>());
+    let warming = (option::of("/[a-z/]{0,9}"), 1u32..=10_000, ms(10..=3_600_000));
+    let all = (strategy, portions, times, on_fail, approve, hooks, warming);
+    all.prop_map(|(strategy, portions, times, on_fail, approve, hooks, warming)| {
+        let (warm_up, warm_up_requests, warm_up_timeout) = warming;
+        let (commands, hook_timeout, hooks_repeatable) = hooks;
+        let (before, before_switch, per_batch, after_switch, after, on_rollback) = commands;
         let (batch, max_unavailable, surge) = portions;
         let (pause_between, min_healthy, start_timeout, keep_previous) = times;
         Deploy {
@@ -456,6 +464,17 @@ fn deploy() -> impl Strategy<Value = Deploy> {
             keep_previous,
             on_fail,
             approve,
+            warm_up,
+            warm_up_requests,
+            warm_up_timeout,
+            before,
+            before_switch,
+            per_batch,
+            after_switch,
+            after,
+            on_rollback,
+            hook_timeout,
+            hooks_repeatable,
         }
     })
 }

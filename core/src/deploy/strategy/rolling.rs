@@ -1,10 +1,10 @@
 //! Rolling: some instances at a time. New ones start first as far as `surge` allows; what is more than that takes the
 //! places of old ones that end before.
 
-use super::{Step, Terms};
+use super::{Hook, Step, Terms};
 
 pub(super) fn steps(terms: &Terms) -> Vec<Step> {
-    let &Terms { replicas, batch, surge, unavailable, rest, approve } = terms;
+    let &Terms { replicas, batch, surge, unavailable, rest, approve, hooks: _ } = terms;
     let batch = batch.min(surge + unavailable).max(1);
     let mut steps = Vec::new();
     let mut done = 0;
@@ -17,11 +17,14 @@ pub(super) fn steps(terms: &Terms) -> Vec<Step> {
         }
         steps.push(Step::Start { target: next });
         steps.push(Step::Verify);
+        steps.extend(terms.hook(Hook::WarmUp));
+        steps.extend(terms.hook(Hook::BeforeSwitch));
         if approve && done == 0 {
             steps.push(Step::Approve);
         }
         steps.push(Step::Shift { admitted: next, retired: next });
         steps.push(Step::Drain);
+        steps.extend(terms.hook(Hook::PerBatch));
         if next < replicas && !rest.is_zero() {
             steps.push(Step::Rest { time: rest });
         }

@@ -8,22 +8,24 @@ use crate::ids::Generation;
 use crate::time::Time;
 
 /// A machine, and what the world around it would know.
-struct Play {
-    machine: Machine,
-    now: Time,
+pub(super) struct Play {
+    pub(super) machine: Machine,
+    pub(super) now: Time,
     generation: u64,
     /// Outputs since they were last asked for, but for those that `settle` answers.
     told: Vec<String>,
     /// The store and the threads answer by themselves.
-    answers: bool,
+    pub(super) answers: bool,
     acknowledges: bool,
+    /// The hook that was ordered last.
+    pub(super) hook: Option<HookOrder>,
 }
 
-const S: Duration = Duration::from_secs(1);
+pub(super) const S: Duration = Duration::from_secs(1);
 
 impl Play {
     /// Two instances of v1 are up; v2 is being deployed.
-    fn deploying(deploy: &str) -> Self {
+    pub(super) fn deploying(deploy: &str) -> Self {
         let mut stage = Self::new(Row::new("v1"));
         let begin = Begin {
             id: "d1".into(),
@@ -31,13 +33,14 @@ impl Play {
             by: "ann".into(),
             reason: String::new(),
             settings: settings(deploy),
+            is_rollback: false,
         };
         stage.machine.begin(stage.now, begin).unwrap();
         stage.settle();
         stage
     }
 
-    fn new(row: Row) -> Self {
+    pub(super) fn new(row: Row) -> Self {
         let given = Given { service: "shop".into(), replicas: 2, drain: Duration::from_secs(30) };
         let mut machine = Machine::new(given, row, Generation(0));
         let now = Time::from_millis(1_800_000_000_000);
@@ -46,10 +49,10 @@ impl Play {
         }
         machine.handle(now, Input::Published { number: 0, generation: Generation(1) });
         machine.handle(now, Input::Acknowledged(Generation(1)));
-        Self { machine, now, generation: 1, told: Vec::new(), answers: true, acknowledges: true }
+        Self { machine, now, generation: 1, told: Vec::new(), answers: true, acknowledges: true, hook: None }
     }
 
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Store(row) if self.answers => {
@@ -68,6 +71,14 @@ impl Play {
                 Output::Start(slot) => self.told.push(format!("start {}", self.machine.name(&slot))),
                 Output::Stop(slot) => self.told.push(format!("stop {}", self.machine.name(&slot))),
                 Output::Forget(slot) => self.told.push(format!("forget {}", self.machine.name(&slot))),
+                Output::Hook(order) => {
+                    self.told.push(match &order.task {
+                        Task::Command { command, .. } => format!("hook {} {}", order.run, command.join(" ")),
+                        Task::WarmUp(WarmUp { path, .. }) => format!("warm up {} {path}", order.run),
+                    });
+                    self.hook = Some(*order);
+                }
+                Output::EndHook => self.told.push("end the hook".into()),
                 Output::Quote(_) => self.machine.handle(self.now, Input::Quoted(vec!["oh no".into()])),
             }
         }
@@ -77,38 +88,47 @@ impl Play {
         slots.iter().map(|slot| self.machine.name(slot)).collect::<Vec<_>>().join(" ")
     }
 
-    fn sees(&mut self, revision: &str, number: usize, seen: Seen) {
+    pub(super) fn sees(&mut self, revision: &str, number: usize, seen: Seen) {
         let slot = Slot::new(&revision.into(), number);
         self.machine.handle(self.now, Input::Instance { slot, seen });
         self.settle();
     }
 
-    fn after(&mut self, time: Duration) {
+    pub(super) fn after(&mut self, time: Duration) {
         self.now = self.now + time;
         self.machine.handle(self.now, Input::Wakeup);
         self.settle();
     }
 
-    fn order(&mut self, order: Order) -> Result<String, String> {
+    pub(super) fn order(&mut self, order: Order) -> Result<String, String> {
         let answer = self.machine.order(self.now, order, "ann");
         self.settle();
         answer
     }
 
-    fn told(&mut self) -> Vec<String> {
+    /// The hook that was ordered last is over.
+    pub(super) fn hook_ends(&mut self, passed: bool) {
+        let HookOrder { deployment, run, .. } = self.hook.clone().expect("one was ordered");
+        let text = if passed { "exited with code 0" } else { "exited with code 1" }.to_owned();
+        let output = vec!["it said so".to_owned()];
+        self.machine.handle(self.now, Input::HookEnded(HookResult { deployment, run, passed, text, output }));
+        self.settle();
+    }
+
+    pub(super) fn told(&mut self) -> Vec<String> {
         std::mem::take(&mut self.told)
     }
 
-    fn at(&self) -> String {
+    pub(super) fn at(&self) -> String {
         self.machine.row().deployment.as_ref().unwrap().in_words()
     }
 }
 
-fn up() -> Seen {
+pub(super) fn up() -> Seen {
     Seen { process: Process::Running, up: true, ..Seen::default() }
 }
 
-fn with(process: Process) -> Seen {
+pub(super) fn with(process: Process) -> Seen {
     Seen { process, ..Seen::default() }
 }
 
@@ -145,7 +165,14 @@ fn nothing_happens_before_it_is_stored_and_nothing_more_while_it_cannot_be() {
     let mut stage = Play::new(Row::new("v1"));
     stage.answers = false;
     let settings = settings(ROLLING);
-    let begin = Begin { id: "d1".into(), to: "v2".into(), by: "ann".into(), reason: String::new(), settings };
+    let begin = Begin {
+        id: "d1".into(),
+        to: "v2".into(),
+        by: "ann".into(),
+        reason: String::new(),
+        settings,
+        is_rollback: false,
+    };
     stage.machine.begin(stage.now, begin).unwrap();
     stage.settle();
     assert_eq!(stage.told(), ["store"]);
@@ -302,6 +329,7 @@ fn the_next_deployment_ends_the_retention_and_deploying_the_old_revision_is_a_ro
         by: "ann".into(),
         reason: String::new(),
         settings: settings(ROLLING),
+        is_rollback: false,
     };
     let mut stage = switched();
     let now = stage.now;
@@ -321,7 +349,14 @@ fn the_next_deployment_ends_the_retention_and_deploying_the_old_revision_is_a_ro
 fn a_second_deployment_is_refused_while_the_first_has_not_come_through() {
     let mut stage = Play::deploying(ROLLING);
     let settings = settings(ROLLING);
-    let begin = Begin { id: "d2".into(), to: "v3".into(), by: "bob".into(), reason: String::new(), settings };
+    let begin = Begin {
+        id: "d2".into(),
+        to: "v3".into(),
+        by: "bob".into(),
+        reason: String::new(),
+        settings,
+        is_rollback: false,
+    };
     let refused = stage.machine.begin(stage.now, begin).unwrap_err();
     assert!(refused.contains("is being deployed from v1 to v2"), "{refused}");
 }
@@ -361,7 +396,14 @@ fn without_a_store_everything_goes_on_and_nothing_is_deployed() {
     stage.after(1000 * S);
     assert_eq!(stage.told(), Vec::<String>::new());
     let settings = settings(ROLLING);
-    let begin = Begin { id: "d1".into(), to: "v2".into(), by: "ann".into(), reason: String::new(), settings };
+    let begin = Begin {
+        id: "d1".into(),
+        to: "v2".into(),
+        by: "ann".into(),
+        reason: String::new(),
+        settings,
+        is_rollback: false,
+    };
     assert!(stage.machine.begin(stage.now, begin).unwrap_err().contains("it is broken"));
 }
 

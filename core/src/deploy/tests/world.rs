@@ -69,6 +69,10 @@ struct World {
     threads_work: bool,
     /// An instance was lost at this time: capacity may be missing for that reason.
     lost: Option<Time>,
+    /// The hook that is run, when it ends and how.
+    hook: Option<(HookOrder, Time, bool)>,
+    /// Hooks that were ordered: none is ordered twice.
+    hooks: BTreeSet<(String, u64)>,
     proved: BTreeSet<Slot>,
     story: Vec<String>,
 }
@@ -101,6 +105,8 @@ impl World {
             threads: [0; 2],
             threads_work: true,
             lost: None,
+            hook: None,
+            hooks: BTreeSet::new(),
             proved: BTreeSet::new(),
             story: Vec::new(),
         };
@@ -135,9 +141,17 @@ impl World {
         let unavailable = self.draw(3);
         let surge = if unavailable > 0 && self.one_in(2) { "surge = 0\n" } else { "" };
         let keep = if self.one_in(3) { "keep_previous = \"20s\"\n" } else { "" };
+        let hooks = ["before", "before_switch", "per_batch", "after_switch", "after", "on_rollback"];
+        let hooks = hooks.map(|hook| match self.one_in(3) {
+            true => format!("{hook} = [\"{hook}\"]\n"),
+            false => String::new(),
+        });
+        let repeats = self.one_in(2);
+        let warm_up = if self.one_in(3) { "warm_up = \"/\"\n" } else { "" };
         let text = format!(
-            "strategy = \"{strategy}\"\nbatch = {}\nmax_unavailable = {unavailable}\n{surge}{keep}min_healthy = \
-             \"{}s\"\nstart_timeout = \"20s\"\npause_between = \"{}s\"",
+            "{}{warm_up}hooks_repeatable = {repeats}\nstrategy = \"{strategy}\"\nbatch = {}\nmax_unavailable = \
+             {unavailable}\n{surge}{keep}min_healthy = \"{}s\"\nstart_timeout = \"20s\"\npause_between = \"{}s\"",
+            hooks.concat(),
             1 + self.draw(3),
             self.draw(4),
             self.draw(3)
@@ -145,11 +159,18 @@ impl World {
         let settings = settings(&text);
         self.note(format!("deploy a {:?} version with {text:?}", self.nature));
         let fresh = format!("d{}", self.story.len());
-        let begin =
-            Begin { id: fresh.clone(), to: "v2".into(), by: "ann".into(), reason: String::new(), settings };
+        let begin = Begin {
+            id: fresh.clone(),
+            to: "v2".into(),
+            by: "ann".into(),
+            reason: String::new(),
+            settings,
+            is_rollback: false,
+        };
         // While the disk fails or another one is under way it is refused.
         let recipe = Recipe::new(&begin.settings, self.replicas);
         if self.machine.begin(self.now, begin).as_ref().is_ok_and(|id| *id == fresh) {
+            assert!(self.machine.row().lock.is_none(), "a locked service is deployed to");
             (self.unavailable, self.min_healthy) = (recipe.unavailable, recipe.min_healthy);
         }
         self.obey();
@@ -200,6 +221,8 @@ impl World {
                     self.real.remove(&slot);
                     self.proved.remove(&slot);
                 }
+                Output::Hook(order) => self.on_hook(*order),
+                Output::EndHook => self.hook = None,
                 Output::Quote(_) => self.machine.handle(self.now, Input::Quoted(vec!["last words".into()])),
             }
         }
@@ -225,6 +248,34 @@ impl World {
         self.machine.handle(self.now, Input::Published { number, generation });
     }
 
+    fn on_hook(&mut self, order: HookOrder) {
+        let stored = self.stored.active().expect("a hook belongs to a deployment");
+        let pending = stored.hook.as_ref().expect("that it is to be run is stored");
+        assert_eq!((&stored.id, pending.run), (&order.deployment, order.run));
+        assert!(self.hook.is_none(), "two hooks at a time");
+        assert!(self.hooks.insert((order.deployment.clone(), order.run)), "{order:?} is run twice");
+        if matches!(order.hook, Hook::WarmUp | Hook::BeforeSwitch) {
+            assert!(order.slots.iter().all(|slot| self.proved.contains(slot)), "{order:?}");
+            for thread in self.threads {
+                assert!(order.slots.iter().all(|slot| !self.tables[thread].contains(slot)), "{order:?}");
+            }
+        }
+        if order.hook == Hook::OnRollback {
+            let newest = self.tables.last().expect("there is a first table");
+            assert!(newest.iter().all(|slot| slot.revision == stored.from), "{order:?}");
+        }
+        let (ends, passes) = (self.now + Duration::from_millis(self.draw(5000)), !self.one_in(6));
+        self.hook = Some((order, ends, passes));
+    }
+
+    fn live_hook(&mut self) {
+        if let Some((order, _, passed)) = self.hook.take_if(|(_, ends, _)| self.now >= *ends) {
+            let HookOrder { deployment, run, .. } = order;
+            let result = HookResult { deployment, run, passed, text: "it ended".into(), output: Vec::new() };
+            self.tell(Input::HookEnded(result));
+        }
+    }
+
     fn start(&mut self, slot: Slot) {
         let now = self.now;
         let real = self.real.entry(slot).or_insert(Real {
@@ -248,6 +299,7 @@ impl World {
         for slot in self.real.keys().cloned().collect::<Vec<_>>() {
             self.live_one(&slot);
         }
+        self.live_hook();
         if self.disk_works
             && !self.one_in(3)
             && let Some(row) = self.storing.pop_front()
@@ -332,6 +384,7 @@ impl World {
             self.stored = row;
         }
         self.storing.clear();
+        self.hook = None;
         self.real.retain(|_, real| real.process != Process::Absent);
         for real in self.real.values_mut() {
             match real.process {
@@ -365,6 +418,15 @@ impl World {
         self.obey();
     }
 
+    fn lock(&mut self) {
+        let answer = match self.one_in(2) {
+            true => self.machine.lock(self.now, "ann", "a sale"),
+            false => self.machine.unlock(self.now),
+        };
+        self.note(format!("lock: {answer:?}"));
+        self.obey();
+    }
+
     fn disturb(&mut self) {
         match self.draw(60) {
             0 => self.crash(false),
@@ -379,6 +441,7 @@ impl World {
             }
             4 => self.order(),
             5 => self.begin(),
+            6 => self.lock(),
             _ => {}
         }
     }

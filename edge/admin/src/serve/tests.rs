@@ -38,7 +38,7 @@ fn metrics() -> (std::net::SocketAddr, mpsc::Receiver<Command>) {
 }
 
 fn deployment() -> crate::api::DeploymentStatus {
-    use crate::api::{DeploymentEvent, DeploymentState, DeploymentStep, StepState};
+    use crate::api::{DeploymentEvent, DeploymentHook, DeploymentState, DeploymentStep, StepState};
     crate::api::DeploymentStatus {
         id: "01ARYZ6S41".into(),
         service: "shop".into(),
@@ -55,8 +55,21 @@ fn deployment() -> crate::api::DeploymentStatus {
         old: Default::default(),
         new: Default::default(),
         steps: vec![DeploymentStep { text: "start instance 1 of v2".into(), state: StepState::Now }],
-        events: vec![DeploymentEvent { after_seconds: 0.0, text: "start instance 1 of v2".into() }],
+        events: vec![DeploymentEvent {
+            after_seconds: 0.0,
+            text: "start instance 1 of v2".into(),
+            because: "a hook passed".into(),
+        }],
         log: vec!["oh no".into()],
+        hooks: vec![DeploymentHook {
+            hook: "before".into(),
+            run: 1,
+            after_seconds: 0.0,
+            took_seconds: 1.0,
+            passed: true,
+            text: "exited with code 0".into(),
+            output: vec!["done".into()],
+        }],
     }
 }
 
@@ -92,6 +105,7 @@ pub(crate) fn status() -> Status {
         p50_ms: Some(1.0),
         p99_ms: None,
         instances: vec![instance],
+        lock: Some("locked by ann".into()),
         deployment: Some(deployment()),
     };
     Status {
@@ -340,6 +354,7 @@ fn the_status_is_described_field_by_field() {
         ("Deployment", &status["services"][0]["deployment"]),
         ("DeploymentSide", &status["services"][0]["deployment"]["old"]),
         ("DeploymentStep", &status["services"][0]["deployment"]["steps"][0]),
+        ("DeploymentHook", &status["services"][0]["deployment"]["hooks"][0]),
         ("DeploymentEvent", &status["services"][0]["deployment"]["events"][0]),
     ] {
         assert_eq!(fields(&schemas[schema]["properties"]), fields(value), "{schema}");
@@ -536,6 +551,12 @@ async fn a_deployment_is_asked_for_with_everything_that_was_said_and_without_wha
     assert_eq!(request, DeployRequest { service: "shop".into(), by: "ann".into(), wish });
     reply.send(Ok(DeployAnswer::Done("01A".into()))).unwrap();
     assert_eq!(asked.await.unwrap().unwrap().message, "01A");
+    let client = Client::connect(&fixture.path).await.unwrap();
+    let asked = tokio::spawn(async move { client.lock("shop", "ann", Some("a\u{7} sale")).await });
+    let Some(Command::Deploy { request, reply }) = fixture.commands.recv().await else { panic!("not asked") };
+    assert_eq!(request.wish, DeployWish::Lock { reason: "a sale".into() });
+    reply.send(Ok(DeployAnswer::Done("locked".into()))).unwrap();
+    assert_eq!(asked.await.unwrap().unwrap().message, "locked");
 }
 
 #[tokio::test]
@@ -547,6 +568,7 @@ async fn every_order_about_a_deployment_reaches_the_controller_and_a_refusal_its
         ("resume", DeployWish::Resume),
         ("abort", DeployWish::Abort),
         ("rollback", DeployWish::Rollback),
+        ("unlock", DeployWish::Unlock),
     ];
     for (verb, wish) in verbs {
         let client = Client::connect(&fixture.path).await.unwrap();

@@ -45,6 +45,7 @@ pub(in super::super) fn service(name: &str, instances: Vec<InstanceStatus>) -> S
         p50_ms: Some(1.25),
         p99_ms: Some(12.3),
         instances,
+        lock: None,
         deployment: None,
     }
 }

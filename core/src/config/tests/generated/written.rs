@@ -263,6 +263,17 @@ fn write_deploy(text: &mut String, name: &str, deploy: &Deploy) {
         keep_previous,
         on_fail,
         approve,
+        warm_up,
+        warm_up_requests,
+        warm_up_timeout,
+        before,
+        before_switch,
+        per_batch,
+        after_switch,
+        after,
+        on_rollback,
+        hook_timeout,
+        hooks_repeatable,
     } = deploy;
     writeln!(text, "[service.{name}.deploy]").unwrap();
     set(text, "strategy", quoted(strategy.word()));
@@ -275,6 +286,21 @@ fn write_deploy(text: &mut String, name: &str, deploy: &Deploy) {
     set_if(text, "keep_previous", keep_previous.map(time));
     set(text, "on_fail", quoted(if *on_fail == OnFail::Hold { "hold" } else { "rollback" }));
     set(text, "approve", quoted(if *approve == Approve::Manual { "manual" } else { "auto" }));
+    for (key, command) in [
+        ("before", before),
+        ("before_switch", before_switch),
+        ("per_batch", per_batch),
+        ("after_switch", after_switch),
+        ("after", after),
+        ("on_rollback", on_rollback),
+    ] {
+        set(text, key, list(command));
+    }
+    set_if(text, "warm_up", warm_up.as_ref().map(quoted));
+    set(text, "warm_up_requests", warm_up_requests);
+    set(text, "warm_up_timeout", time(*warm_up_timeout));
+    set(text, "hook_timeout", time(*hook_timeout));
+    set(text, "hooks_repeatable", hooks_repeatable);
 }
 
 fn write_sticky(text: &mut String, sticky: &Sticky) {

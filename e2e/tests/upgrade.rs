@@ -517,13 +517,13 @@ fn after_an_upgrade_nobody_holds_an_address_who_could_not_give_it_up() {
 
 /// How many descriptors of a process are listening TCP sockets.
 fn listening(pid: u32) -> usize {
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("it is there");
     // proc_net(5): the fourth column is the state, 0A is LISTEN, the tenth the inode.
     let columns = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let sockets =
         columns.filter(|columns| columns[3] == "0A").map(|columns| format!("socket:[{}]", columns[9]));
     let sockets: Vec<_> = sockets.map(PathBuf::from).collect();
-    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").flatten();
     descriptors
         .filter_map(|one| std::fs::read_link(one.path()).ok())
         .filter(|one| sockets.contains(one))

@@ -35,7 +35,7 @@ impl Estate {
 }
 
 /// What is open, by its role.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Copies(Vec<Sockets>);
 
 impl Copies {

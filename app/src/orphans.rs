@@ -1,7 +1,6 @@
 //! What is left to do for instances when the keeper is gone: nobody reaps them or passes signals on, so the worker
 //! ends them itself by their process groups, and watches them through pidfds, which cannot mean another process. Those
-//! of another user are out of its reach: the kernel sends them SIGTERM when the keeper dies (`keeper/src/spawn.rs`),
-//! and one that does not heed it is left to the operator, by name.
+//! of another user are out of its reach: they are left to the operator, by name.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -72,8 +71,7 @@ impl Orphans {
     fn terminate(&self) {
         for Orphan { id, pid, .. } in &self.alive {
             match kill_process_group(*pid, Signal::TERM) {
-                // Of another user: the keeper's death has told it.
-                Ok(()) | Err(Errno::PERM) => tracing::info!(instance = %id, "gets SIGTERM"),
+                Ok(()) => tracing::info!(instance = %id, "gets SIGTERM"),
                 Err(error) => tracing::warn!(instance = %id, %error, "cannot be signalled"),
             }
         }

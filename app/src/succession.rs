@@ -34,6 +34,7 @@ use tokio::sync::oneshot;
 use crate::bequest;
 use crate::clock::Now;
 use crate::drain::Left;
+use crate::estate::Copies;
 use crate::worker::{Notice, Worker};
 
 /// What whoever wants something changed is told meanwhile.
@@ -338,7 +339,7 @@ impl Worker {
             told: None,
         });
         // The next keeper, if there is to be one, takes over the other worker.
-        self.estate.lock = None;
+        (self.estate.lock, self.estate.sockets) = (None, Copies::default());
         // Its servers end; who asks from now on asks the other worker.
         self.commands.close();
         self.controller.give_up_drains(MEANWHILE);
@@ -348,6 +349,9 @@ impl Worker {
         let moves = self.hand_over_connections();
         if let (Some(moves), Charge::Leaves(leaves)) = (moves, &mut self.charge) {
             leaves.moves = Some(moves);
+            // The keeper and the successor have the same sockets. Held here, those of an address that a reload takes away
+            // would stay open, and clients would wait at them when it comes back.
+            self.gateway.iter().for_each(everup_gateway::Gateway::let_go);
         } else {
             self.keep_connections();
         }
@@ -559,11 +563,14 @@ impl Worker {
 
     /// Those that were inherited at the start. To be called when this worker serves.
     pub(crate) fn succeed_all(&mut self, inherited: Vec<Inherited>) {
-        for Inherited { pid, everup, line, stores: _ } in inherited {
+        for Inherited { pid, everup, line, stores } in inherited {
             match Line::new(line) {
                 Ok(line) => {
-                    let text = format!("everup was upgraded from {everup} to {}", crate::status::VERSION);
-                    self.journal.of_everup(self.clock.now().wall, EventKind::Upgraded, text);
+                    // The others have been left behind before.
+                    if stores.is_some() {
+                        let text = format!("everup was upgraded from {everup} to {}", crate::status::VERSION);
+                        self.journal.of_everup(self.clock.now().wall, EventKind::Upgraded, text);
+                    }
                     self.succeed(pid, everup, line);
                 }
                 Err(error) => tracing::error!(%error, "the last worker cannot be asked what it still has"),

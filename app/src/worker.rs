@@ -76,6 +76,10 @@ const BATCH: usize = 1000;
 /// Before the loop waits again after that failed inside: it must not do so thousands of times a second.
 const BREATH: Duration = Duration::from_millis(100);
 
+/// What answers may take that are under way when everything has ended.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+const LAST_LOOK: Duration = Duration::from_millis(2);
+
 /// Runs the worker until everything was stopped in order. `state` is the state directory; the link comes from
 /// [`Link::inherited`].
 ///
@@ -168,6 +172,7 @@ impl Worker {
                 worker.step()
             });
             if ended == Some(true) {
+                self.let_answers_out().await;
                 return self.end();
             }
             self.show_life();
@@ -175,6 +180,20 @@ impl Worker {
                 return Err(AppError::ThreadLost);
             }
         }
+    }
+
+    /// Whoever asked something last may still be being answered.
+    async fn let_answers_out(&mut self) {
+        self.commands.close();
+        while self.commands.try_recv().is_ok() {}
+        // This worker's own handle is the last one.
+        let answered = async {
+            while self.api.strong_count() > 1 {
+                tokio::time::sleep(LAST_LOOK).await;
+            }
+        };
+        // Those that do not read what they asked for are not waited for.
+        let _ = tokio::time::timeout(LAST_ANSWERS, answered).await;
     }
 
     /// The loop turns.

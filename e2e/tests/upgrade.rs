@@ -499,3 +499,33 @@ fn sigterm_while_an_old_worker_finishes_waits_for_what_it_has() {
     let stopped = everup.wait_for_end();
     assert_eq!((stopped.code, stopped.left), (Some(0), Vec::new()), "{}", stopped.said);
 }
+
+#[test]
+fn after_an_upgrade_nobody_holds_an_address_who_could_not_give_it_up() {
+    let mut everup = Everup::with(Config::runs(1).set("drain = { time = \"20s\" }")).start();
+    let mut flying = Connection::open(everup.address());
+    flying.send("GET /slow?ms=3000 HTTP/1.1\r\nHost: x\r\n\r\n");
+    let status = everup.wait_until("it is in flight", |status| status.services[0].in_flight == 1);
+    let (old, before) = (status.worker_pid, listening(status.keeper_pid));
+    assert!(before > 0 && listening(old) >= before);
+    assert_eq!(upgrade(&everup, &copy(everup.directory())).code, Some(0));
+    until("the old worker has let go", || listening(old) == 0);
+    let status = everup.status();
+    assert_eq!((status.leaving.len(), listening(status.keeper_pid)), (1, before));
+    assert_eq!(flying.answer().status, 200);
+}
+
+/// How many descriptors of a process are listening TCP sockets.
+fn listening(pid: u32) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("it is there");
+    // proc_net(5): the fourth column is the state, 0A is LISTEN, the tenth the inode.
+    let columns = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let sockets =
+        columns.filter(|columns| columns[3] == "0A").map(|columns| format!("socket:[{}]", columns[9]));
+    let sockets: Vec<_> = sockets.map(PathBuf::from).collect();
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").flatten();
+    descriptors
+        .filter_map(|one| std::fs::read_link(one.path()).ok())
+        .filter(|one| sockets.contains(one))
+        .count()
+}

@@ -30,7 +30,7 @@ use crate::signals::Signals;
 use crate::sockets::{Held, Place};
 use crate::spawn::Launch;
 use crate::state::Texts;
-use crate::upgrade::{Leaving, Upgrade};
+use crate::upgrade::{Leaving, Lines, Upgrade};
 use crate::users::Users;
 use crate::worker::{Worker, signal_group};
 use crate::{KeeperError, Options, log, order};
@@ -155,7 +155,8 @@ impl Keeper {
 
     pub(crate) fn run(mut self) -> Result<(), KeeperError> {
         if self.worker.is_none() {
-            self.worker = Some(self.new_worker()?);
+            let (worker, _) = self.new_worker()?;
+            self.worker = Some(worker);
         }
         self.go_on()
     }
@@ -313,13 +314,14 @@ impl Keeper {
 
     // ----- the worker -----------------------------------------------------------------------------------------
 
-    /// A worker that is told everything it needs.
-    fn new_worker(&self) -> Result<Worker, KeeperError> {
+    /// A worker that is told everything it needs, and lines to it for those that leave.
+    pub(crate) fn new_worker(&self) -> Result<(Worker, Lines), KeeperError> {
         let mut worker = Worker::start(&self.options, self.users.worker())?;
         worker.introduce(&self.options, &self.held, &self.lock, self.restarts);
         self.tell_what_runs(&mut worker);
+        let lines = self.introduce_leaving(&mut worker);
         worker.tell(ToWorker::Begin);
-        Ok(worker)
+        Ok((worker, lines))
     }
 
     fn keep_a_worker(&mut self) {
@@ -329,10 +331,10 @@ impl Keeper {
         }
         self.restarts = self.restarts.saturating_add(1);
         match self.new_worker() {
-            Ok(worker) => {
+            Ok((worker, lines)) => {
                 log(&format!("started worker {} with the same sockets", worker.pid));
                 self.worker = Some(worker);
-                self.introduce_predecessors();
+                self.connect_leaving(lines);
             }
             Err(error) => {
                 self.start_at = now + PAUSE_LONGEST;

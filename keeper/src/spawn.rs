@@ -65,7 +65,8 @@ pub(crate) fn proof(
     // What was opened, whatever its path names by now. The child has a copy of our descriptors until it executes it.
     let mut command = child(Path::new(&format!("/proc/self/fd/{}", binary.as_raw_fd())), user);
     command.arg0("everup").arg("run").arg(&options.config_path).args(["--upgraded", "--prove"]);
-    command.stdin(Stdio::from(state)).stdout(output.try_clone()?).stderr(output).current_dir(base(options));
+    // It finds no file by a relative name, nor when it takes our place: `run` is a script to a shell.
+    command.stdin(Stdio::from(state)).stdout(output.try_clone()?).stderr(output).current_dir("/");
     start(command)
 }
 
@@ -85,7 +86,8 @@ pub(crate) fn hold_signals(hold: bool) {
     }
 }
 
-/// This process goes on as this binary, with our environment. Returns only if it does not.
+/// This process goes on as this binary, with our environment, in the root directory: there is nobody else's file in it that
+/// a word of ours could mean. Returns only if it does not.
 pub(crate) fn become_binary(binary: BorrowedFd<'_>, arguments: &[CString]) -> io::Error {
     let variable = |(mut name, value): (std::ffi::OsString, std::ffi::OsString)| {
         name.push("=");
@@ -94,7 +96,16 @@ pub(crate) fn become_binary(binary: BorrowedFd<'_>, arguments: &[CString]) -> io
         CString::new(name.into_vec()).ok()
     };
     let environment: Vec<CString> = std::env::vars_os().filter_map(variable).collect();
-    execute(binary, arguments, &environment)
+    let directory = std::env::current_dir();
+    if let Err(error) = std::env::set_current_dir("/") {
+        return error;
+    }
+    let error = execute(binary, arguments, &environment);
+    if let Ok(directory) = directory {
+        // Nothing of ours depends on it.
+        let _ = std::env::set_current_dir(directory);
+    }
+    error
 }
 
 #[expect(

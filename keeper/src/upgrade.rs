@@ -48,9 +48,11 @@
 //! The state goes through the exec as `state.rs` tells. Signals wait over it: none is lost.
 
 mod exec;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -94,7 +96,12 @@ pub(crate) struct Upgrade {
     until: Instant,
     /// The binary that we came from; None: we are still the old one.
     from: Option<(File, String)>,
+    /// To the new worker, for those that leave already: they get them when it serves.
+    lines: Lines,
 }
+
+/// Ends of lines to a worker, and which worker that leaves is to have them.
+pub(crate) type Lines = Vec<(u32, OwnedFd)>;
 
 #[derive(Debug)]
 enum Step {
@@ -169,6 +176,7 @@ impl Keeper {
             step: Step::Proving(candidate),
             until: Instant::now() + PROOF,
             from: None,
+            lines: Lines::new(),
         });
         Ok(())
     }
@@ -311,8 +319,12 @@ impl Keeper {
                 }
             }
         }
+        let lines = self.introduce_leaving(&mut new);
         new.tell(ToWorker::Begin);
         self.step_to(Step::TakingOver(new), TAKE_OVER);
+        if let Some(upgrade) = &mut self.upgrade {
+            upgrade.lines = lines;
+        }
         everup_failpoint::hit("upgrade.begun");
     }
 
@@ -328,7 +340,7 @@ impl Keeper {
         let old = self.worker.replace(new);
         let before = upgrade.from.map_or_else(String::new, |(_, everup)| everup);
         log(&format!("upgraded from everup {before} to {}: worker {serves} serves", crate::VERSION));
-        self.introduce_predecessors();
+        self.connect_leaving(upgrade.lines);
         if let Some(mut old) = old {
             everup_failpoint::hit("upgrade.committed");
             let everup = crate::VERSION.to_owned();
@@ -344,10 +356,11 @@ impl Keeper {
         }
     }
 
-    /// A worker that begins while others finish what they have gets a line to each, and they one to it.
-    pub(crate) fn introduce_predecessors(&mut self) {
-        let Some(worker) = &mut self.worker else { return };
-        for Leaving { worker: old, .. } in &mut self.leaving {
+    /// A worker that is about to begin while others finish what they have gets a line to each. It knows of them before it does
+    /// anything: what they still use counts as used by it. The other ends are for [`Keeper::connect_leaving`].
+    pub(crate) fn introduce_leaving(&self, worker: &mut Worker) -> Lines {
+        let mut ends = Lines::new();
+        for Leaving { worker: old, .. } in &self.leaving {
             let lines = Link::pair().and_then(|(line, end)| {
                 let line = line.as_fd().try_clone_to_owned().map_err(everup_link::LinkError::System)?;
                 Ok((line, end))
@@ -356,9 +369,21 @@ impl Keeper {
                 Ok((line, end)) => {
                     let (pid, everup) = (old.pid, old.everup.clone());
                     worker.tell_with(ToWorker::Predecessor { pid, everup, stores: None }, line);
-                    old.tell_with(ToWorker::Leave, end);
+                    ends.push((old.pid, end));
                 }
                 Err(error) => log(&format!("workers {} and {} have no line: {error}", old.pid, worker.pid)),
+            }
+        }
+        ends
+    }
+
+    /// Workers that leave get their lines to their next successor.
+    pub(crate) fn connect_leaving(&mut self, lines: Lines) {
+        for (pid, end) in lines {
+            if let Some(Leaving { worker: old, .. }) =
+                self.leaving.iter_mut().find(|one| one.worker.pid == pid)
+            {
+                old.tell_with(ToWorker::Leave, end);
             }
         }
     }
@@ -395,8 +420,14 @@ impl Keeper {
 
     /// Executes the old binary again. If that fails we stay what we are: workers of both speak to us.
     fn go_back(&mut self) {
-        if self.has_unread() && self.upgrade.as_ref().is_some_and(|upgrade| Instant::now() < upgrade.until) {
-            return;
+        if self.has_unread() {
+            if self.upgrade.as_ref().is_some_and(|upgrade| Instant::now() < upgrade.until) {
+                return;
+            }
+            // What it has not read is lost with us, and it would not know that it is the one in charge.
+            if let Some(worker) = self.worker.as_mut().filter(|worker| worker.has_unread()) {
+                worker.condemn("it does not read what it is told");
+            }
         }
         let Some(Upgrade { step: Step::Returning { why }, asked, from, .. }) = &self.upgrade else { return };
         let Some((old, _)) = from else { return };

@@ -190,6 +190,11 @@ impl Worker {
         !self.unread.is_empty()
     }
 
+    #[cfg(test)]
+    pub(crate) fn unread(&self) -> impl Iterator<Item = &ToWorker> {
+        self.unread.iter().map(|one| &one.message)
+    }
+
     /// Sends what fits. The error means that the worker is lost.
     pub(crate) fn flush(&mut self) -> Result<(), LinkError> {
         while let Some(Unread { message, along }) = self.unread.front() {

@@ -99,7 +99,8 @@ impl Doors {
                 }
             }
             Order::LetGo => {
-                for (_, door) in self.doors.drain() {
+                // They stay known: connections that move name their listener by its address.
+                for door in self.doors.values() {
                     door.shared.set(true);
                     door.closing.set(true);
                     door.wake();

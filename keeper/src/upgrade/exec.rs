@@ -127,7 +127,10 @@ pub(crate) fn resume() -> Result<(), KeeperError> {
         Ok(parts) => {
             let mut keeper = Keeper::resumed(parts, Signals::catch()?);
             spawn::hold_signals(false);
-            match luggage.returned {
+            // Held twice by now: what is given up later must be closed.
+            let Luggage { text: _, returned, descriptors } = luggage;
+            drop(descriptors);
+            match returned {
                 None => keeper.arrive(),
                 Some(why) => keeper.come_back(&why),
             }
@@ -212,6 +215,7 @@ impl Keeper {
             step: Step::Returning { why: String::new() },
             until: Instant::now() + PREPARE,
             from: Some((other, state.everup)),
+            lines: Vec::new(),
         });
         keeper
     }

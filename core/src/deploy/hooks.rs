@@ -459,11 +459,13 @@ impl Machine {
     /// Everything is back: the hook for that is run, once. True: it is now.
     pub(super) fn begin_last_hook(&mut self, now: Time) -> bool {
         let Some(deployment) = &mut self.row.deployment else { return false };
-        let Stage::Back(back) = &deployment.stage else { return false };
-        let since = back.since;
+        if !matches!(deployment.stage, Stage::Back(_)) {
+            return false;
+        }
+        // Who goes back never goes forward again, so one run is all. (Not by time: the clock may have been set back.)
         let is_wanted = deployment.recipe.hooks.has(Hook::OnRollback);
         let mut runs = deployment.hook_runs.iter();
-        if !is_wanted || runs.any(|run| run.hook == Hook::OnRollback && run.began >= since) {
+        if !is_wanted || runs.any(|run| run.hook == Hook::OnRollback) {
             return false;
         }
         let words = deployment.recipe.hooks.in_words(Hook::OnRollback, &deployment.to);

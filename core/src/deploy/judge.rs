@@ -33,7 +33,13 @@ pub(super) struct Fault {
 impl Machine {
     /// The first reason against the new revision, if there is one.
     pub(super) fn fault(&self, deployment: &Deployment, now: Time) -> Option<Fault> {
-        if deployment.step() == Some(&Step::End) {
+        let is_final = match deployment.step() {
+            Some(Step::End) => true,
+            // Committed, and nothing of the old revision is left to go back to.
+            Some(Step::Hook { hook: Hook::After }) => !deployment.recipe.keeps,
+            _ => false,
+        };
+        if is_final {
             return None;
         }
         self.new_ones(deployment, deployment.target)

@@ -29,13 +29,13 @@ pub(crate) fn run(upgrades: u64) -> bool {
     let (before, address) = (processes(&everup), everup.address());
     let mut connections: Vec<_> = (0..KEPT).map(|_| Connection::open(address)).collect();
     let mut sockets: Vec<_> = (0..KEPT).map(|_| WebSocket::open(address, "/ws")).collect();
-    let load = |mode| everup.load("/whoami").rate(RATE).mode(mode);
+    let load = |path, mode| everup.load(path).rate(RATE).mode(mode);
     let body = "x".repeat(2000);
     let loads = [
-        load(Mode::KeepAlive),
-        load(Mode::Close),
-        load(Mode::KeepAlive).sending("POST", &*body),
-        load(Mode::Close).sending("POST", &*body),
+        load("/whoami", Mode::KeepAlive),
+        load("/whoami", Mode::Close),
+        load("/echo", Mode::KeepAlive).sending("POST", &*body),
+        load("/echo", Mode::Close).sending("POST", &*body),
     ];
     let loads = loads.map(|load| load.start().expect("the load can start"));
     let (mut closed, mut silent, mut refused, mut slowest) = (0, 0, 0, Duration::ZERO);
